@@ -1,0 +1,408 @@
+//! The machines together: the system, the operation, the process, N components.
+//!
+//! Effects that one machine means for another are delivered here, to the end and in
+//! order; only what the world must do comes out.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::chart::{Chart, Guard};
+use crate::component::{self, Component};
+use crate::delivery::{self, Delivery, ForComponents, FromSystem};
+use crate::machine::{Machine, Step, Taken};
+use crate::operation::{self, Operation};
+use crate::process::{self, Process};
+use crate::system::{self, Failure, System};
+
+/// An event, with the machine it is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Input {
+    /// For the system.
+    System(system::Event),
+    /// For the operation.
+    Operation(operation::Event),
+    /// For the main process.
+    Process(process::Event),
+    /// For the component of that number.
+    Component(usize, component::Event),
+}
+
+/// Something the world must do, with the machine that asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Command {
+    /// For the system.
+    System(system::Effect),
+    /// For the operation.
+    Operation(operation::Effect),
+    /// For the main process.
+    Process(process::Effect),
+    /// For the component of that number.
+    Component(usize, component::Effect),
+}
+
+/// One step of one machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The machine and the event.
+    pub input: Input,
+    /// The leaf state before.
+    pub from: &'static str,
+    /// The leaf state after.
+    pub to: &'static str,
+    /// The state or superstate whose handler took the event.
+    pub handler: Option<&'static str>,
+    /// How the event was taken.
+    pub taken: Taken,
+    /// The conditions the handlers looked at.
+    pub guards: Vec<Guard>,
+    /// What the machine asked for, of the world or of another machine.
+    pub effects: Vec<Command>,
+}
+
+/// All that came of one input.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reaction {
+    /// The steps, in order.
+    pub steps: Vec<Record>,
+    /// What the world must do, in order.
+    pub commands: Vec<Command>,
+}
+
+impl Reaction {
+    /// Whether a request was turned down because of the state.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.commands
+            .contains(&Command::System(system::Effect::Refuse))
+    }
+
+    /// Whether the event was of no use to the machine it was for.
+    #[must_use]
+    pub fn is_ignored(&self) -> bool {
+        self.steps
+            .first()
+            .is_none_or(|step| step.taken == Taken::Ignored)
+    }
+}
+
+/// What to supervise.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Plan {
+    /// The system's data.
+    pub system: System,
+    /// The main process's data.
+    pub process: Process,
+    /// The components, in configured order.
+    pub components: Vec<Component>,
+    /// For each component, the numbers of those that it needs. Without cycles: the
+    /// configuration checks it.
+    pub needs: Vec<Vec<usize>>,
+}
+
+/// The machines together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Supervisor {
+    system: Machine<System>,
+    operation: Machine<Operation>,
+    process: Machine<Process>,
+    components: Vec<Machine<Component>>,
+    needs: Vec<Vec<usize>>,
+    /// Whether the components are on their way down: then those that nothing needs
+    /// any more are stopped as the others go.
+    stopping_components: bool,
+}
+
+impl Supervisor {
+    /// All machines in their initial states.
+    #[must_use]
+    pub fn new(plan: Plan) -> Self {
+        Self {
+            system: Machine::new(plan.system),
+            operation: Machine::new(Operation),
+            process: Machine::new(plan.process),
+            components: plan.components.into_iter().map(Machine::new).collect(),
+            needs: plan.needs,
+            stopping_components: false,
+        }
+    }
+
+    /// Takes one event, and all that follows from it, to completion.
+    pub fn handle(&mut self, input: Input) -> Reaction {
+        let mut inbox = VecDeque::from([input]);
+        let mut reaction = Reaction::default();
+        while let Some(input) = inbox.pop_front() {
+            let commands = &mut reaction.commands;
+            let record = match &input {
+                Input::System(event) => {
+                    let step = self.system.step(event);
+                    for effect in &step.effects {
+                        self.deliver_system(*effect, &mut inbox, commands);
+                    }
+                    record(input, step, Command::System)
+                }
+                Input::Operation(event) => {
+                    let step = self.operation.step(event);
+                    for effect in &step.effects {
+                        match delivery::of_operation(*effect) {
+                            Delivery::System(event) => inbox.push_back(Input::System(event)),
+                            Delivery::World(effect) => commands.push(Command::Operation(effect)),
+                        }
+                    }
+                    record(input, step, Command::Operation)
+                }
+                Input::Process(event) => {
+                    let step = self.process.step(event);
+                    for effect in &step.effects {
+                        self.deliver_process(*effect, &mut inbox, commands);
+                    }
+                    record(input, step, Command::Process)
+                }
+                Input::Component(id, event) => {
+                    let id = *id;
+                    // An event for a component that does not exist is of no use to anybody.
+                    let Some(machine) = self.components.get_mut(id) else {
+                        continue;
+                    };
+                    let step = machine.step(event);
+                    for effect in &step.effects {
+                        self.deliver_component(id, *effect, &mut inbox, commands);
+                    }
+                    record(input, step, |effect| Command::Component(id, effect))
+                }
+            };
+            reaction.steps.push(record);
+        }
+        reaction
+    }
+
+    /// Whether a request would be accepted now.
+    #[must_use]
+    pub fn accepts(&self, event: &system::Event) -> bool {
+        let step = self.system.clone().step(event);
+        step.taken != Taken::Ignored && !step.effects.contains(&system::Effect::Refuse)
+    }
+
+    /// The exit code that the daemon ends with, once the system is Stopped or Failed:
+    /// 70 if a component or a roll-back failed, else the main process's own.
+    #[must_use]
+    pub fn exit_code(&self) -> Option<u8> {
+        if !System::is_final(self.system.state()) {
+            return None;
+        }
+        Some(match self.system.chart().failure {
+            Some(Failure::Component | Failure::Operation) => 70,
+            Some(Failure::Process) | None => {
+                self.process.chart().last.map_or(0, crate::exit::Exit::code)
+            }
+        })
+    }
+
+    /// The system.
+    #[must_use]
+    pub const fn system(&self) -> &Machine<System> {
+        &self.system
+    }
+
+    /// The operation.
+    #[must_use]
+    pub const fn operation(&self) -> &Machine<Operation> {
+        &self.operation
+    }
+
+    /// The main process.
+    #[must_use]
+    pub const fn process(&self) -> &Machine<Process> {
+        &self.process
+    }
+
+    /// The components, in configured order.
+    #[must_use]
+    pub fn components(&self) -> &[Machine<Component>] {
+        &self.components
+    }
+
+    /// For each component, the numbers of those that it needs.
+    #[must_use]
+    pub fn needs(&self) -> &[Vec<usize>] {
+        &self.needs
+    }
+
+    fn deliver_system(
+        &mut self,
+        effect: system::Effect,
+        inbox: &mut VecDeque<Input>,
+        commands: &mut Vec<Command>,
+    ) {
+        match delivery::of_system(effect) {
+            FromSystem::Operation(event) => inbox.push_back(Input::Operation(event)),
+            FromSystem::Process(event) => inbox.push_back(Input::Process(event)),
+            FromSystem::Components(ForComponents::Start) => self.start_components(inbox),
+            FromSystem::Components(ForComponents::Stop) => self.stop_components(inbox),
+            FromSystem::Escalate => {
+                inbox.push_back(Input::Process(process::Event::Kill));
+                if self.stopping_components {
+                    let all = 0..self.components.len();
+                    inbox.extend(all.map(|id| Input::Component(id, component::Event::Kill)));
+                }
+            }
+            FromSystem::World(effect) => commands.push(Command::System(effect)),
+        }
+    }
+
+    fn deliver_process(
+        &self,
+        effect: process::Effect,
+        inbox: &mut VecDeque<Input>,
+        commands: &mut Vec<Command>,
+    ) {
+        match delivery::of_process(effect) {
+            Delivery::System(event) => inbox.push_back(Input::System(event)),
+            Delivery::World(effect) => commands.push(Command::Process(effect)),
+        }
+        if effect == process::Effect::ReportRunning && self.all_ready() {
+            inbox.push_back(Input::System(system::Event::AllUp));
+        }
+    }
+
+    fn deliver_component(
+        &self,
+        id: usize,
+        effect: component::Effect,
+        inbox: &mut VecDeque<Input>,
+        commands: &mut Vec<Command>,
+    ) {
+        use component::Effect as E;
+        if let Some(event) = delivery::report_of_component(effect) {
+            inbox.push_back(Input::System(event));
+        }
+        match effect {
+            E::AskNeeds => {
+                if self.needs_settled(id) {
+                    inbox.push_back(Input::Component(id, component::Event::NeedsReady));
+                }
+            }
+            E::ReportReady | E::ReportLost => self.component_settled(id, inbox),
+            E::ReportDown | E::ReportStopped | E::ReportFailed => {}
+            effect => commands.push(Command::Component(id, effect)),
+        }
+        if matches!(effect, E::ReportStopped | E::ReportFailed | E::ReportLost)
+            && self.stopping_components
+        {
+            self.component_down(id, inbox);
+        }
+    }
+
+    /// Starts all components; those that are up already take no notice.
+    fn start_components(&mut self, inbox: &mut VecDeque<Input>) {
+        self.stopping_components = false;
+        let all = 0..self.components.len();
+        inbox.extend(all.map(|id| Input::Component(id, component::Event::Start)));
+        if self.all_ready() {
+            inbox.push_back(Input::System(system::Event::ComponentsReady));
+        }
+    }
+
+    /// Stops the components that nothing needs; the others follow as these go.
+    fn stop_components(&mut self, inbox: &mut VecDeque<Input>) {
+        self.stopping_components = true;
+        if self.all_down() {
+            inbox.push_back(Input::System(system::Event::ComponentsDown));
+            return;
+        }
+        for id in 0..self.components.len() {
+            if self.is_unneeded(id) {
+                inbox.push_back(Input::Component(id, component::Event::Stop));
+            }
+        }
+    }
+
+    /// Component `id` is ready, or lost and ignored: what waited for it may start.
+    fn component_settled(&self, id: usize, inbox: &mut VecDeque<Input>) {
+        let waiting = self.dependents(id).filter(|dependent| {
+            self.is_in(*dependent, component::State::Waiting) && self.needs_settled(*dependent)
+        });
+        inbox.extend(waiting.map(|d| Input::Component(d, component::Event::NeedsReady)));
+        if self.all_settled() {
+            inbox.push_back(Input::System(system::Event::ComponentsReady));
+        }
+        if self.all_ready() && *self.process.state() == process::State::Running {
+            inbox.push_back(Input::System(system::Event::AllUp));
+        }
+    }
+
+    /// Component `id` is down while all are being stopped: what it needed may go next.
+    fn component_down(&self, id: usize, inbox: &mut VecDeque<Input>) {
+        for need in self.needs.get(id).into_iter().flatten() {
+            if self.is_unneeded(*need) {
+                inbox.push_back(Input::Component(*need, component::Event::Stop));
+            }
+        }
+        if self.all_down() {
+            inbox.push_back(Input::System(system::Event::ComponentsDown));
+        }
+    }
+
+    fn dependents(&self, id: usize) -> impl Iterator<Item = usize> {
+        self.needs
+            .iter()
+            .enumerate()
+            .filter(move |(_, needs)| needs.contains(&id))
+            .map(|(dependent, _)| dependent)
+    }
+
+    fn is_in(&self, id: usize, state: component::State) -> bool {
+        self.components
+            .get(id)
+            .is_some_and(|c| *c.state() == state)
+    }
+
+    fn is_down(&self, id: usize) -> bool {
+        self.is_in(id, component::State::Stopped) || self.is_in(id, component::State::Failed)
+    }
+
+    fn is_unneeded(&self, id: usize) -> bool {
+        self.dependents(id).all(|dependent| self.is_down(dependent))
+    }
+
+    fn is_settled(&self, id: usize) -> bool {
+        self.is_in(id, component::State::Ready)
+            || (self.is_in(id, component::State::Failed)
+                && self
+                    .components
+                    .get(id)
+                    .is_some_and(|c| c.chart().on_failure == component::OnFailure::Ignore))
+    }
+
+    fn needs_settled(&self, id: usize) -> bool {
+        self.needs
+            .get(id)
+            .into_iter()
+            .flatten()
+            .all(|need| self.is_settled(*need))
+    }
+
+    fn all_settled(&self) -> bool {
+        (0..self.components.len()).all(|id| self.is_settled(id))
+    }
+
+    fn all_ready(&self) -> bool {
+        (0..self.components.len()).all(|id| self.is_in(id, component::State::Ready))
+    }
+
+    fn all_down(&self) -> bool {
+        (0..self.components.len()).all(|id| self.is_down(id))
+    }
+}
+
+fn record<E: Copy>(input: Input, step: Step<E>, command: impl Fn(E) -> Command) -> Record {
+    Record {
+        input,
+        from: step.from,
+        to: step.to,
+        handler: step.handler,
+        taken: step.taken,
+        guards: step.guards,
+        effects: step.effects.iter().map(|e| command(*e)).collect(),
+    }
+}
