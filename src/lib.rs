@@ -1,0 +1,17 @@
+//! sprite-env: a PID-1 supervisor for one persistent environment.
+//!
+//! Everything that decides is in the crate `machines`; everything that has an effect
+//! is here. `cli` reads what is wanted, `supervise` runs the one event loop, `pid1`
+//! owns signals and the process tree, `api` serves people, `exec` runs their commands,
+//! `checkpoint` keeps the environment's directory.
+
+pub mod api;
+pub mod checkpoint;
+pub mod cli;
+pub mod config;
+pub mod exec;
+pub mod pid1;
+pub mod reaper;
+pub mod spawn;
+pub mod supervise;
+pub mod sys;

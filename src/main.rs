@@ -1,1 +1,5 @@
-fn main(){}
+//! sprite-env: see the crate `sprite_env`.
+
+fn main() -> std::process::ExitCode {
+    sprite_env::cli::main()
+}

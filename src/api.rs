@@ -1,0 +1,46 @@
+//! The HTTP API: one table of routes ([`routes`]), a file for each resource.
+
+mod auth;
+mod checkpoints;
+mod debug;
+mod exec;
+mod health;
+mod hold;
+pub mod problem;
+mod process;
+pub mod routes;
+pub mod serve;
+mod status;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::checkpoint::Driver;
+use crate::config::Secret;
+use crate::exec::Runner;
+use crate::reaper::Reaper;
+use crate::supervise::Handle;
+
+/// What the handlers share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The way to the machines.
+    pub handle: Handle,
+    /// Runs commands.
+    pub runner: Runner,
+    /// The checkpoints, if they are on.
+    pub driver: Option<Arc<dyn Driver>>,
+    /// For the debug endpoints.
+    pub reaper: Reaper,
+    /// The token that clients must send; none on a unix socket without one.
+    pub token: Option<Secret>,
+    /// Whether the debug endpoints exist.
+    pub debug_endpoints: bool,
+    /// The name in `/v1/sprites/{name}/…`.
+    pub sprite_name: String,
+    /// The largest body of a request, in bytes.
+    pub request_body: usize,
+    /// How long a request is held while the system starts or restores.
+    pub hold: Duration,
+}

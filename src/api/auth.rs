@@ -1,0 +1,107 @@
+//! Who may use the API: whoever sends the token, in one of four ways. Comparisons take
+//! the same time whatever was sent.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::Shared;
+use super::problem::Problem;
+use crate::config::Secret;
+
+/// Lets only those through who send the token.
+pub async fn require(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let allowed = match &shared.token {
+        Some(token) => is_authorized(request.headers(), token),
+        // Only on a unix socket: there the file's mode decides.
+        None => true,
+    };
+    if allowed {
+        return next.run(request).await;
+    }
+    let problem = Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "unauthorized",
+        "Missing or invalid authentication: send \"Authorization: Bearer TOKEN\" with the value \
+         of SPRITE_HTTP_API_TOKEN",
+    );
+    ([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response()
+}
+
+fn is_authorized(headers: &HeaderMap, token: &Secret) -> bool {
+    let authorization = headers.get_all(header::AUTHORIZATION).iter();
+    let replayed = headers.get_all("fly-replay-src").iter();
+    authorization
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| authorization_is(value, token))
+        || replayed
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| replay_source_is(value, token))
+}
+
+/// `Bearer TOKEN`, or `Basic` with user `bearer` and the token as password.
+fn authorization_is(value: &str, token: &Secret) -> bool {
+    let Some((scheme, credentials)) = value.trim().split_once(' ') else {
+        return false;
+    };
+    let credentials = credentials.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return token.is(credentials.as_bytes());
+    }
+    if scheme.eq_ignore_ascii_case("basic") {
+        let decoded = STANDARD.decode(credentials).unwrap_or_default();
+        return decoded
+            .strip_prefix(b"bearer:")
+            .is_some_and(|guess| token.is(guess));
+    }
+    false
+}
+
+/// `…;state=TOKEN` or `…;state=api:TOKEN`, as Fly's edge replays requests.
+fn replay_source_is(value: &str, token: &Secret) -> bool {
+    value
+        .split(';')
+        .filter_map(|part| part.trim().strip_prefix("state="))
+        .any(|state| {
+            let state = state.trim();
+            let api = state.strip_prefix("api:").unwrap_or(state);
+            token.is(state.as_bytes()) | token.is(api.as_bytes())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_ways_to_send_the_token() {
+        let token = Secret::new("s3cret:with/odd=chars".to_owned());
+        let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
+        let cases = [
+            ("authorization", "Bearer s3cret:with/odd=chars".to_owned(), true),
+            ("authorization", "bearer   s3cret:with/odd=chars ".to_owned(), true),
+            ("authorization", "Bearer s3cret".to_owned(), false),
+            ("authorization", "Bearer".to_owned(), false),
+            ("authorization", "s3cret:with/odd=chars".to_owned(), false),
+            ("authorization", basic("bearer:s3cret:with/odd=chars"), true),
+            ("authorization", basic("root:s3cret:with/odd=chars"), false),
+            ("authorization", "Basic ???".to_owned(), false),
+            ("fly-replay-src", "instance=1;state=s3cret:with/odd=chars".to_owned(), true),
+            ("fly-replay-src", "state=api:s3cret:with/odd=chars;t=1".to_owned(), true),
+            ("fly-replay-src", "state=proxy:s3cret:with/odd=chars".to_owned(), false),
+            ("fly-replay-src", "state=".to_owned(), false),
+            ("x-token", "s3cret:with/odd=chars".to_owned(), false),
+        ];
+        for (name, value, allowed) in cases {
+            let mut headers = HeaderMap::new();
+            if let Ok(value) = value.parse() {
+                headers.insert(name, value);
+            }
+            assert_eq!(is_authorized(&headers, &token), allowed, "{name}: {value}");
+        }
+        assert!(!is_authorized(&HeaderMap::new(), &token));
+    }
+}

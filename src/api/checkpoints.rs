@@ -1,0 +1,225 @@
+//! `/checkpoint`, `/checkpoints`, `/restore`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, JsonRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use machines::system;
+use serde::{Deserialize, Serialize};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::Shared;
+use super::problem::{Problem, too_large};
+use super::stream::ndjson;
+use crate::checkpoint::{self, Driver, Manifest, Order, Progress, Request};
+use crate::supervise::status::{Phase, now};
+
+/// A checkpoint, as clients see it.
+#[derive(Debug, Serialize)]
+pub struct Checkpoint {
+    id: String,
+    create_time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comment: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    history: Vec<String>,
+    is_auto: bool,
+}
+
+impl From<Manifest> for Checkpoint {
+    fn from(manifest: Manifest) -> Self {
+        Self {
+            id: manifest.id,
+            create_time: manifest.create_time,
+            source_id: manifest.source_id,
+            comment: manifest.comment,
+            history: manifest.history,
+            is_auto: manifest.is_auto,
+        }
+    }
+}
+
+/// The body of `POST /checkpoint`; it may be empty.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct NewCheckpoint {
+    comment: Option<String>,
+}
+
+/// The body of `POST /restore`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restore {
+    checkpoint_id: String,
+}
+
+/// What `GET /checkpoints` may be asked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Filter {
+    history: Option<String>,
+    #[serde(rename = "includeAuto")]
+    include_auto: Option<String>,
+}
+
+/// One line of progress.
+#[derive(Debug, Default, Serialize)]
+struct Line {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoint_id: Option<String>,
+    time: String,
+}
+
+/// `POST /checkpoint`
+pub async fn create(
+    State(shared): State<Shared>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let body = body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+        _ => Problem::bad_request(rejection.body_text()),
+    })?;
+    let new: NewCheckpoint = if body.trim_ascii().is_empty() {
+        NewCheckpoint::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|error| {
+            Problem::bad_request(format!("the body is not {{\"comment\": \"…\"}}: {error}"))
+        })?
+    };
+    driver(&shared)?;
+    let request = Request::Checkpoint {
+        comment: new.comment,
+    };
+    operate(&shared, system::Event::Checkpoint, request).await
+}
+
+/// `GET /checkpoints`
+pub async fn list(
+    State(shared): State<Shared>,
+    Query(filter): Query<Filter>,
+) -> Result<Json<Vec<Checkpoint>>, Problem> {
+    let auto = filter.include_auto.as_deref();
+    let include_auto = matches!(auto, Some("true" | "1"));
+    let found = blocking(&shared, move |driver| driver.list(include_auto)).await?;
+    let wanted = |manifest: &Manifest| match &filter.history {
+        Some(ancestor) => manifest.history.contains(ancestor),
+        None => true,
+    };
+    Ok(Json(found.into_iter().filter(wanted).map(Into::into).collect()))
+}
+
+/// `GET /checkpoints/{id}`
+pub async fn get(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+) -> Result<Json<Checkpoint>, Problem> {
+    let found = blocking(&shared, move |driver| driver.find(&id)).await?;
+    Ok(Json(found.into()))
+}
+
+/// `DELETE /checkpoints/{id}`
+pub async fn delete(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let phase = shared.handle.status().borrow().phase;
+    if matches!(phase, Phase::Operating | Phase::Busy) {
+        return Err(Problem::conflict(
+            "a checkpoint or restore is under way; delete when it has ended",
+        ));
+    }
+    blocking(&shared, move |driver| driver.delete(&id)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /checkpoints/{id}/restore`
+pub async fn restore(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    // An unknown id is answered before anything happens.
+    let found = blocking(&shared, move |driver| driver.find(&id)).await?;
+    let request = Request::Restore { id: found.id };
+    operate(&shared, system::Event::Restore, request).await
+}
+
+/// `POST /restore`
+pub async fn restore_by_body(
+    state: State<Shared>,
+    body: Result<Json<Restore>, JsonRejection>,
+) -> Result<Response, Problem> {
+    let Json(body) = body?;
+    restore(state, Path(body.checkpoint_id)).await
+}
+
+async fn operate(
+    shared: &Shared,
+    event: system::Event,
+    request: Request,
+) -> Result<Response, Problem> {
+    shared.hold().await?;
+    let (progress, lines) = Progress::channel();
+    let order = Order { request, progress };
+    shared.handle.request(event, Some(order)).await?;
+    Ok(ndjson(ReceiverStream::new(lines).map(line)))
+}
+
+fn line(line: checkpoint::Line) -> Line {
+    let text = |kind, data| Line {
+        kind,
+        data: Some(data),
+        ..Line::default()
+    };
+    let line = match line {
+        checkpoint::Line::Info(data) => text("info", data),
+        checkpoint::Line::Warning(data) => text("warning", data),
+        checkpoint::Line::Complete { text: data, id } => Line {
+            checkpoint_id: Some(id),
+            ..text("complete", data)
+        },
+        checkpoint::Line::Error(error) => Line {
+            kind: "error",
+            error: Some(error),
+            ..Line::default()
+        },
+    };
+    Line {
+        time: now(),
+        ..line
+    }
+}
+
+fn driver(shared: &Shared) -> Result<Arc<dyn Driver>, Problem> {
+    shared.driver.clone().ok_or_else(|| {
+        Problem::unavailable(
+            "checkpoints are off: start with SPRITE_WRITE_DIR, or with storage.dir and \
+             checkpoint.dir in the configuration",
+        )
+    })
+}
+
+async fn blocking<T: Send + 'static>(
+    shared: &Shared,
+    work: impl FnOnce(&dyn Driver) -> Result<T, checkpoint::Error> + Send + 'static,
+) -> Result<T, Problem> {
+    let driver = driver(shared)?;
+    let done = tokio::task::spawn_blocking(move || work(&*driver)).await;
+    let done = done.map_err(|panic| {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Problem::new(status, "internal", format!("the work failed: {panic}"))
+    })?;
+    Ok(done?)
+}

@@ -1,0 +1,111 @@
+//! The one table of routes: path, methods, and who may use them.
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use super::problem::Problem;
+use super::{Shared, auth, checkpoints, debug, exec, health, process, status};
+
+/// Everything that is served.
+pub fn router(shared: Shared) -> Router {
+    let named = guarded(&shared).layer(middleware::from_fn_with_state(
+        shared.clone(),
+        check_name,
+    ));
+    let authorized = Router::new()
+        .nest("/v1/sprites/{name}", named)
+        .merge(guarded(&shared))
+        .fallback(not_found)
+        // The token is looked at before anything else, unknown paths included.
+        .layer(middleware::from_fn_with_state(shared.clone(), auth::require));
+    let open = Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .method_not_allowed_fallback(wrong_method);
+    open.merge(authorized)
+        .layer(DefaultBodyLimit::max(shared.request_body))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::map_response(version))
+        .with_state(shared)
+}
+
+/// What needs the token. Served at `/` and under `/v1/sprites/{name}`.
+fn guarded(shared: &Shared) -> Router<Shared> {
+    let mut routes = Router::new()
+        .route("/status", get(status::get))
+        .route("/exec", post(exec::post))
+        .route("/process/start", post(process::start))
+        .route("/checkpoint", post(checkpoints::create))
+        .route("/checkpoints", get(checkpoints::list))
+        .route(
+            "/checkpoints/{id}",
+            get(checkpoints::get).delete(checkpoints::delete),
+        )
+        .route("/checkpoints/{id}/restore", post(checkpoints::restore))
+        .route("/restore", post(checkpoints::restore_by_body));
+    if shared.debug_endpoints {
+        routes = routes
+            .route("/debug/create-zombie", post(debug::create_zombie))
+            .route("/debug/check-process", get(debug::check_process));
+    }
+    routes.method_not_allowed_fallback(wrong_method)
+}
+
+/// There is one environment here; a request for another has lost its way.
+async fn check_name(
+    State(shared): State<Shared>,
+    Path(parameters): Path<Vec<(String, String)>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let name = parameters.iter().find(|(key, _)| key == "name");
+    match name {
+        Some((_, name)) if *name != shared.sprite_name => Problem::not_found(format!(
+            "there is no environment \"{name}\" here; this one is \"{}\"",
+            shared.sprite_name
+        ))
+        .into_response(),
+        _ => next.run(request).await,
+    }
+}
+
+async fn not_found(request: Request) -> Problem {
+    Problem::not_found(format!(
+        "there is nothing at {}; the README lists the paths",
+        request.uri().path()
+    ))
+}
+
+async fn wrong_method(request: Request) -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        format!(
+            "Method not allowed: {} cannot be used with {}; the header Allow lists what can",
+            request.method(),
+            request.uri().path()
+        ),
+    )
+}
+
+/// The body that axum refuses by its own rules, and everything else, carries our version.
+async fn version(mut response: Response) -> Response {
+    let version = HeaderValue::from_static(env!("CARGO_PKG_VERSION"));
+    response.headers_mut().insert("sprite-version", version);
+    response
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    // What it was is in the log, by the panic hook; it may hold what clients must not see.
+    Problem::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal",
+        "this request met an error in sprite-env itself; the log has it",
+    )
+    .into_response()
+}

@@ -1,0 +1,31 @@
+//! `GET /status`
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+
+use super::Shared;
+use crate::supervise::Status;
+
+/// The answer.
+#[derive(Debug, Serialize)]
+pub struct Body {
+    #[serde(flatten)]
+    status: Status,
+    /// How many commands run.
+    sessions: usize,
+    /// How checkpoints are kept, if they are on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoint_driver: Option<&'static str>,
+    version: &'static str,
+}
+
+/// Everything about the machines and their children.
+pub async fn get(State(shared): State<Shared>) -> Json<Body> {
+    Json(Body {
+        status: shared.handle.status().borrow().clone(),
+        sessions: shared.runner.sessions().count(),
+        checkpoint_driver: shared.driver.as_ref().map(|driver| driver.name()),
+        version: env!("CARGO_PKG_VERSION"),
+    })
+}

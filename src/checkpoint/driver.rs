@@ -1,0 +1,161 @@
+//! What captures and restores the environment's directory.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::manifest::Manifest;
+
+/// Why a piece of work on checkpoints failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such checkpoint.
+    #[error("there is no checkpoint \"{0}\"")]
+    Unknown(String),
+    /// The checkpoint is in use.
+    #[error("cannot delete the active checkpoint {0}")]
+    Active(String),
+    /// The work was told to end.
+    #[error("given up: {0}")]
+    Cancelled(&'static str),
+    /// The operating system would not do something.
+    #[error("cannot {what} {}: {source}", path.display())]
+    Io {
+        /// What it would not do.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Something in the store is not what it must be.
+    #[error("{}: {why}", path.display())]
+    Damaged {
+        /// What.
+        path: PathBuf,
+        /// In which way.
+        why: String,
+    },
+    /// The directories cannot be used as configured.
+    #[error("{0}")]
+    Unusable(String),
+    /// A component's command failed.
+    #[error("{0}")]
+    Hook(String),
+}
+
+/// Adds to an I/O error what was tried, on what.
+pub trait Context<T> {
+    /// `what` completes "cannot … PATH".
+    fn context(self, what: &'static str, path: &Path) -> Result<T, Error>;
+}
+
+impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
+    fn context(self, what: &'static str, path: &Path) -> Result<T, Error> {
+        self.map_err(|source| Error::Io {
+            what,
+            path: path.to_owned(),
+            source: source.into(),
+        })
+    }
+}
+
+/// A way to tell work under way to end soon.
+#[derive(Debug, Default)]
+pub struct Cancel(AtomicBool);
+
+impl Cancel {
+    /// Tells it.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was told.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// An error once it was told.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.is_cancelled() {
+            Err(Error::Cancelled("the time for it ran out, or the system stops"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// A checkpoint in the making.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// Its id.
+    pub id: String,
+    /// Where components put what they want kept: a directory for each, by name.
+    pub components_dir: PathBuf,
+}
+
+/// A restore in the making.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restoration {
+    /// The checkpoint that is restored.
+    pub id: String,
+    /// The automatic checkpoint that keeps what is replaced.
+    pub auto_id: String,
+    /// What components kept with `id`: a directory for each, by name.
+    pub components_dir: PathBuf,
+    /// Where components put what they want kept with `auto_id`.
+    pub saved_dir: PathBuf,
+}
+
+/// A restore that a crash of the daemon cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupted {
+    /// It can be finished.
+    Restore,
+    /// It was being undone.
+    RollBack,
+}
+
+/// What captures and restores the environment's directory. All calls may block.
+///
+/// One operation at a time: the chart sees to it. A driver keeps what it needs from
+/// one call to the next.
+pub trait Driver: Send + Sync + std::fmt::Debug {
+    /// What it is called in `/status`.
+    fn name(&self) -> &'static str;
+    /// Makes ready for use, removes what crashes left behind, and says whether a
+    /// restore was cut off. Called once, before anything else.
+    fn open(&self) -> Result<Option<Interrupted>, Error>;
+
+    /// All checkpoints, newest first; automatic ones only if asked for.
+    fn list(&self, include_auto: bool) -> Result<Vec<Manifest>, Error>;
+    /// The checkpoint that `id` names: `v3`, `3`, `checkpoints/v3`, `auto-…`, or
+    /// `Current` for the newest.
+    fn find(&self, id: &str) -> Result<Manifest, Error>;
+    /// Removes a checkpoint.
+    fn delete(&self, id: &str) -> Result<(), Error>;
+
+    /// Begins a checkpoint.
+    fn begin(&self, comment: Option<String>) -> Result<Draft, Error>;
+    /// Copies what can be copied while everything runs.
+    fn pre_copy(&self, cancel: &Cancel) -> Result<(), Error>;
+    /// Takes the instant; nothing writes meanwhile.
+    fn capture(&self, cancel: &Cancel) -> Result<(), Error>;
+    /// Completes the checkpoint on stable storage. From then on it exists.
+    fn seal(&self) -> Result<Manifest, Error>;
+
+    /// Brings the checkpoint `id` beside the live tree, whole.
+    fn fetch(&self, id: &str, cancel: &Cancel) -> Result<Restoration, Error>;
+    /// Puts the restored tree in place. Can be repeated.
+    fn swap(&self) -> Result<Restoration, Error>;
+    /// Checks the restored tree and makes the restore final.
+    fn verify(&self) -> Result<(), Error>;
+    /// Puts the old tree back in place. Can be repeated.
+    fn roll_back(&self) -> Result<Restoration, Error>;
+    /// Makes the roll-back final.
+    fn rolled_back(&self) -> Result<(), Error>;
+
+    /// Removes what an operation that was given up has left behind.
+    fn discard(&self) -> Result<(), Error>;
+}

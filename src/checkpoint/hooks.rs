@@ -1,0 +1,174 @@
+//! The components' own part of a checkpoint: their checkpoint and restore commands.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+
+use super::driver::{Context as _, Error};
+use super::order::Progress;
+use crate::config::{Component, Config};
+use crate::reaper::Child;
+use crate::spawn::{Program, Spawner, Streams};
+
+/// How much of a failed command's output an error shows.
+const SHOWN: usize = 2_000;
+
+/// The components' commands.
+#[derive(Clone, Debug)]
+pub struct Hooks {
+    components: Vec<Component>,
+    spawner: Spawner,
+    timeout: Duration,
+}
+
+/// Which of a component's commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// `checkpoint_command`
+    Checkpoint,
+    /// `restore_command`
+    Restore,
+}
+
+impl Hooks {
+    /// The commands of the components of `config`.
+    #[must_use]
+    pub fn new(config: &Config, spawner: Spawner) -> Self {
+        let timeout = config.storage.as_ref().map(|storage| storage.command_timeout);
+        Self {
+            components: config.components.clone(),
+            spawner,
+            timeout: timeout.unwrap_or(Duration::from_secs(60)),
+        }
+    }
+
+    /// Runs each component's command, those first that others need, with
+    /// `CHECKPOINT_ID` and its own directory in `dir` as `CHECKPOINT_DIR`. The first
+    /// failure ends it.
+    pub async fn run(
+        &self,
+        hook: Hook,
+        id: &str,
+        dir: &Path,
+        progress: &Progress,
+    ) -> Result<(), Error> {
+        for component in self.in_order() {
+            let command = match hook {
+                Hook::Checkpoint => &component.checkpoint_command,
+                Hook::Restore => &component.restore_command,
+            };
+            let own = dir.join(&component.name);
+            fs::create_dir_all(&own).context("create", &own)?;
+            if let Some(command) = command {
+                progress.info(format!("Running the {} of {}", hook.key(), component.name));
+                self.run_one(component, command.clone(), hook, id, &own).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The components, each behind those that it needs.
+    fn in_order(&self) -> Vec<&Component> {
+        let mut ordered: Vec<&Component> = Vec::new();
+        let mut left: Vec<(usize, &Component)> = self.components.iter().enumerate().collect();
+        // The configuration has no circles, so each round takes at least one.
+        while !left.is_empty() {
+            let waiting: Vec<usize> = left.iter().map(|(id, _)| *id).collect();
+            let free = |component: &Component| {
+                let mut needs = component.needs.iter();
+                !needs.any(|need| waiting.contains(need))
+            };
+            let (now, later): (Vec<_>, Vec<_>) = left.into_iter().partition(|(_, c)| free(c));
+            if now.is_empty() {
+                ordered.extend(later.into_iter().map(|(_, component)| component));
+                break;
+            }
+            ordered.extend(now.into_iter().map(|(_, component)| component));
+            left = later;
+        }
+        ordered
+    }
+
+    async fn run_one(
+        &self,
+        component: &Component,
+        command: Vec<String>,
+        hook: Hook,
+        id: &str,
+        dir: &Path,
+    ) -> Result<(), Error> {
+        let mut environment = component.environment.clone();
+        environment.insert("CHECKPOINT_ID".to_owned(), id.to_owned());
+        environment.insert("CHECKPOINT_DIR".to_owned(), dir.display().to_string());
+        let program = Program {
+            command,
+            working_dir: component.working_dir.clone(),
+            environment,
+            user: component.user.clone(),
+            streams: Streams::Output,
+            foreground: false,
+        };
+        if let Some(user) = &component.user {
+            let (uid, gid) = (Some(user.uid), Some(user.gid));
+            std::os::unix::fs::chown(dir, uid, gid).context("give to its component", dir)?;
+        }
+        let failed = |why: String| {
+            Err(Error::Hook(format!("the {} of {} {why}", hook.key(), component.name)))
+        };
+        let child = match self.spawner.spawn_soon(program).await {
+            Ok(child) => child,
+            Err(error) => return failed(format!("failed: {error}")),
+        };
+        let pid = child.pid;
+        match tokio::time::timeout(self.timeout, finish(child)).await {
+            Err(_) => {
+                self.spawner.reaper.signal_group(pid, libc::SIGKILL);
+                failed(format!("did not end within {:?} and was killed", self.timeout))
+            }
+            Ok((Some(exit), _)) if exit.success() => Ok(()),
+            Ok((exit, output)) => {
+                let how = exit.map_or_else(|| "lost".to_owned(), |exit| exit.to_string());
+                failed(format!("failed ({how}): {}", output.trim()))
+            }
+        }
+    }
+}
+
+impl Hook {
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Checkpoint => "checkpoint_command",
+            Self::Restore => "restore_command",
+        }
+    }
+}
+
+/// Waits for the end of `child`; returns how it ended and the start of what it said.
+async fn finish(child: Child) -> (Option<machines::exit::Exit>, String) {
+    use tokio::net::unix::pipe::Receiver;
+    let stdout = child.stdout.and_then(|fd| Receiver::from_owned_fd(fd.into()).ok());
+    let stderr = child.stderr.and_then(|fd| Receiver::from_owned_fd(fd.into()).ok());
+    let (out, err) = (tokio::spawn(read(stdout)), tokio::spawn(read(stderr)));
+    let exit = child.exit.await.ok();
+    // A grandchild may keep the pipes open; what the command itself said is there.
+    let said = async { (out.await.unwrap_or_default(), err.await.unwrap_or_default()) };
+    let said = tokio::time::timeout(Duration::from_millis(200), said).await;
+    let (out, err) = said.unwrap_or_default();
+    (exit, format!("{}{}", String::from_utf8_lossy(&err), String::from_utf8_lossy(&out)))
+}
+
+/// Reads everything and keeps the start.
+async fn read(source: Option<tokio::net::unix::pipe::Receiver>) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let Some(mut source) = source else {
+        return kept;
+    };
+    let mut buffer = [0; 4096];
+    while let Ok(read @ 1..) = source.read(&mut buffer).await {
+        let room = SHOWN.saturating_sub(kept.len()).min(read);
+        kept.extend_from_slice(buffer.get(..room).unwrap_or_default());
+    }
+    kept
+}

@@ -1,0 +1,47 @@
+//! The durable record of a restore under way: with it, the next start can finish or
+//! undo what a crash cut off.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::driver::{Context as _, Error};
+use super::durable;
+
+/// A restore past the point where something is changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The checkpoint that is restored.
+    pub id: String,
+    /// The automatic checkpoint that keeps what is replaced.
+    pub auto_id: String,
+    /// The inode of the restored tree's root: where it is tells how far the swap is.
+    pub staged_inode: u64,
+    /// Whether it is being undone.
+    pub rolling_back: bool,
+}
+
+impl Intent {
+    /// Reads the record; none if no restore is under way.
+    pub fn read(path: &Path) -> Result<Option<Self>, Error> {
+        let text = match fs::read_to_string(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            result => result.context("read", path)?,
+        };
+        let intent = serde_json::from_str(&text).map_err(|error| Error::Damaged {
+            path: path.to_owned(),
+            why: format!("damaged: {error}; it tells how far a restore was"),
+        })?;
+        Ok(Some(intent))
+    }
+
+    /// Writes the record durably.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        let text = serde_json::to_vec(self).map_err(|error| Error::Damaged {
+            path: path.to_owned(),
+            why: error.to_string(),
+        })?;
+        durable::write(path, &text)
+    }
+}

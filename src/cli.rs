@@ -1,0 +1,35 @@
+//! The command line: parse, dispatch, exit code.
+
+mod arguments;
+mod config;
+mod diagram;
+mod logging;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use arguments::{Arguments, Verb};
+
+/// sysexits: the command line is wrong.
+const USAGE: u8 = 64;
+
+/// The whole program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments::normalized(std::env::args_os())) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are "errors" that are none.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    let code = match &arguments.verb {
+        Some(Verb::Config { verb }) => config::run(verb, &arguments.flags()),
+        Some(Verb::Diagram(options)) => diagram::run(options),
+        None => run::run(&arguments.flags()),
+    };
+    ExitCode::from(code)
+}

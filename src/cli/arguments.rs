@@ -1,0 +1,204 @@
+//! Flags and verbs. Every flag may be written with one dash or two.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::Flags;
+use crate::config::value::{FromText, GoDuration, parse_duration};
+
+const EXAMPLES: &str = "\
+Every flag may be written with one dash or two.
+
+Examples:
+  spritectl -- node app.js
+  spritectl -listen :8080 -- python server.py
+  sprite-env -config config.json -components-dir ./components -- myapp
+  SPRITE_LOCAL_MODE=true spritectl -- ./my-app
+
+Environment:
+  SPRITE_HTTP_API_TOKEN       the API's token; required when it listens on TCP
+  SPRITE_WRITE_DIR            where data is kept; turns checkpoints on
+  SPRITE_LOCAL_MODE           true: local storage, whatever S3 settings there are
+  SPRITE_KEEP_ALIVE_ON_ERROR  true: stay up when the main process ends in error
+  SPRITE_S3_ACCESS_KEY, SPRITE_S3_SECRET_ACCESS_KEY, SPRITE_S3_ENDPOINT_URL,
+  SPRITE_S3_BUCKET, SPRITE_S3_REGION
+
+Exit codes: the main process's own, 128+n if signal n killed it; 64 bad command line,
+78 bad configuration, 70 a component or a roll-back failed.";
+
+/// PID-1 supervisor for one persistent environment: boots components, runs the main
+/// process, reaps zombies, forwards signals, runs commands over HTTP, takes checkpoints
+/// and restores them in place.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, args_conflicts_with_subcommands = false)]
+pub struct Arguments {
+    /// JSON configuration file.
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Directory of components: DIR/NAME/{start,ready,checkpoint,restore}[.sh].
+    #[arg(long, value_name = "DIR", global = true)]
+    components_dir: Option<PathBuf>,
+    /// API address: host:port, :port (all interfaces) or unix:/path.
+    #[arg(long, value_name = "ADDR", global = true)]
+    listen: Option<String>,
+    /// Log at debug level and serve the debug endpoints.
+    #[arg(long, global = true)]
+    debug: bool,
+    /// Log and components' output as JSON lines.
+    #[arg(long, global = true)]
+    log_json: bool,
+    /// How long the main process may take to go [default: 30s].
+    #[arg(long, value_name = "DURATION", value_parser = duration, global = true)]
+    graceful_shutdown_timeout: Option<Duration>,
+    /// Base directory of data; overrides SPRITE_WRITE_DIR.
+    #[arg(long, value_name = "DIR", global = true)]
+    juicefs_dir: Option<PathBuf>,
+    /// Whether orphans of our tree come to us when we are not PID 1 [default: true].
+    #[arg(long, value_name = "BOOL", global = true, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    subreaper: Option<bool>,
+
+    /// What to do instead of running.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+    /// The main process and its arguments.
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// What to do instead of running.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Look at the configuration without running anything.
+    Config {
+        /// What to do with it.
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
+    /// Print a state machine as a diagram, as it is in this very program.
+    Diagram(DiagramOptions),
+}
+
+/// What to do with the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Say whether it can be used; exit 0 if it can, 64 or 78 if not.
+    Check,
+    /// Print every setting, its value (secrets masked) and where it came from.
+    Print {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON Schema of the configuration file.
+    Schema,
+}
+
+/// Which diagram.
+#[derive(Debug, Args)]
+pub struct DiagramOptions {
+    /// Which machine; all if not given.
+    #[arg(long, value_enum)]
+    pub machine: Option<MachineName>,
+    /// In which form.
+    #[arg(long, value_enum, default_value = "mermaid")]
+    pub format: Format,
+}
+
+/// A state machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MachineName {
+    /// The whole.
+    System,
+    /// A checkpoint or a restore.
+    Operation,
+    /// The main process.
+    Process,
+    /// One component.
+    Component,
+}
+
+/// The form of a diagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Mermaid stateDiagram-v2, for Markdown.
+    Mermaid,
+    /// Graphviz.
+    Dot,
+    /// W3C SCXML.
+    Scxml,
+    /// A Markdown table, state by event.
+    Matrix,
+    /// The graph itself.
+    Json,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| format!("expected {}", GoDuration::EXPECTED))
+}
+
+impl Arguments {
+    /// The flags, for the configuration.
+    pub fn flags(&self) -> Flags {
+        Flags {
+            config: self.config.clone(),
+            components_dir: self.components_dir.clone(),
+            listen: self.listen.clone(),
+            debug: self.debug,
+            log_json: self.log_json,
+            graceful_shutdown_timeout: self.graceful_shutdown_timeout,
+            juicefs_dir: self.juicefs_dir.clone(),
+            subreaper: self.subreaper,
+            command: self.command.clone(),
+        }
+    }
+}
+
+/// The arguments with two dashes before each long flag, up to `--`.
+pub fn normalized(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut is_flag = true;
+    let mut is_first = true;
+    arguments
+        .into_iter()
+        .map(|argument| {
+            is_flag &= argument != "--";
+            let text = argument.to_str().filter(|_| is_flag && !is_first);
+            is_first = false;
+            match text.and_then(|text| text.strip_prefix('-')) {
+                // One letter is a short flag; a second dash is there already.
+                Some(rest) if rest.len() > 1 && !rest.starts_with('-') => {
+                    OsString::from(format!("--{rest}"))
+                }
+                _ => argument,
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn normal(words: &[&str]) -> Vec<String> {
+        let words = words.iter().map(OsString::from);
+        let normal = normalized(words).into_iter();
+        normal.map(|word| word.to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn one_dash_is_as_good_as_two() {
+        assert_eq!(
+            normal(&["-x", "-config", "c", "--debug", "-listen=:1", "-h", "-", "--", "a", "-config"]),
+            ["-x", "--config", "c", "--debug", "--listen=:1", "-h", "-", "--", "a", "-config"]
+        );
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+    }
+}

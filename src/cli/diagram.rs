@@ -1,0 +1,53 @@
+//! `sprite-env diagram`
+
+use std::io::{self, Write as _};
+
+use machines::component::Component;
+use machines::explore::Diagram;
+use machines::operation::Operation;
+use machines::process::Process;
+use machines::render::{dot, matrix, mermaid, scxml};
+use machines::system::System;
+
+use super::arguments::{DiagramOptions, Format, MachineName};
+
+/// Prints what was asked for; returns the exit code.
+pub fn run(options: &DiagramOptions) -> u8 {
+    let machines = match options.machine {
+        Some(machine) => vec![machine],
+        None => vec![
+            MachineName::System,
+            MachineName::Operation,
+            MachineName::Process,
+            MachineName::Component,
+        ],
+    };
+    let mut out = io::stdout().lock();
+    for machine in machines {
+        let text = render(&explore(machine), options.format);
+        if write!(out, "{text}").is_err() {
+            return 1;
+        }
+    }
+    0
+}
+
+fn explore(machine: MachineName) -> Diagram {
+    match machine {
+        MachineName::System => Diagram::explore::<System>(),
+        MachineName::Operation => Diagram::explore::<Operation>(),
+        MachineName::Process => Diagram::explore::<Process>(),
+        MachineName::Component => Diagram::explore::<Component>(),
+    }
+}
+
+fn render(diagram: &Diagram, format: Format) -> String {
+    match format {
+        Format::Mermaid => mermaid::render(diagram, &[]),
+        Format::Dot => dot::render(diagram),
+        Format::Scxml => scxml::render(diagram),
+        Format::Matrix => matrix::render(diagram),
+        // A diagram is made of maps with text keys and of lists: always JSON.
+        Format::Json => serde_json::to_string_pretty(diagram).unwrap_or_default() + "\n",
+    }
+}

@@ -1,0 +1,235 @@
+//! The daemon: everything is put together here, and runs until the main process or a
+//! signal ends it.
+
+use std::process::exit;
+use std::sync::Arc;
+
+use machines::system;
+use tokio::sync::watch;
+
+use super::logging;
+use crate::api::{self, Shared};
+use crate::checkpoint::{CopyStore, Driver, Engine, Freezer, Hooks, Interrupted};
+use crate::config::{Config, ConfigError, Flags, Listen, SignalMap, load};
+use crate::exec::{Runner, Sessions};
+use crate::pid1::signals::{Meaning, Signals, suspend_ourselves};
+use crate::pid1::{self, is_pid_1, sweep};
+use crate::reaper::Reaper;
+use crate::spawn::Spawner;
+use crate::supervise::event_loop::TreeFreezer;
+use crate::supervise::output::Sink;
+use crate::supervise::{EventLoop, Handle, Parts, handle};
+use crate::sys::{self, SignalMask};
+
+/// sysexits: something that should work does not.
+const SOFTWARE: u8 = 70;
+/// sysexits: a resource is not available.
+const UNAVAILABLE: u8 = 69;
+/// sysexits: the configuration is wrong.
+const CONFIG: u8 = 78;
+
+/// Why the daemon could not begin.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    why: String,
+}
+
+impl Failure {
+    fn new(code: u8, why: impl std::fmt::Display) -> Self {
+        let why = why.to_string();
+        Self { code, why }
+    }
+}
+
+/// Runs the daemon; returns its exit code.
+pub fn run(flags: &Flags) -> u8 {
+    // First of all, while there is one thread: no signal may be lost from here on.
+    let mask = match sys::block_all_signals() {
+        Ok(mask) => mask,
+        Err(error) => return complain(SOFTWARE, &format!("cannot block signals: {error}")),
+    };
+    let config = match load(flags) {
+        Ok(config) => Arc::new(config),
+        Err(error) => return refuse(&error),
+    };
+    let log = logging::start(&config);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let code = match runtime {
+        Ok(runtime) => match runtime.block_on(daemon(config, mask)) {
+            Ok(code) => code,
+            Err(failure) => {
+                tracing::error!("{}", failure.why);
+                failure.code
+            }
+        },
+        Err(error) => return complain(SOFTWARE, &format!("cannot start the runtime: {error}")),
+    };
+    drop(log);
+    // Not by returning: a thread that is stuck in a system call must not hold us up.
+    exit(code.into())
+}
+
+fn refuse(error: &ConfigError) -> u8 {
+    complain(error.exit_code(), &error.to_string())
+}
+
+fn complain(code: u8, why: &str) -> u8 {
+    for line in why.lines() {
+        eprintln!("sprite-env: {line}");
+    }
+    code
+}
+
+async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
+    let reaper = Reaper::default();
+    let spawner = Spawner {
+        reaper: reaper.clone(),
+        mask,
+    };
+    pid1::adopt_orphans(config.subreaper)
+        .map_err(|error| Failure::new(SOFTWARE, format!("cannot become a subreaper: {error}")))?;
+    let signals = Signals::new(reaper.clone())
+        .map_err(|error| Failure::new(SOFTWARE, format!("cannot read signals: {error}")))?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        pid = std::process::id(),
+        pid_1 = is_pid_1(),
+        "sprite-env starts"
+    );
+    let (handle, inbox) = handle::channel();
+    let sessions = Sessions::new(reaper.clone(), config.limits.exec_sessions);
+    let store = open_store(&config).await?;
+    let engine = store.as_ref().map(|(driver, _)| engine(&config, driver, &spawner));
+    // The API comes first: requests are held until there is something to serve them.
+    serve(&config, &handle, &spawner, &sessions, store.as_ref().map(|(d, _)| Arc::clone(d)))
+        .await?;
+    tokio::spawn(pass_on(signals, handle, config.process.signal_map.clone()));
+    let (sink, writers) = Sink::start(config.log_json);
+    let event_loop = EventLoop::new(Parts {
+        config: Arc::clone(&config),
+        spawner,
+        sink,
+        sessions,
+        engine,
+        inbox,
+    });
+    let interrupted = store.and_then(|(_, interrupted)| interrupted);
+    let code = match tokio::spawn(event_loop.run(interrupted)).await {
+        Ok(code) => code,
+        Err(panic) => {
+            tracing::error!("the event loop failed: {panic}; everything is killed");
+            let (_, kill) = watch::channel(true);
+            let killed = sweep::sweep(reaper, kill);
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), killed).await;
+            SOFTWARE
+        }
+    };
+    // What components wrote last is still on its way. Pipes that somebody outside our
+    // tree holds open must not keep us.
+    let drained = writers.drained();
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), drained).await;
+    if let Some(Listen::Unix(path)) = config.api.as_ref().map(|api| &api.listen) {
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(config.process.exit_code_map.get(&code).copied().unwrap_or(code))
+}
+
+async fn open_store(
+    config: &Config,
+) -> Result<Option<(Arc<dyn Driver>, Option<Interrupted>)>, Failure> {
+    let Some(storage) = &config.storage else {
+        tracing::info!("checkpoints are off: SPRITE_WRITE_DIR is not set");
+        return Ok(None);
+    };
+    if config.wants_s3 {
+        tracing::warn!(
+            "an S3 bucket is configured, but this version keeps checkpoints in {} only; set \
+             SPRITE_LOCAL_MODE=true to say that this is what you want",
+            storage.checkpoint_dir.display()
+        );
+    }
+    let driver: Arc<dyn Driver> = Arc::new(CopyStore::new(storage));
+    let opening = Arc::clone(&driver);
+    let opened = tokio::task::spawn_blocking(move || opening.open()).await;
+    let interrupted = opened
+        .map_err(|panic| Failure::new(SOFTWARE, panic))?
+        .map_err(|error| Failure::new(CONFIG, error))?;
+    Ok(Some((driver, interrupted)))
+}
+
+fn engine(config: &Config, driver: &Arc<dyn Driver>, spawner: &Spawner) -> Engine {
+    let freeze = config.storage.as_ref().is_some_and(|storage| storage.freeze);
+    let freezer = freeze.then(|| Arc::new(TreeFreezer::default()) as Arc<dyn Freezer>);
+    Engine::new(Arc::clone(driver), Hooks::new(config, spawner.clone()), freezer)
+}
+
+async fn serve(
+    config: &Config,
+    handle: &Handle,
+    spawner: &Spawner,
+    sessions: &Sessions,
+    driver: Option<Arc<dyn Driver>>,
+) -> Result<(), Failure> {
+    let Some(api) = &config.api else {
+        return Ok(());
+    };
+    let listener = api::serve::listen(&api.listen).await;
+    let listener = listener.map_err(|error| Failure::new(UNAVAILABLE, error))?;
+    tracing::info!("the API listens at {}", listener.address());
+    let router = api::routes::router(Shared {
+        handle: handle.clone(),
+        runner: Runner::new(config, spawner.clone(), sessions.clone()),
+        driver,
+        reaper: spawner.reaper.clone(),
+        token: api.token.clone(),
+        debug_endpoints: config.debug_endpoints,
+        sprite_name: config.sprite_name.clone(),
+        request_body: config.limits.request_body,
+        hold: config.limits.hold,
+    });
+    tokio::spawn(async move {
+        if let Err(error) = listener.serve(router).await {
+            tracing::error!("the API ended: {error}");
+        }
+    });
+    Ok(())
+}
+
+/// Gives each signal its meaning.
+async fn pass_on(mut signals: Signals, handle: Handle, map: SignalMap) {
+    loop {
+        match signals.next().await {
+            Ok((signal, Meaning::Stop)) => {
+                if map.apply(signal).is_none() {
+                    tracing::info!("signal {signal} is dropped, as signal_map says");
+                    continue;
+                }
+                tracing::info!("signal {signal}: stopping");
+                // Past the stop there is nobody to refuse it.
+                let _ = handle.request(system::Event::Shutdown, None).await;
+            }
+            Ok((_, Meaning::Forward(signal))) => {
+                if let Some(signal) = map.apply(signal) {
+                    handle.forward(signal).await;
+                }
+            }
+            Ok((signal, Meaning::Suspend)) => match map.apply(signal) {
+                Some(mapped) if mapped != signal => handle.forward(mapped).await,
+                Some(_) => {
+                    // In a session of its own the process would not be stopped by TSTP.
+                    handle.forward(libc::SIGSTOP).await;
+                    suspend_ourselves();
+                }
+                None => {}
+            },
+            Err(error) => {
+                tracing::error!("cannot read signals: {error}");
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+        }
+    }
+}

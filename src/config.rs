@@ -1,0 +1,164 @@
+//! The configuration: [`raw`] as it is written, [`Config`] as it is meant.
+//!
+//! Defaults < file < environment < flags. Everything is checked here, before anything
+//! is started; the rest of the program gets only values that make sense.
+
+pub mod check;
+pub mod component;
+pub mod components_dir;
+pub mod error;
+pub mod origin;
+pub mod raw;
+pub mod secret;
+pub mod signal;
+pub mod user;
+pub mod value;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use check::load;
+pub use component::{Backoff, Component};
+pub use error::ConfigError;
+pub use origin::{Origin, Setting};
+pub use secret::Secret;
+pub use signal::SignalMap;
+pub use user::User;
+
+/// What was said on the command line.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `-config`
+    pub config: Option<PathBuf>,
+    /// `-components-dir`
+    pub components_dir: Option<PathBuf>,
+    /// `-listen`
+    pub listen: Option<String>,
+    /// `-debug`
+    pub debug: bool,
+    /// `-log-json`
+    pub log_json: bool,
+    /// `-graceful-shutdown-timeout`
+    pub graceful_shutdown_timeout: Option<Duration>,
+    /// `-juicefs-dir`
+    pub juicefs_dir: Option<PathBuf>,
+    /// `-subreaper`; none = on.
+    pub subreaper: Option<bool>,
+    /// What stands behind `--`.
+    pub command: Vec<String>,
+}
+
+/// The configuration as it is meant.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Whether logs are at debug level and debug endpoints exist.
+    pub log_level: tracing::Level,
+    /// Whether logs and component output are JSON lines.
+    pub log_json: bool,
+    /// Whether the debug endpoints exist.
+    pub debug_endpoints: bool,
+    /// The name in `/v1/sprites/{name}/…`.
+    pub sprite_name: String,
+    /// The API, if it is on.
+    pub api: Option<Api>,
+    /// The main process.
+    pub process: Process,
+    /// The components, by name, in the order of their names.
+    pub components: Vec<Component>,
+    /// The environment's directory and its checkpoints, if they are on.
+    pub storage: Option<Storage>,
+    /// Commands that are run over the API.
+    pub exec: Exec,
+    /// Bounds on what clients may use.
+    pub limits: Limits,
+    /// Whether a main process that ends in error leaves the API up.
+    pub keep_alive_on_error: bool,
+    /// Whether orphans of our tree come to us when we are not PID 1.
+    pub subreaper: bool,
+    /// Whether S3 is configured and local mode is not on.
+    pub wants_s3: bool,
+    /// Every setting with its value (secrets masked) and where it came from.
+    pub settings: Vec<Setting>,
+}
+
+/// Where the API listens, and who may use it.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// Where.
+    pub listen: Listen,
+    /// The bearer token; none only on a unix socket.
+    pub token: Option<Secret>,
+}
+
+/// An address to listen at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A TCP address; with `:port`, all interfaces, IPv6 and IPv4.
+    Tcp(Vec<SocketAddr>),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+/// The main process.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Where it runs.
+    pub working_dir: Option<PathBuf>,
+    /// What is added to its environment.
+    pub environment: BTreeMap<String, String>,
+    /// As whom it runs.
+    pub user: Option<User>,
+    /// How long it may take to go after the stop signal.
+    pub grace: Duration,
+    /// How often in a row it is restarted after an error.
+    pub max_retries: u8,
+    /// The pauses between restarts.
+    pub backoff: Backoff,
+    /// What it gets instead of the signals we receive.
+    pub signal_map: SignalMap,
+    /// Our exit code instead of its own.
+    pub exit_code_map: BTreeMap<u8, u8>,
+}
+
+/// The environment's directory and its checkpoints.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    /// What checkpoints capture and restores replace.
+    pub dir: PathBuf,
+    /// Whether `dir` is the default, which is made if missing.
+    pub make_dir: bool,
+    /// Where checkpoints are kept.
+    pub checkpoint_dir: PathBuf,
+    /// Whether writers are held while the instant is taken.
+    pub freeze: bool,
+    /// The longest that they may be held.
+    pub freeze_timeout: Duration,
+    /// How many automatic checkpoints are kept.
+    pub keep_auto: usize,
+    /// How long a component's command may take.
+    pub command_timeout: Duration,
+}
+
+/// Commands that are run over the API.
+#[derive(Clone, Debug, Default)]
+pub struct Exec {
+    /// Put in front of every command.
+    pub wrapper: Vec<String>,
+    /// Put in front of every command that has a terminal.
+    pub tty_wrapper: Vec<String>,
+}
+
+/// Bounds on what clients may use.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The largest body of a request, in bytes.
+    pub request_body: usize,
+    /// How many commands may run at once.
+    pub exec_sessions: usize,
+    /// How long a request is held while the system starts or restores.
+    pub hold: Duration,
+}

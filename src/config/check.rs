@@ -1,0 +1,483 @@
+//! From what was written, in all places, to what is meant.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::component::{self, Backoff, command, environment, time, user};
+use super::error::{ConfigError, FileError, nearest};
+use super::origin::{Ledger, Origin, from_file};
+use super::value::format_duration;
+use super::{
+    Api, Component, Config, Exec, Flags, Limits, Listen, Process, Secret, SignalMap, Storage,
+    components_dir, raw,
+};
+
+const LOG_LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
+
+/// Reads the configuration from everywhere.
+pub fn load(flags: &Flags) -> Result<Config, ConfigError> {
+    let mut file = match &flags.config {
+        Some(path) => read(path)?,
+        None => raw::File::default(),
+    };
+    let mut components = file.components.take().unwrap_or_default();
+    if let Some(dir) = &flags.components_dir {
+        components_dir::merge(dir, &mut components)?;
+    }
+    let mut checker = Checker {
+        flags,
+        file,
+        ledger: Ledger::default(),
+    };
+    let config = checker.config(&components);
+    let mut errors = std::mem::take(&mut checker.ledger.errors);
+    if errors.is_empty() {
+        config
+    } else {
+        errors.sort();
+        errors.dedup();
+        Err(ConfigError::Settings(errors))
+    }
+}
+
+/// Reads one file, without giving it a meaning.
+pub fn read(path: &Path) -> Result<raw::File, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let mut json = serde_json::Deserializer::from_str(&text);
+    let wrong = |key, error| ConfigError::File(Box::new(FileError::new(path, key, &error)));
+    let file = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| wrong(error.path().to_string(), error.into_inner()))?;
+    json.end().map_err(|error| wrong(".".to_owned(), error))?;
+    Ok(file)
+}
+
+struct Checker<'a> {
+    flags: &'a Flags,
+    file: raw::File,
+    ledger: Ledger,
+}
+
+impl Checker<'_> {
+    fn config(&mut self, components: &BTreeMap<String, raw::Component>) -> Result<Config, ConfigError> {
+        let log_level = self.log_level();
+        let write_dir = self.write_dir();
+        let wants_s3 = self.s3();
+        let config = Config {
+            log_level,
+            log_json: self.switch("log_json", self.flags.log_json, "-log-json", |f| &f.log_json),
+            debug_endpoints: self.switch("debug_endpoints", self.flags.debug, "-debug", |f| {
+                &f.debug_endpoints
+            }),
+            sprite_name: self.sprite_name(),
+            process: self.process(),
+            components: self.components(components),
+            storage: self.storage(write_dir.as_deref()),
+            exec: self.exec(),
+            limits: self.limits(),
+            keep_alive_on_error: self.variable_switch("SPRITE_KEEP_ALIVE_ON_ERROR"),
+            subreaper: self.subreaper(),
+            wants_s3,
+            api: self.api()?,
+            settings: Vec::new(),
+        };
+        if config.process.command.is_empty() && self.ledger.errors.is_empty() {
+            return Err(ConfigError::Usage(
+                "there is nothing to run: give a command after --, or process_command in the \
+                 configuration file"
+                    .to_owned(),
+            ));
+        }
+        Ok(Config {
+            settings: std::mem::take(&mut self.ledger.settings),
+            ..config
+        })
+    }
+
+    fn log_level(&mut self) -> tracing::Level {
+        let flag = self
+            .flags
+            .debug
+            .then(|| ("debug".to_owned(), Origin::Flag("-debug")));
+        let file = from_file(self.file.log_level.as_ref());
+        let text = self.ledger.pick("log_level", [flag, file], "info".to_owned());
+        text.parse().unwrap_or_else(|_| {
+            let hint = nearest(&text, LOG_LEVELS)
+                .map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"));
+            let why = format!("\"{text}\" is not one of {}{hint}", LOG_LEVELS.join(", "));
+            self.ledger.wrong("log_level", why);
+            tracing::Level::INFO
+        })
+    }
+
+    fn switch(
+        &mut self,
+        key: &str,
+        flag: bool,
+        flag_name: &'static str,
+        field: fn(&raw::File) -> &Option<super::value::Value<bool>>,
+    ) -> bool {
+        let flag = flag.then_some((true, Origin::Flag(flag_name)));
+        let file = from_file(field(&self.file).as_ref());
+        self.ledger.pick(key, [flag, file], false)
+    }
+
+    fn variable_switch(&mut self, name: &'static str) -> bool {
+        let written = variable(name);
+        let value = written.as_deref().map(|text| {
+            <bool as super::value::FromText>::from_text(text).unwrap_or_else(|| {
+                let why = format!("\"{text}\" is neither true nor false");
+                self.ledger.wrong(name, why);
+                false
+            })
+        });
+        let candidate = value.map(|value| (value, Origin::Variable(name)));
+        self.ledger.pick(name, [candidate], false)
+    }
+
+    fn sprite_name(&mut self) -> String {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let file = from_file(self.file.sprite_name.as_ref());
+        self.ledger.pick("sprite_name", [file], host)
+    }
+
+    fn subreaper(&mut self) -> bool {
+        let flag = self.flags.subreaper.map(|on| (on, Origin::Flag("-subreaper")));
+        self.ledger.pick("subreaper", [flag], true)
+    }
+
+    fn write_dir(&mut self) -> Option<PathBuf> {
+        let flag = self
+            .flags
+            .juicefs_dir
+            .as_ref()
+            .map(|dir| (dir.display().to_string(), Origin::Flag("-juicefs-dir")));
+        let variable = variable("SPRITE_WRITE_DIR")
+            .map(|dir| (dir, Origin::Variable("SPRITE_WRITE_DIR")));
+        self.ledger
+            .pick_optional("write_dir", [flag, variable])
+            .map(PathBuf::from)
+    }
+
+    fn process(&mut self) -> Process {
+        let command = if self.flags.command.is_empty() {
+            command("process_command", self.file.process_command.as_ref(), &mut self.ledger)
+        } else {
+            let words = self.flags.command.clone();
+            let shown = json!(words);
+            Some(self.ledger.note("process_command", words, shown, Origin::Flag("--")))
+        };
+        let key = "process_graceful_shutdown_timeout";
+        let grace = match self.flags.graceful_shutdown_timeout {
+            Some(value) => {
+                let shown = format_duration(value).into();
+                let origin = Origin::Flag("-graceful-shutdown-timeout");
+                self.ledger.note(key, value, shown, origin)
+            }
+            None => time(
+                key,
+                self.file.process_graceful_shutdown_timeout.as_ref(),
+                30_000,
+                &mut self.ledger,
+            ),
+        };
+        let max = time(
+            "process_restart_backoff_max",
+            self.file.process_restart_backoff_max.as_ref(),
+            30_000,
+            &mut self.ledger,
+        );
+        let default = Backoff::default();
+        Process {
+            command: command.unwrap_or_default(),
+            working_dir: self
+                .ledger
+                .pick_optional(
+                    "process_working_dir",
+                    [from_file(self.file.process_working_dir.as_ref())],
+                )
+                .map(PathBuf::from),
+            environment: environment(
+                "process_environment",
+                self.file.process_environment.as_ref(),
+                &mut self.ledger,
+            ),
+            user: user("process_user", self.file.process_user.as_ref(), &mut self.ledger),
+            grace,
+            max_retries: self.ledger.pick(
+                "process_restart_max_retries",
+                [from_file(self.file.process_restart_max_retries.as_ref())],
+                0,
+            ),
+            backoff: Backoff {
+                max,
+                min: default.min.min(max),
+                ..default
+            },
+            signal_map: self.signal_map(),
+            exit_code_map: self.exit_code_map(),
+        }
+    }
+
+    fn signal_map(&mut self) -> SignalMap {
+        let written = self.file.signal_map.clone().unwrap_or_default();
+        let origin = if written.is_empty() { Origin::Default } else { Origin::File };
+        let map = SignalMap::parse(&written).unwrap_or_else(|errors| {
+            for (entry, why) in errors {
+                self.ledger.wrong(&format!("signal_map.{entry}"), why);
+            }
+            SignalMap::default()
+        });
+        self.ledger.note("signal_map", map, json!(written), origin)
+    }
+
+    fn exit_code_map(&mut self) -> BTreeMap<u8, u8> {
+        let written = self.file.exit_code_map.clone().unwrap_or_default();
+        let origin = if written.is_empty() { Origin::Default } else { Origin::File };
+        let mut map = BTreeMap::new();
+        for (from, to) in &written {
+            match from.parse() {
+                Ok(from) => {
+                    map.insert(from, *to);
+                }
+                Err(_) => {
+                    let why = "an exit code is a whole number from 0 to 255";
+                    self.ledger.wrong(&format!("exit_code_map.{from}"), why);
+                }
+            }
+        }
+        self.ledger.note("exit_code_map", map, json!(written), origin)
+    }
+
+    fn components(&mut self, written: &BTreeMap<String, raw::Component>) -> Vec<Component> {
+        let names: Vec<_> = written.keys().map(String::as_str).collect();
+        let valid = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let components: Vec<_> = written
+            .iter()
+            .map(|(name, raw)| {
+                if name.is_empty() || name.starts_with('.') || !name.chars().all(valid) {
+                    let why = "a component's name is made of letters, digits, '-', '_' and '.'";
+                    self.ledger.wrong(&format!("components.{name}"), why);
+                }
+                component::check(name, raw, &names, &mut self.ledger)
+            })
+            .collect();
+        if let Some(cycle) = find_cycle(&components) {
+            let why = format!("these components need each other in a circle: {cycle}");
+            self.ledger.wrong("components", why);
+        }
+        components
+    }
+
+    fn storage(&mut self, write_dir: Option<&Path>) -> Option<Storage> {
+        let storage = self.file.storage.clone().unwrap_or_default();
+        let checkpoint = self.file.checkpoint.clone().unwrap_or_default();
+        let default = |name: &str| write_dir.map(|dir| dir.join(name).display().to_string());
+        let dir = from_file(storage.dir.as_ref());
+        let make_dir = dir.is_none();
+        let dir = self.directory("storage.dir", dir, default("fs"));
+        let kept = from_file(checkpoint.dir.as_ref());
+        let kept = self.directory("checkpoint.dir", kept, default("checkpoints"));
+        let quiesce = self.ledger.pick(
+            "checkpoint.quiesce",
+            [from_file(checkpoint.quiesce.as_ref())],
+            "freeze".to_owned(),
+        );
+        if !["freeze", "none"].contains(&quiesce.as_str()) {
+            let why = format!("\"{quiesce}\" is neither \"freeze\" nor \"none\"");
+            self.ledger.wrong("checkpoint.quiesce", why);
+        }
+        let ledger = &mut self.ledger;
+        let freeze_timeout = checkpoint.freeze_timeout.as_ref();
+        let freeze_timeout = time("checkpoint.freeze_timeout", freeze_timeout, 5_000, ledger);
+        let command_timeout = checkpoint.command_timeout.as_ref();
+        let command_timeout = time("checkpoint.command_timeout", command_timeout, 60_000, ledger);
+        let keep_auto = [from_file(checkpoint.keep_auto.as_ref())];
+        let keep_auto = ledger.pick("checkpoint.keep_auto", keep_auto, 3_u64);
+        match (dir, kept) {
+            (Some(dir), Some(checkpoint_dir)) => Some(Storage {
+                dir,
+                make_dir,
+                checkpoint_dir,
+                freeze: quiesce == "freeze",
+                freeze_timeout,
+                keep_auto: usize::try_from(keep_auto).unwrap_or(usize::MAX),
+                command_timeout,
+            }),
+            (Some(_), None) => {
+                let why = "missing; set it, or SPRITE_WRITE_DIR";
+                self.ledger.wrong("checkpoint.dir", why);
+                None
+            }
+            (None, Some(_)) => {
+                self.ledger.wrong("storage.dir", "missing; set it, or SPRITE_WRITE_DIR");
+                None
+            }
+            (None, None) => None,
+        }
+    }
+
+    fn directory(
+        &mut self,
+        key: &str,
+        file: Option<(String, Origin)>,
+        default: Option<String>,
+    ) -> Option<PathBuf> {
+        let default = default.map(|dir| (dir, Origin::Default));
+        let dir = self.ledger.pick_optional(key, [file, default])?;
+        match std::path::absolute(&dir) {
+            Ok(dir) => Some(dir),
+            Err(error) => {
+                self.ledger.wrong(key, format!("\"{dir}\" is no path: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Whether S3 is configured and wanted.
+    fn s3(&mut self) -> bool {
+        let nested = self.file.s3.clone().unwrap_or_default();
+        let file = self.file.clone();
+        let settings = [
+            ("s3.access_key", "s3_access_key", nested.access_key, file.s3_access_key, "SPRITE_S3_ACCESS_KEY"),
+            ("s3.secret_key", "s3_secret_access_key", nested.secret_key, file.s3_secret_access_key, "SPRITE_S3_SECRET_ACCESS_KEY"),
+            ("s3.endpoint", "s3_endpoint_url", nested.endpoint, file.s3_endpoint_url, "SPRITE_S3_ENDPOINT_URL"),
+            ("s3.bucket", "s3_bucket", nested.bucket, file.s3_bucket, "SPRITE_S3_BUCKET"),
+            ("s3.region", "s3_region", nested.region, file.s3_region, "SPRITE_S3_REGION"),
+        ];
+        let mut bucket = false;
+        for (key, flat_key, nested, flat, name) in settings {
+            if nested.is_some() && flat.is_some() {
+                let why = format!("is given twice, also as {flat_key}; keep one");
+                self.ledger.wrong(key, why);
+            }
+            let from_env = variable(name).map(|text| (text, Origin::Variable(name)));
+            let candidates = [from_env, from_file(nested.as_ref()), from_file(flat.as_ref())];
+            let found = candidates.into_iter().flatten().next();
+            let default = (key == "s3.region").then(|| ("us-east-1".to_owned(), Origin::Default));
+            let Some((value, origin)) = found.or(default) else { continue };
+            bucket |= key == "s3.bucket" && !value.is_empty();
+            let shown = if key.ends_with("_key") { json!("********") } else { json!(value) };
+            self.ledger.note(key, (), shown, origin);
+        }
+        bucket && !self.variable_switch("SPRITE_LOCAL_MODE")
+    }
+
+    fn exec(&mut self) -> Exec {
+        let nested = self.file.exec.clone().unwrap_or_default();
+        let flat = [
+            ("exec.wrapper_command", nested.wrapper_command, self.file.exec_wrapper_command.clone()),
+            (
+                "exec.tty_wrapper_command",
+                nested.tty_wrapper_command,
+                self.file.exec_tty_wrapper_command.clone(),
+            ),
+        ];
+        let [wrapper, tty_wrapper] = flat.map(|(key, nested, flat)| {
+            if nested.is_some() && flat.is_some() {
+                let why = format!("is given twice, also as {}; keep one", key.replace('.', "_"));
+                self.ledger.wrong(key, why);
+            }
+            command(key, nested.or(flat).as_ref(), &mut self.ledger).unwrap_or_default()
+        });
+        Exec {
+            wrapper,
+            tty_wrapper,
+        }
+    }
+
+    fn limits(&mut self) -> Limits {
+        let limits = self.file.limits.clone().unwrap_or_default();
+        let mut number = |key: &str, written: Option<&super::value::Value<u64>>, default: u64| {
+            let value = self.ledger.pick(key, [from_file(written)], default);
+            usize::try_from(value).unwrap_or(usize::MAX)
+        };
+        let request_body = number("limits.request_body", limits.request_body.as_ref(), 1 << 20);
+        let exec_sessions = number("limits.exec_sessions", limits.exec_sessions.as_ref(), 1024);
+        Limits {
+            request_body,
+            exec_sessions,
+            hold: time("limits.hold", limits.hold.as_ref(), 30_000, &mut self.ledger),
+        }
+    }
+
+    fn api(&mut self) -> Result<Option<Api>, ConfigError> {
+        let flag = self.flags.listen.clone().map(|text| (text, Origin::Flag("-listen")));
+        let file = from_file(self.file.api_listen_addr.as_ref());
+        let address = self.ledger.pick_optional("api_listen_addr", [flag, file]);
+        let token = variable("SPRITE_HTTP_API_TOKEN").map(Secret::new);
+        if token.is_some() {
+            let origin = Origin::Variable("SPRITE_HTTP_API_TOKEN");
+            self.ledger.note("api_token", (), json!("********"), origin);
+        }
+        let Some(address) = address.filter(|address| !address.is_empty()) else {
+            return Ok(None);
+        };
+        let listen = match parse_listen(&address) {
+            Ok(listen) => listen,
+            Err(why) => {
+                self.ledger.wrong("api_listen_addr", why);
+                return Ok(None);
+            }
+        };
+        let token = token.filter(|token| !token.is_empty());
+        if matches!(listen, Listen::Tcp(_)) && token.is_none() {
+            return Err(ConfigError::Usage(format!(
+                "the API is to listen at {address}, but SPRITE_HTTP_API_TOKEN is not set: set it \
+                 to a secret that clients send as \"Authorization: Bearer …\""
+            )));
+        }
+        Ok(Some(Api { listen, token }))
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
+}
+
+fn parse_listen(text: &str) -> Result<Listen, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return std::path::absolute(path)
+            .map(Listen::Unix)
+            .map_err(|error| format!("\"{text}\" names no socket: {error}"));
+    }
+    if let Some(port) = text.strip_prefix(':') {
+        let port: u16 = port
+            .parse()
+            .map_err(|_| format!("\"{text}\" has no port from 0 to 65535 behind the colon"))?;
+        // One IPv6 socket takes IPv4 too; where there is no IPv6, IPv4 alone.
+        return Ok(Listen::Tcp(vec![
+            SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+            SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        ]));
+    }
+    text.to_socket_addrs()
+        .map(|addresses| Listen::Tcp(addresses.collect()))
+        .map_err(|error| {
+            format!("\"{text}\" is not host:port, :port or unix:/path ({error})")
+        })
+}
+
+/// The names along a circle of needs, if there is one.
+fn find_cycle(components: &[Component]) -> Option<String> {
+    let mut left: Vec<bool> = vec![true; components.len()];
+    loop {
+        // Take away whatever needs nothing that is left; a circle never goes.
+        let free = components.iter().enumerate().position(|(id, component)| {
+            let is_left = |id: &usize| left.get(*id).copied().unwrap_or(false);
+            is_left(&id) && !component.needs.iter().any(is_left)
+        });
+        match free.and_then(|id| left.get_mut(id)) {
+            Some(slot) => *slot = false,
+            None => break,
+        }
+    }
+    let names = components.iter().zip(&left).filter(|(_, left)| **left);
+    let names: Vec<_> = names.map(|(component, _)| component.name.as_str()).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}

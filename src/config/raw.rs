@@ -1,0 +1,250 @@
+//! The configuration file as it is written: names and types of the keys, nothing of
+//! their meaning. The JSON Schema and the reference page are generated from here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use machines::component::OnFailure;
+use schemars::JsonSchema;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use super::value::{GoDuration, Value};
+
+/// A text, or `{"$env": "NAME"}`.
+pub type Text = Value<String>;
+/// A duration, or `{"$env": "NAME"}`.
+pub type Time = Value<GoDuration>;
+
+/// The configuration file of sprite-env.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    /// The JSON Schema of this file, for editors. Ignored.
+    #[serde(rename = "$schema")]
+    pub schema: Option<String>,
+    /// How much is logged: error, warn, info, debug or trace. Default: info.
+    pub log_level: Option<Text>,
+    /// Whether logs and the components' output are JSON lines. Default: false.
+    pub log_json: Option<Value<bool>>,
+    /// Where the API listens: `host:port`, `:port` (all interfaces) or `unix:/path`.
+    /// Default: nowhere.
+    pub api_listen_addr: Option<Text>,
+    /// The name of this environment in `/v1/sprites/{name}/…`. Default: the host name.
+    pub sprite_name: Option<Text>,
+    /// Whether the debug endpoints exist. Default: false.
+    pub debug_endpoints: Option<Value<bool>>,
+    /// The main process and its arguments.
+    pub process_command: Option<Vec<Text>>,
+    /// The main process's working directory. Default: ours.
+    pub process_working_dir: Option<Text>,
+    /// What is added to the main process's environment: a list of `K=V`, or an object.
+    pub process_environment: Option<Environment>,
+    /// The user of the main process and of commands: `name`, `uid`, `name:group` or
+    /// `uid:gid`. Default: ours.
+    pub process_user: Option<Text>,
+    /// How long the main process may take to go after SIGTERM. Default: 30s.
+    pub process_graceful_shutdown_timeout: Option<Time>,
+    /// How often in a row a main process that ended in error is restarted. Default: 0.
+    pub process_restart_max_retries: Option<Value<u8>>,
+    /// The longest pause before a restart of the main process. Default: 30s.
+    pub process_restart_backoff_max: Option<Time>,
+    /// Signals that the main process gets instead of those that we receive, by name
+    /// without SIG; null drops one: `{"TERM": "QUIT", "HUP": null}`.
+    pub signal_map: Option<BTreeMap<String, Option<String>>>,
+    /// Our own exit code instead of the main process's: `{"143": 0}`.
+    pub exit_code_map: Option<BTreeMap<String, u8>>,
+    /// What must be ready before the main process starts, by name.
+    pub components: Option<BTreeMap<String, Component>>,
+    /// The environment's own directory.
+    pub storage: Option<Storage>,
+    /// Checkpoints of it.
+    pub checkpoint: Option<Checkpoint>,
+    /// The S3 bucket.
+    pub s3: Option<S3>,
+    /// The same as `s3.access_key`.
+    pub s3_access_key: Option<Text>,
+    /// The same as `s3.secret_key`.
+    pub s3_secret_access_key: Option<Text>,
+    /// The same as `s3.endpoint`.
+    pub s3_endpoint_url: Option<Text>,
+    /// The same as `s3.bucket`.
+    pub s3_bucket: Option<Text>,
+    /// The same as `s3.region`.
+    pub s3_region: Option<Text>,
+    /// Commands that are run over the API.
+    pub exec: Option<Exec>,
+    /// The same as `exec.wrapper_command`.
+    pub exec_wrapper_command: Option<Vec<Text>>,
+    /// The same as `exec.tty_wrapper_command`.
+    pub exec_tty_wrapper_command: Option<Vec<Text>>,
+    /// Bounds on what clients may use.
+    pub limits: Option<Limits>,
+}
+
+/// What is added to a child's environment: `["K=V", …]` or `{"K": "V", …}`.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(untagged)]
+pub enum Environment {
+    /// `["K=V", …]`
+    List(Vec<Text>),
+    /// `{"K": "V", …}`
+    Map(BTreeMap<String, Text>),
+}
+
+// By hand, since `untagged` would forget where in the file an error is.
+impl<'de> Deserialize<'de> for Environment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EnvironmentVisitor;
+        impl<'de> Visitor<'de> for EnvironmentVisitor {
+            type Value = Environment;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of \"K=V\" or an object of names and values")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+                Deserialize::deserialize(SeqAccessDeserializer::new(seq)).map(Environment::List)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                Deserialize::deserialize(MapAccessDeserializer::new(map)).map(Environment::Map)
+            }
+        }
+        deserializer.deserialize_any(EnvironmentVisitor)
+    }
+}
+
+/// A component: a helper process that the main process needs.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Component {
+    /// The process and its arguments.
+    pub start_command: Option<Vec<Text>>,
+    /// Gets the component's output on its standard input. Exit code 0: it is ready;
+    /// else it is run again. Without it the component is ready when it was started.
+    pub ready_command: Option<Vec<Text>>,
+    /// How long it may take to become ready; 0 = for ever. Default: 60s.
+    pub ready_timeout: Option<Time>,
+    /// Run for each checkpoint, with `CHECKPOINT_ID` and `CHECKPOINT_DIR`.
+    pub checkpoint_command: Option<Vec<Text>>,
+    /// Run for each restore, with `CHECKPOINT_ID` and `CHECKPOINT_DIR`.
+    pub restore_command: Option<Vec<Text>>,
+    /// The components that must be ready before this one starts.
+    pub needs: Option<Vec<String>>,
+    /// What follows when it dies or does not get ready. Default: shutdown.
+    #[schemars(with = "Option<String>", regex(pattern = "^(shutdown|restart|ignore)$"))]
+    pub on_failure: Option<FailurePolicy>,
+    /// The pauses between restarts.
+    pub backoff: Option<Backoff>,
+    /// Its working directory. Default: ours.
+    pub working_dir: Option<Text>,
+    /// What is added to its environment: a list of `K=V`, or an object.
+    pub environment: Option<Environment>,
+    /// Its user: `name`, `uid`, `name:group` or `uid:gid`. Default: ours.
+    pub user: Option<Text>,
+    /// The signal that tells it to go, by name without SIG. Default: TERM.
+    pub stop_signal: Option<Text>,
+    /// How long it may take to go before SIGKILL. Default: 10s.
+    pub stop_timeout: Option<Time>,
+}
+
+/// `shutdown`, `restart` or `ignore`.
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailurePolicy {
+    /// The whole system stops.
+    Shutdown,
+    /// It is started again.
+    Restart,
+    /// It stays down; the rest goes on.
+    Ignore,
+}
+
+impl From<FailurePolicy> for OnFailure {
+    fn from(policy: FailurePolicy) -> Self {
+        match policy {
+            FailurePolicy::Shutdown => Self::Shutdown,
+            FailurePolicy::Restart => Self::Restart,
+            FailurePolicy::Ignore => Self::Ignore,
+        }
+    }
+}
+
+/// The pauses between restarts: `min × factor^(n-1)`, at most `max`, varied by `jitter`.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Backoff {
+    /// The first pause. Default: 500ms.
+    pub min: Option<Time>,
+    /// The longest pause. Default: 30s.
+    pub max: Option<Time>,
+    /// By how much each pause is longer than the one before. Default: 2.
+    pub factor: Option<Value<f64>>,
+    /// By which part of itself a pause is varied at random, 0 to 1. Default: 0.1.
+    pub jitter: Option<Value<f64>>,
+    /// How many restarts in a row before giving up. Default: 5.
+    pub max_restarts: Option<Value<u8>>,
+    /// How long it must be ready for its restarts to be forgiven. Default: 60s.
+    pub reset_after: Option<Time>,
+}
+
+/// The environment's own directory: what checkpoints capture and restores replace.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// The directory. Default: `$SPRITE_WRITE_DIR/fs`, made if missing.
+    pub dir: Option<Text>,
+}
+
+/// Checkpoints.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Checkpoint {
+    /// Where checkpoints are kept. Default: `$SPRITE_WRITE_DIR/checkpoints`.
+    pub dir: Option<Text>,
+    /// Whether everything that could write is held while the instant is taken:
+    /// `freeze` or `none`. Default: freeze.
+    pub quiesce: Option<Text>,
+    /// The longest that it may be held. Default: 5s.
+    pub freeze_timeout: Option<Time>,
+    /// How many automatic checkpoints are kept. Default: 3.
+    pub keep_auto: Option<Value<u64>>,
+    /// How long a component's checkpoint or restore command may take. Default: 60s.
+    pub command_timeout: Option<Time>,
+}
+
+/// An S3 bucket.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct S3 {
+    /// The access key.
+    pub access_key: Option<Text>,
+    /// The secret key.
+    pub secret_key: Option<Text>,
+    /// The URL of the service.
+    pub endpoint: Option<Text>,
+    /// The bucket.
+    pub bucket: Option<Text>,
+    /// The region. Default: us-east-1.
+    pub region: Option<Text>,
+}
+
+/// Commands that are run over the API.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Exec {
+    /// Put in front of every command: `["crun", "exec", "app"]`.
+    pub wrapper_command: Option<Vec<Text>>,
+    /// Put in front of every command that has a terminal.
+    pub tty_wrapper_command: Option<Vec<Text>>,
+}
+
+/// Bounds on what clients may use.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// The largest body of a request, in bytes. Default: 1048576.
+    pub request_body: Option<Value<u64>>,
+    /// How many commands may run at once. Default: 1024.
+    pub exec_sessions: Option<Value<u64>>,
+    /// How long a request is held while the system starts or restores. Default: 30s.
+    pub hold: Option<Time>,
+}

@@ -1,0 +1,69 @@
+//! The end of everything that is left: told to go, waited for, killed at the deadline.
+//!
+//! Whether something is left is asked of the kernel, not of `/proc`: every orphan of our
+//! tree becomes our child, so when we have no child, the tree is empty.
+
+use std::collections::HashSet;
+use std::io;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{is_pid_1, tree};
+use crate::reaper::Reaper;
+use crate::sys;
+
+/// How often the tree is looked at again for processes that were not there before.
+/// Only while something is left that does not go.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Tells everything below us to go and waits until nothing is left. `kill` becomes
+/// true when there is no more time.
+pub async fn sweep(reaper: Reaper, mut kill: watch::Receiver<bool>) {
+    let mut told = HashSet::new();
+    let mut tally = reaper.tally();
+    loop {
+        reaper.reap();
+        if tally.borrow_and_update().childless {
+            return;
+        }
+        let signal = if *kill.borrow_and_update() {
+            told.clear();
+            libc::SIGKILL
+        } else {
+            libc::SIGTERM
+        };
+        if let Err(error) = tell(&reaper, signal, &mut told) {
+            tracing::warn!(%error, "cannot see what is left of the process tree");
+        }
+        tokio::select! {
+            _ = tally.changed() => {}
+            _ = kill.changed() => {}
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
+}
+
+/// Sends `signal` to everything below us that was not told before.
+fn tell(reaper: &Reaper, signal: i32, told: &mut HashSet<(i32, u64)>) -> io::Result<()> {
+    if !tree::is_visible() {
+        // As PID 1 everything else is ours to signal, whoever is there.
+        if is_pid_1() && (told.insert((-1, 0)) || signal == libc::SIGKILL) {
+            let _ = sys::kill(-1, signal);
+        }
+        return Ok(());
+    }
+    // Nothing is reaped between the look and the signal, so a child's number is its own.
+    reaper.hold(|| {
+        for entry in tree::descendants()? {
+            if !entry.is_dead() && told.insert((entry.pid, entry.started)) {
+                let _ = sys::kill(entry.pid, signal);
+                // A stopped process cannot go by itself.
+                if entry.state == 'T' && signal == libc::SIGTERM {
+                    let _ = sys::kill(entry.pid, libc::SIGCONT);
+                }
+            }
+        }
+        Ok(())
+    })
+}

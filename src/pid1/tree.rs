@@ -1,0 +1,145 @@
+//! The process tree below us, as `/proc` shows it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io;
+
+use crate::sys;
+
+/// A process at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its process id.
+    pub pid: i32,
+    /// Its parent's.
+    pub parent: i32,
+    /// Its state: `R`, `S`, `D`, `T` (stopped), `t` (traced), `Z` (zombie), `X`…
+    pub state: char,
+    /// When it started, in clock ticks since boot: tells it from a later one with the
+    /// same number.
+    pub started: u64,
+}
+
+impl Entry {
+    /// Whether it has ended.
+    #[must_use]
+    pub const fn is_dead(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+}
+
+/// Whether `/proc` is there and shows our own PID namespace.
+#[must_use]
+pub fn is_visible() -> bool {
+    let ours = rustix::process::getpid().as_raw_nonzero().get();
+    fs::read_link("/proc/self").is_ok_and(|link| link.to_str() == Some(&ours.to_string()))
+}
+
+/// Reads one process; none if it is gone.
+#[must_use]
+pub fn read(pid: i32) -> Option<Entry> {
+    parse(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Everything below us, dead or alive. The error is that `/proc` cannot be read.
+pub fn descendants() -> io::Result<Vec<Entry>> {
+    let mut children = BTreeMap::<i32, Vec<Entry>>::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let pid = name.to_str().and_then(|name| name.parse().ok());
+        if let Some(entry) = pid.and_then(read) {
+            children.entry(entry.parent).or_default().push(entry);
+        }
+    }
+    let mut found = Vec::new();
+    let mut next = vec![rustix::process::getpid().as_raw_nonzero().get()];
+    let mut seen: HashSet<i32> = next.iter().copied().collect();
+    while let Some(pid) = next.pop() {
+        for child in children.get(&pid).into_iter().flatten() {
+            if seen.insert(child.pid) {
+                next.push(child.pid);
+                found.push(*child);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Reads `/proc/PID/stat`: `pid (name) state ppid … starttime …`. The name may hold
+/// anything, so the fields are counted from behind its last parenthesis (proc(5)).
+fn parse(pid: i32, stat: &str) -> Option<Entry> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let started = fields.nth(17)?.parse().ok()?;
+    Some(Entry {
+        pid,
+        parent,
+        state,
+        started,
+    })
+}
+
+/// Processes that were stopped, and must be let run again.
+#[derive(Debug, Default)]
+pub struct Frozen {
+    stopped: Vec<Entry>,
+}
+
+/// Stops everything below us, until a whole pass finds nothing that runs. What was
+/// stopped by somebody else is left alone, now and at the thaw. `keep_on` is asked
+/// before each pass. On failure, what was stopped so far is in `frozen`.
+pub fn freeze(frozen: &mut Frozen, keep_on: impl Fn() -> bool) -> io::Result<()> {
+    let mut known = HashSet::new();
+    loop {
+        if !keep_on() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "given up"));
+        }
+        let mut running = false;
+        for entry in descendants()? {
+            if entry.is_dead() {
+                continue;
+            }
+            let stopped = matches!(entry.state, 'T' | 't');
+            if known.insert((entry.pid, entry.started)) {
+                if !stopped && sys::kill(entry.pid, libc::SIGSTOP).is_ok() {
+                    frozen.stopped.push(entry);
+                    running = true;
+                }
+            } else {
+                // It was told before: it is held once its state says so.
+                running |= !stopped;
+            }
+        }
+        if !running {
+            return Ok(());
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Lets everything run again that [`freeze`] stopped.
+pub fn thaw(frozen: &mut Frozen) {
+    for entry in frozen.stopped.drain(..) {
+        let is_same = read(entry.pid).is_some_and(|now| now.started == entry.started);
+        if is_same && let Err(error) = sys::kill(entry.pid, libc::SIGCONT) {
+            tracing::warn!(pid = entry.pid, %error, "cannot let a process run again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        let fields = (5..=21).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
+        let stat = format!("7 (a) R 1 (b\n) S 3 {fields} 4242 0 0");
+        let entry = parse(7, &stat).map(|e| (e.state, e.parent, e.started));
+        assert_eq!(entry, Some(('S', 3, 4242)));
+        assert_eq!(parse(7, "7 (x"), None);
+        assert_eq!(parse(7, ""), None);
+    }
+}

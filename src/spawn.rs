@@ -1,0 +1,163 @@
+//! What every child has in common: its environment, its process group, its user.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::config::User;
+use crate::reaper::{Child, Reaper};
+use crate::sys::{ChildSetup, SignalMask, set_up_child};
+
+/// Variables of ours that no child gets unless its configuration names them.
+const WITHHELD: &[&str] = &[
+    "SPRITE_HTTP_API_TOKEN",
+    "SPRITE_HTTP_ADMIN_TOKEN",
+    "SPRITE_S3_ACCESS_KEY",
+    "SPRITE_S3_SECRET_ACCESS_KEY",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PID",
+    "NOTIFY_SOCKET",
+];
+
+/// Where a child's input comes from and its output goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Streams {
+    /// Ours, untouched.
+    Inherited,
+    /// Input from nowhere, output to pipes.
+    Output,
+    /// Everything through pipes.
+    Piped,
+}
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Where it runs; none = where we run.
+    pub working_dir: Option<PathBuf>,
+    /// What is added to the environment.
+    pub environment: BTreeMap<String, String>,
+    /// As whom it runs; none = as we do.
+    pub user: Option<User>,
+    /// Its input and output.
+    pub streams: Streams,
+    /// Whether it takes over the terminal, if we have one.
+    pub foreground: bool,
+}
+
+/// Starts children.
+#[derive(Clone, Debug)]
+pub struct Spawner {
+    /// Who waits for them.
+    pub reaper: Reaper,
+    /// The signals that were blocked when we were started: children get the same.
+    pub mask: SignalMask,
+}
+
+/// Why a program could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot run \"{program}\"{}: {source}", where_in(.working_dir.as_ref()))]
+pub struct SpawnError {
+    /// The program.
+    pub program: String,
+    /// Where it was to run.
+    pub working_dir: Option<PathBuf>,
+    /// Why not.
+    pub source: io::Error,
+}
+
+fn where_in(dir: Option<&PathBuf>) -> String {
+    dir.map_or_else(String::new, |dir| format!(" in {}", dir.display()))
+}
+
+impl SpawnError {
+    /// The exit code that a shell would give: 127 not found, 126 not executable.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self.source.kind() {
+            io::ErrorKind::NotFound => 127,
+            _ => 126,
+        }
+    }
+}
+
+impl Spawner {
+    /// Starts `program` in a process group of its own. Blocks until it runs or could
+    /// not be run: call it where blocking is allowed.
+    pub fn spawn(&self, program: &Program) -> Result<Child, SpawnError> {
+        let Some((name, arguments)) = program.command.split_first() else {
+            return Err(self.error(program, io::ErrorKind::InvalidInput.into()));
+        };
+        let mut command = Command::new(name);
+        command.args(arguments).process_group(0);
+        for variable in WITHHELD {
+            command.env_remove(variable);
+        }
+        if let Some(user) = &program.user {
+            let facts = [("HOME", &user.home), ("USER", &user.name), ("LOGNAME", &user.name)];
+            for (variable, value) in facts {
+                if let Some(value) = value {
+                    command.env(variable, value);
+                }
+            }
+        }
+        command.envs(&program.environment);
+        if let Some(dir) = &program.working_dir {
+            command.current_dir(dir);
+        }
+        match program.streams {
+            Streams::Inherited => {}
+            Streams::Output => {
+                command.stdin(Stdio::null());
+                command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            }
+            Streams::Piped => {
+                command.stdin(Stdio::piped());
+                command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            }
+        }
+        let setup = ChildSetup {
+            mask: self.mask,
+            user: program
+                .user
+                .as_ref()
+                .map(|user| (user.uid, user.gid, user.groups.clone())),
+            foreground_of: program.foreground.then(terminal).flatten(),
+        };
+        set_up_child(&mut command, setup);
+        self.reaper
+            .spawn(&mut command)
+            .map_err(|source| self.error(program, source))
+    }
+
+    /// Like [`Spawner::spawn`], for callers that must not block.
+    pub async fn spawn_soon(&self, program: Program) -> Result<Child, SpawnError> {
+        let spawner = self.clone();
+        let copy = program.clone();
+        tokio::task::spawn_blocking(move || spawner.spawn(&copy))
+            .await
+            .unwrap_or_else(|panic| Err(self.error(&program, io::Error::other(panic))))
+    }
+
+    #[allow(clippy::unused_self, reason = "reads as a method where it is called")]
+    fn error(&self, program: &Program, source: io::Error) -> SpawnError {
+        SpawnError {
+            program: program.command.first().cloned().unwrap_or_default(),
+            working_dir: program.working_dir.clone(),
+            source,
+        }
+    }
+}
+
+/// The terminal on our standard input, if we are in its foreground.
+fn terminal() -> Option<i32> {
+    let stdin = std::io::stdin();
+    let group = rustix::termios::tcgetpgrp(&stdin).ok()?;
+    (group == rustix::process::getpgrp()).then(|| stdin.as_raw_fd())
+}

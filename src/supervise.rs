@@ -1,0 +1,16 @@
+//! The machines at work: one event loop around the pure supervisor, and the executor
+//! that carries out its commands.
+
+mod child;
+pub mod event_loop;
+mod executor;
+pub mod handle;
+mod incarnation;
+pub mod output;
+mod readiness;
+pub mod status;
+mod timer;
+
+pub use event_loop::{EventLoop, Parts};
+pub use handle::{Handle, Refusal};
+pub use status::Status;

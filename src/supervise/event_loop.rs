@@ -1,0 +1,283 @@
+//! The loop around the machines.
+//!
+//! **One event in; the machines take it to completion; all commands out. Nothing else
+//! ever touches a machine.**
+
+use std::sync::Arc;
+
+use machines::component::Component;
+use machines::process::Process;
+use machines::supervisor::{Command, Input, Plan, Reaction, Record, Supervisor};
+use machines::system::{self, System};
+use machines::{component, operation, process};
+
+use super::executor::Executor;
+pub use super::executor::TreeFreezer;
+use super::handle::{Envelope, Inbox, Message, Refusal};
+use super::incarnation::Who;
+use super::output::Sink;
+use super::status::{self, Phase, Status};
+use crate::checkpoint::{Engine, Interrupted, Job, Order, Progress, Request};
+use crate::config::Config;
+use crate::exec::Sessions;
+use crate::spawn::Spawner;
+
+/// What the loop is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Starts children.
+    pub spawner: Spawner,
+    /// Where components' output goes.
+    pub sink: Sink,
+    /// The exec sessions.
+    pub sessions: Sessions,
+    /// Does the work of checkpoints, if they are on.
+    pub engine: Option<Engine>,
+    /// The other end of the handle.
+    pub inbox: Inbox,
+}
+
+/// The loop and everything that belongs to it alone.
+#[derive(Debug)]
+pub struct EventLoop {
+    supervisor: Supervisor,
+    executor: Executor,
+    inbox: Inbox,
+    names: Vec<String>,
+    /// A restore that was successful, or rolled back, and whose last line waits for
+    /// the system to be up again.
+    coming_up: Option<(Arc<Job>, operation::Effect)>,
+}
+
+impl EventLoop {
+    /// Machines in their initial states.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let names = parts.config.components.iter().map(|c| c.name.clone());
+        let names = names.collect();
+        let supervisor = Supervisor::new(plan(&parts.config));
+        let executor = Executor::new(
+            parts.config,
+            parts.spawner,
+            parts.sink,
+            parts.sessions,
+            parts.engine,
+            parts.inbox.sender.clone(),
+        );
+        let mut this = Self {
+            supervisor,
+            executor,
+            inbox: parts.inbox,
+            names,
+            coming_up: None,
+        };
+        this.executor.facts.since = status::now();
+        this
+    }
+
+    /// Boots, first finishing what a crash has cut off, and runs to the end. Returns
+    /// the exit code.
+    pub async fn run(mut self, interrupted: Option<Interrupted>) -> u8 {
+        let boot = match interrupted {
+            None => system::Event::Boot,
+            Some(Interrupted::Restore) => system::Event::ResumeRestore,
+            Some(Interrupted::RollBack) => system::Event::ResumeRollBack,
+        };
+        if interrupted.is_some() {
+            tracing::warn!("a restore was cut off: it is finished or undone first");
+            self.executor.begin(Order {
+                request: Request::Resume,
+                progress: Progress::unheard(),
+            });
+        }
+        self.take(Input::System(boot));
+        loop {
+            if let Some(code) = self.supervisor.exit_code() {
+                return code;
+            }
+            // The loop itself holds a sender, so the channel never closes.
+            let Some(message) = self.inbox.messages.recv().await else {
+                return 70;
+            };
+            self.receive(message);
+        }
+    }
+
+    fn receive(&mut self, message: Message) {
+        match message {
+            Message::Event(envelope) => self.event(envelope),
+            Message::Spawned { incarnation, pid } => {
+                self.executor.spawned(incarnation.who, pid);
+                if incarnation.who == Who::Process {
+                    self.take(Input::Process(process::Event::Launched));
+                } else {
+                    self.publish();
+                }
+            }
+            Message::Forward(signal) => self.executor.signal(Who::Process, signal),
+            Message::Failure(what) => {
+                self.executor.facts.last_failure = Some(what);
+                self.publish();
+            }
+        }
+    }
+
+    fn event(&mut self, envelope: Envelope) {
+        let incarnation = envelope.incarnation;
+        if incarnation.is_some_and(|incarnation| !self.executor.is_current(incarnation)) {
+            self.executor.facts.stale_events += 1;
+            tracing::debug!(input = ?envelope.input, "dropped a stale event");
+            return;
+        }
+        self.note_exit(&envelope.input);
+        if let Some(order) = envelope.order
+            && self.is_acceptable(&envelope.input)
+        {
+            self.executor.begin(order);
+        }
+        let reaction = self.take(envelope.input);
+        if let Some(reply) = envelope.reply {
+            let refused = reaction.is_refusal() || reaction.is_ignored();
+            let answer = if refused { Err(self.refusal()) } else { Ok(()) };
+            // Whoever asked may be gone.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Takes one event to completion and carries out what comes of it.
+    fn take(&mut self, input: Input) -> Reaction {
+        let before = *self.supervisor.system().state();
+        let reaction = self.supervisor.handle(input);
+        for step in &reaction.steps {
+            log(step);
+        }
+        let after = *self.supervisor.system().state();
+        if before != after {
+            self.executor.facts.since = status::now();
+            let path = self.supervisor.system().path().join(" > ");
+            tracing::info!("the system is {path}");
+        }
+        if matches!(Phase::of(after), Phase::Serving | Phase::Parked) {
+            self.executor.sessions().open();
+        }
+        for command in &reaction.commands {
+            self.executor.carry_out(*command);
+        }
+        self.conclude(&reaction);
+        self.publish();
+        reaction
+    }
+
+    fn is_acceptable(&self, input: &Input) -> bool {
+        matches!(input, Input::System(event) if self.supervisor.accepts(event))
+    }
+
+    fn refusal(&self) -> Refusal {
+        Refusal {
+            state: self.supervisor.system().path().join(" > "),
+            accepted: status::accepted(&self.supervisor),
+        }
+    }
+
+    /// Notes that a child is gone, and a sentence if that was not asked for.
+    fn note_exit(&mut self, input: &Input) {
+        let (who, exit, name, wanted) = match input {
+            Input::Process(process::Event::Exited(exit)) => {
+                let wanted = self.supervisor.process().path().contains(&"Stopping");
+                (Who::Process, exit, "main process", wanted || exit.success())
+            }
+            Input::Component(id, component::Event::Exited(exit)) => {
+                let name = self.names.get(*id).map_or("component", String::as_str);
+                let machine = self.supervisor.components().get(*id);
+                let wanted = machine.is_some_and(|m| m.path().contains(&"Stopping"));
+                (Who::Component(*id), exit, name, wanted)
+            }
+            _ => return,
+        };
+        if wanted {
+            tracing::debug!("{name} ended: {exit}");
+        } else {
+            tracing::warn!("{name} ended: {exit}");
+            self.executor.facts.last_failure = Some(format!("{name} ended: {exit}"));
+        }
+        self.executor.exited(who);
+    }
+
+    /// Tells whoever asked for an operation what became of it.
+    fn conclude(&mut self, reaction: &Reaction) {
+        use operation::Effect as E;
+        let outcomes = [E::ReportDone, E::ReportRolledBack, E::ReportFailed];
+        let mut effects = reaction.steps.iter().flat_map(|step| &step.effects);
+        let outcome = effects.find_map(|effect| match effect {
+            Command::Operation(effect) if outcomes.contains(effect) => Some(*effect),
+            _ => None,
+        });
+        if let Some(outcome) = outcome
+            && let Some(job) = self.executor.end()
+        {
+            if let Some(why) = job.error() {
+                self.executor.facts.last_failure = Some(why);
+            }
+            self.coming_up = Some((job, outcome));
+        }
+        let phase = Phase::of(*self.supervisor.system().state());
+        if phase == Phase::Busy {
+            return;
+        }
+        match self.coming_up.take() {
+            Some((job, E::ReportDone)) if phase != Phase::Ending || job.is_checkpoint() => {
+                job.complete();
+            }
+            Some((job, E::ReportDone)) => {
+                job.give_up("the checkpoint was restored, but the environment did not come up");
+            }
+            Some((job, E::ReportRolledBack)) => {
+                job.give_up("the restore failed and the environment was put back as it was");
+            }
+            Some((job, _)) => job.give_up("the operation failed; nothing was changed"),
+            None => {}
+        }
+    }
+
+    fn publish(&self) {
+        let status = Status::of(&self.supervisor, &self.names, &self.executor.facts);
+        self.inbox.status.send_replace(status);
+    }
+}
+
+/// What `config` wants supervised.
+fn plan(config: &Config) -> Plan {
+    Plan {
+        system: System {
+            keep_alive: config.keep_alive_on_error,
+            ..System::default()
+        },
+        process: Process {
+            budget: config.process.max_retries,
+            ..Process::default()
+        },
+        components: config
+            .components
+            .iter()
+            .map(|component| Component {
+                on_failure: component.on_failure,
+                budget: component.max_restarts,
+                restarts: 0,
+            })
+            .collect(),
+        needs: config.components.iter().map(|c| c.needs.clone()).collect(),
+    }
+}
+
+fn log(step: &Record) {
+    tracing::debug!(
+        input = ?step.input,
+        from = step.from,
+        to = step.to,
+        taken = ?step.taken,
+        effects = ?step.effects,
+        "step"
+    );
+}

@@ -1,0 +1,130 @@
+//! The only way to the machines: messages into one bounded channel.
+
+use machines::supervisor::Input;
+use machines::system;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::incarnation::Incarnation;
+use super::status::Status;
+use crate::checkpoint::Order;
+
+/// How many messages may wait. Senders wait beyond that; the loop never does.
+const INBOX: usize = 256;
+
+/// Something for the event loop.
+#[derive(Debug)]
+pub enum Message {
+    /// An event for a machine.
+    Event(Envelope),
+    /// A child was started.
+    Spawned {
+        /// Which start it is of.
+        incarnation: Incarnation,
+        /// The child's process id.
+        pid: i32,
+    },
+    /// A signal for the main process's group.
+    Forward(i32),
+    /// A sentence about a failure, for `/status`.
+    Failure(String),
+}
+
+/// An event on its way to the machines.
+#[derive(Debug)]
+pub struct Envelope {
+    /// The event.
+    pub input: Input,
+    /// What it is from; dropped if stale.
+    pub incarnation: Option<Incarnation>,
+    /// What is to be done, for a request that begins an operation.
+    pub order: Option<Order>,
+    /// Who wants to know whether it was accepted.
+    pub reply: Option<oneshot::Sender<Result<(), Refusal>>>,
+}
+
+/// A request that the state does not allow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not possible while the system is {state}; possible now: {}", list(.accepted))]
+pub struct Refusal {
+    /// Where the system is.
+    pub state: String,
+    /// What would be accepted.
+    pub accepted: Vec<&'static str>,
+}
+
+fn list(events: &[&str]) -> String {
+    if events.is_empty() {
+        "nothing".to_owned()
+    } else {
+        events.join(", ")
+    }
+}
+
+/// A way to send events and see the state. Clones are the same handle.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    inbox: mpsc::Sender<Message>,
+    status: watch::Receiver<Status>,
+}
+
+/// The other end of a [`Handle`].
+#[derive(Debug)]
+pub struct Inbox {
+    pub(super) messages: mpsc::Receiver<Message>,
+    pub(super) sender: mpsc::Sender<Message>,
+    pub(super) status: watch::Sender<Status>,
+}
+
+/// A handle and what belongs into the loop.
+#[must_use]
+pub fn channel() -> (Handle, Inbox) {
+    let (sender, messages) = mpsc::channel(INBOX);
+    let (status, seen) = watch::channel(Status::default());
+    let handle = Handle {
+        inbox: sender.clone(),
+        status: seen,
+    };
+    let inbox = Inbox {
+        messages,
+        sender,
+        status,
+    };
+    (handle, inbox)
+}
+
+impl Handle {
+    /// Asks the system for something.
+    pub async fn request(
+        &self,
+        event: system::Event,
+        order: Option<Order>,
+    ) -> Result<(), Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let envelope = Envelope {
+            input: Input::System(event),
+            incarnation: None,
+            order,
+            reply: Some(reply),
+        };
+        let gone = || Refusal {
+            state: "Stopped".to_owned(),
+            accepted: vec![],
+        };
+        self.inbox
+            .send(Message::Event(envelope))
+            .await
+            .map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Sends a signal to the main process's group.
+    pub async fn forward(&self, signal: i32) {
+        let _ = self.inbox.send(Message::Forward(signal)).await;
+    }
+
+    /// The state, and a way to wait for its changes.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+}

@@ -1,0 +1,207 @@
+//! What the machines and their children are doing: the answer of `GET /status`.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use machines::supervisor::Supervisor;
+use machines::{process, system};
+use serde::Serialize;
+
+use super::incarnation::Who;
+
+/// Requests that people make, by their names.
+const REQUESTS: &[(&str, system::Event)] = &[
+    ("checkpoint", system::Event::Checkpoint),
+    ("restore", system::Event::Restore),
+    ("start process", system::Event::StartProcess),
+    ("shutdown", system::Event::Shutdown),
+];
+
+/// The state of everything at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The system's state path, outermost first: `Online > Serving > Running`.
+    pub state: String,
+    /// Since when.
+    pub since: String,
+    /// The operation's state path.
+    pub operation: String,
+    /// The main process.
+    pub process: Part,
+    /// The components by name.
+    pub components: BTreeMap<String, Part>,
+    /// The requests that are accepted now.
+    pub accepted: Vec<&'static str>,
+    /// The last thing that failed, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
+    /// How many events came from something that had been replaced.
+    pub stale_events: u64,
+    /// What the system is doing, for those who wait for it.
+    #[serde(skip)]
+    pub phase: Phase,
+}
+
+/// One process and its machine.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Part {
+    /// The machine's state path.
+    pub state: String,
+    /// The process id, while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    /// How long it has run, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uptime: Option<f64>,
+    /// How many restarts it has had since it was last healthy.
+    pub restarts: u8,
+    /// How it ended last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<String>,
+}
+
+/// What the system is doing, as far as a request has to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Coming up, or being restored: requests wait.
+    #[default]
+    Busy,
+    /// Up, whole or in part.
+    Serving,
+    /// Up, and a checkpoint is taken or a restore is prepared.
+    Operating,
+    /// Up without a main process.
+    Parked,
+    /// On the way down, or down.
+    Ending,
+}
+
+impl Phase {
+    /// Whether commands may be run.
+    #[must_use]
+    pub const fn admits_commands(self) -> bool {
+        matches!(self, Self::Serving | Self::Operating | Self::Parked)
+    }
+
+    pub(super) const fn of(state: system::State) -> Self {
+        use system::State as S;
+        match state {
+            S::Running | S::Degraded => Self::Serving,
+            S::Checkpointing | S::Preparing => Self::Operating,
+            S::Parked => Self::Parked,
+            S::Off
+            | S::StartingComponents
+            | S::StartingProcess
+            | S::DrainingProcess
+            | S::DrainingComponents
+            | S::DrainingTree
+            | S::Swapping
+            | S::RollingBack => Self::Busy,
+            S::StoppingOperation
+            | S::StoppingProcess
+            | S::StoppingComponents
+            | S::SweepingTree
+            | S::Stopped
+            | S::Failed => Self::Ending,
+        }
+    }
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self {
+            state: "Off".to_owned(),
+            since: now(),
+            operation: "Idle".to_owned(),
+            process: Part::default(),
+            components: BTreeMap::new(),
+            accepted: Vec::new(),
+            last_failure: None,
+            stale_events: 0,
+            phase: Phase::Busy,
+        }
+    }
+}
+
+impl Status {
+    /// Whether all is up, as `/readyz` tells.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Serving | Phase::Operating)
+    }
+
+    /// The state of `supervisor`; `facts` knows what the machines do not.
+    pub(super) fn of(supervisor: &Supervisor, names: &[String], facts: &Facts) -> Self {
+        let process = supervisor.process();
+        let last = process.chart().last;
+        let components = names.iter().zip(supervisor.components()).enumerate();
+        Self {
+            state: supervisor.system().path().join(" > "),
+            since: facts.since.clone(),
+            operation: supervisor.operation().path().join(" > "),
+            process: Part {
+                last_exit: last.map(|exit| exit.to_string()),
+                ..facts.part(Who::Process, process.path(), process.chart().restarts)
+            },
+            components: components
+                .map(|(id, (name, machine))| {
+                    let restarts = machine.chart().restarts;
+                    let part = facts.part(Who::Component(id), machine.path(), restarts);
+                    (name.clone(), part)
+                })
+                .collect(),
+            accepted: accepted(supervisor),
+            last_failure: facts.last_failure.clone(),
+            stale_events: facts.stale_events,
+            phase: Phase::of(*supervisor.system().state()),
+        }
+    }
+
+    /// Whether the main process runs.
+    #[must_use]
+    pub fn process_runs(&self) -> bool {
+        let running: &'static str = process::State::Running.into();
+        self.process.state.ends_with(running)
+    }
+}
+
+/// What the machines do not know of themselves.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// Since when the system is in its state.
+    pub since: String,
+    /// The running children: process id and start.
+    pub running: BTreeMap<Who, (i32, std::time::Instant)>,
+    /// The last thing that failed.
+    pub last_failure: Option<String>,
+    /// How many stale events were dropped.
+    pub stale_events: u64,
+}
+
+impl Facts {
+    fn part(&self, who: Who, path: Vec<&'static str>, restarts: u8) -> Part {
+        let running = self.running.get(&who);
+        Part {
+            state: path.join(" > "),
+            pid: running.map(|(pid, _)| *pid),
+            uptime: running.map(|(_, start)| start.elapsed().as_secs_f64()),
+            restarts,
+            last_exit: None,
+        }
+    }
+}
+
+/// The requests that `supervisor` would accept.
+pub(super) fn accepted(supervisor: &Supervisor) -> Vec<&'static str> {
+    REQUESTS
+        .iter()
+        .filter(|(_, event)| supervisor.accepts(event))
+        .map(|(name, _)| *name)
+        .collect()
+}
+
+/// The time, as the wire wants it: RFC 3339, UTC, at most 6 fractional digits.
+#[must_use]
+pub fn now() -> String {
+    format!("{:.6}", Timestamp::now())
+}

@@ -1,0 +1,180 @@
+//! The only unsafe code: system calls that no safe library offers in the form we need.
+//!
+//! Why each is here: signal masks and `signalfd` must cover real-time signals, which
+//! the safe wrappers leave out; a child must get back the signal mask that we found at
+//! our start, which can only be done between `fork` and `exec`.
+#![allow(unsafe_code, reason = "the one audited module; see its doc")]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// A set of blocked signals.
+#[derive(Clone, Copy)]
+pub struct SignalMask(libc::sigset_t);
+
+impl std::fmt::Debug for SignalMask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SignalMask")
+    }
+}
+
+/// A signal as `signalfd` tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Its number.
+    pub signal: i32,
+    /// Whether a process sent it, rather than the kernel.
+    pub from_process: bool,
+}
+
+/// Blocks all signals in this thread and, by inheritance, in all that it starts.
+/// Returns what was blocked before. As PID 1 a blocked signal is queued even though
+/// its action is the default one, so nothing is lost before [`signalfd`] is read.
+pub fn block_all_signals() -> io::Result<SignalMask> {
+    let mut all = MaybeUninit::uninit();
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: both point to storage for a sigset_t; sigfillset initialises `all`
+    // before it is read, and pthread_sigmask initialises `before` when it returns 0.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        let error = libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+        if error != 0 {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        Ok(SignalMask(before.assume_init()))
+    }
+}
+
+/// A descriptor from which blocked signals can be read, non-blocking.
+pub fn signalfd() -> io::Result<OwnedFd> {
+    let mut all = MaybeUninit::uninit();
+    // SAFETY: sigfillset initialises the set; signalfd only reads it. The descriptor
+    // that it returns is new and ours alone.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        let fd = libc::signalfd(-1, all.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Makes it possible to wait for `fd` to become readable.
+pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd stays the same open descriptor until it is dropped, and the
+    // AsyncFd owns it and deregisters it before that.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+}
+
+/// Reads one signal; `WouldBlock` if there is none.
+pub fn read_signal(fd: BorrowedFd<'_>) -> io::Result<Received> {
+    let mut info = MaybeUninit::<libc::signalfd_siginfo>::zeroed();
+    let size = size_of::<libc::signalfd_siginfo>();
+    // SAFETY: the buffer is as large as the length given; any bytes are a valid
+    // signalfd_siginfo, which is made of integers.
+    let (read, info) = unsafe {
+        let read = libc::read(fd.as_raw_fd(), info.as_mut_ptr().cast(), size);
+        (read, info.assume_init())
+    };
+    if read < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if read.unsigned_abs() != size {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(Received {
+        signal: i32::try_from(info.ssi_signo).unwrap_or(0),
+        // Codes above 0 are the kernel's (siginfo: si_code).
+        from_process: info.ssi_code <= 0,
+    })
+}
+
+/// Sends `signal` to a process, or with a negative `pid` to a process group.
+/// `-1` is everything that we may signal but us and PID 1.
+pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: kill takes two integers and touches no memory of ours.
+    if unsafe { libc::kill(pid, signal) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// What a child does to itself between `fork` and `exec`.
+#[derive(Clone, Debug)]
+pub struct ChildSetup {
+    /// The signals that are to be blocked in it.
+    pub mask: SignalMask,
+    /// The user, group and supplementary groups that it becomes.
+    pub user: Option<(u32, u32, Vec<u32>)>,
+    /// The terminal whose foreground process group it becomes.
+    pub foreground_of: Option<RawFd>,
+}
+
+/// Makes the child of `command` do `setup` before it becomes the program.
+pub fn set_up_child(command: &mut Command, setup: ChildSetup) {
+    let act = move || {
+        if let Some(terminal) = setup.foreground_of {
+            take_foreground(terminal)?;
+        }
+        if let Some((uid, gid, groups)) = &setup.user {
+            become_user(*uid, *gid, groups)?;
+        }
+        set_mask(&setup.mask)
+    };
+    // SAFETY: between fork and exec only async-signal-safe functions are called
+    // (sigaddset, pthread_sigmask, getpgrp, tcsetpgrp, setgroups, setgid, setuid), and
+    // nothing is allocated: the groups were collected before.
+    unsafe {
+        command.pre_exec(act);
+    }
+}
+
+fn set_mask(mask: &SignalMask) -> io::Result<()> {
+    // SAFETY: the mask is an initialised sigset_t; the old one is not asked for.
+    match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask.0, std::ptr::null_mut()) }
+    {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// Makes our process group the terminal's foreground one.
+fn take_foreground(terminal: RawFd) -> io::Result<()> {
+    let mut ttou = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set before it is read; the rest are calls
+    // on integers. SIGTTOU is blocked because a background process that calls
+    // tcsetpgrp would be stopped by it.
+    let result = unsafe {
+        libc::sigemptyset(ttou.as_mut_ptr());
+        libc::sigaddset(ttou.as_mut_ptr(), libc::SIGTTOU);
+        libc::pthread_sigmask(libc::SIG_BLOCK, ttou.as_ptr(), std::ptr::null_mut());
+        libc::tcsetpgrp(terminal, libc::getpgrp())
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
+    // SAFETY: the pointer and length are those of one slice; the others take integers.
+    unsafe {
+        // Only root may set groups; anybody may become what they already are.
+        if libc::geteuid() == 0 && libc::setgroups(groups.len(), groups.as_ptr()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if libc::setgid(gid) != 0 || libc::setuid(uid) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
