@@ -1,6 +1,7 @@
 //! The HTTP API: one table of routes ([`routes`]), a file for each resource.
 
 mod auth;
+mod body;
 mod checkpoints;
 mod debug;
 mod exec;

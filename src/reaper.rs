@@ -82,7 +82,9 @@ impl Reaper {
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
         let (sender, exit) = oneshot::channel();
         waiters.insert(pid, sender);
-        self.shared.reaped.send_modify(|tally| tally.childless = false);
+        self.shared
+            .reaped
+            .send_modify(|tally| tally.childless = false);
         Ok(Child {
             pid,
             exit,

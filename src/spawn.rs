@@ -100,7 +100,11 @@ impl Spawner {
             command.env_remove(variable);
         }
         if let Some(user) = &program.user {
-            let facts = [("HOME", &user.home), ("USER", &user.name), ("LOGNAME", &user.name)];
+            let facts = [
+                ("HOME", &user.home),
+                ("USER", &user.name),
+                ("LOGNAME", &user.name),
+            ];
             for (variable, value) in facts {
                 if let Some(value) = value {
                     command.env(variable, value);

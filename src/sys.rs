@@ -139,8 +139,9 @@ pub fn set_up_child(command: &mut Command, setup: ChildSetup) {
 
 fn set_mask(mask: &SignalMask) -> io::Result<()> {
     // SAFETY: the mask is an initialised sigset_t; the old one is not asked for.
-    match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask.0, std::ptr::null_mut()) }
-    {
+    match unsafe {
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask.0, std::ptr::null_mut())
+    } {
         0 => Ok(()),
         error => Err(io::Error::from_raw_os_error(error)),
     }

@@ -258,6 +258,9 @@ fn name(value: &impl std::fmt::Debug) -> String {
     let text = text.replace("Code(", "").replace("))", ")");
     match text.find(" { attempt") {
         Some(at) => format!("{})", text.get(..at).unwrap_or(&text)),
-        None => text.replace(" { ", "(").replace(" }", ")").replace("success: ", "success="),
+        None => text
+            .replace(" { ", "(")
+            .replace(" }", ")")
+            .replace("success: ", "success="),
     }
 }

@@ -16,6 +16,8 @@
 //! (`TimedOut`), and so is the death of a process. So the very code that supervises
 //! can be explored ([`explore`]), drawn ([`render`]) and model-checked (`tests/model`).
 
+#![forbid(unsafe_code)]
+
 pub mod chart;
 #[allow(
     missing_docs,

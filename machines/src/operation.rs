@@ -181,9 +181,15 @@ impl Chart for Operation {
     fn superstates() -> &'static [(&'static str, &'static str)] {
         &[
             ("Checkpointing", "A checkpoint is being taken."),
-            ("Pausing", "Writes are held, or about to be. The deadline of the pause runs."),
+            (
+                "Pausing",
+                "Writes are held, or about to be. The deadline of the pause runs.",
+            ),
             ("Restoring", "A checkpoint is being restored."),
-            ("Preparing", "A restore gets ready; nothing has been stopped or changed yet."),
+            (
+                "Preparing",
+                "A restore gets ready; nothing has been stopped or changed yet.",
+            ),
         ]
     }
     fn events() -> Vec<(&'static str, &'static str)> {
@@ -270,11 +276,7 @@ impl Operation {
     }
 
     #[state(superstate = "checkpointing", entry_action = "thaw")]
-    fn thawing(
-        captured: &mut bool,
-        context: &mut Outbox<Effect>,
-        event: &Event,
-    ) -> Outcome<State> {
+    fn thawing(captured: &mut bool, context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
         match event {
             Event::Thawed if context.when("captured", *captured) => Transition(State::Sealing),
             Event::Thawed => Transition(State::Discarding),

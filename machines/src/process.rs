@@ -130,7 +130,10 @@ impl Chart for Process {
         &[
             ("Up", "It runs, or is about to."),
             ("Stopping", "It was told to go and has not gone yet."),
-            ("Down", "It does not run, and nothing will start it but the system."),
+            (
+                "Down",
+                "It does not run, and nothing will start it but the system.",
+            ),
         ]
     }
     fn events() -> Vec<(&'static str, &'static str)> {
@@ -213,11 +216,7 @@ impl Process {
     }
 
     #[superstate]
-    fn stopping(
-        &mut self,
-        context: &mut Outbox<Effect>,
-        event: &Event,
-    ) -> Outcome<State> {
+    fn stopping(&mut self, context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
         match event {
             Event::Exited(exit) => {
                 self.last = Some(*exit);
@@ -258,8 +257,8 @@ impl Process {
     /// Where the process goes when it ends by itself.
     fn ended(&mut self, exit: Exit, context: &mut Outbox<Effect>) -> Outcome<State> {
         self.last = Some(exit);
-        let restartable =
-            !context.when("success", exit.success()) && context.when("restarts on", self.budget > 0);
+        let restartable = !context.when("success", exit.success())
+            && context.when("restarts on", self.budget > 0);
         if !restartable {
             context.emit(Effect::ReportExited {
                 success: exit.success(),

@@ -42,7 +42,10 @@ fn notes(diagram: &Diagram, name: &str, node: &Node) -> Vec<String> {
 fn labels(edges: &[&Edge]) -> Vec<String> {
     let mut alike = BTreeMap::<String, Vec<&str>>::new();
     for edge in edges {
-        alike.entry(consequence(edge)).or_default().push(&edge.event);
+        alike
+            .entry(consequence(edge))
+            .or_default()
+            .push(&edge.event);
     }
     alike
         .into_iter()

@@ -352,9 +352,7 @@ impl Supervisor {
     }
 
     fn is_in(&self, id: usize, state: component::State) -> bool {
-        self.components
-            .get(id)
-            .is_some_and(|c| *c.state() == state)
+        self.components.get(id).is_some_and(|c| *c.state() == state)
     }
 
     fn is_down(&self, id: usize) -> bool {

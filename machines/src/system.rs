@@ -209,9 +209,18 @@ impl Chart for System {
     }
     fn superstates() -> &'static [(&'static str, &'static str)] {
         &[
-            ("Online", "Not on the way down: a failure or a shutdown ends it."),
-            ("Starting", "Coming up: components first, then the main process."),
-            ("Serving", "Up: commands, checkpoints and restores are accepted."),
+            (
+                "Online",
+                "Not on the way down: a failure or a shutdown ends it.",
+            ),
+            (
+                "Starting",
+                "Coming up: components first, then the main process.",
+            ),
+            (
+                "Serving",
+                "Up: commands, checkpoints and restores are accepted.",
+            ),
             ("Operating", "A checkpoint or a restore is under way."),
             (
                 "Restoring",

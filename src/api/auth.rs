@@ -81,17 +81,37 @@ mod tests {
         let token = Secret::new("s3cret:with/odd=chars".to_owned());
         let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
         let cases = [
-            ("authorization", "Bearer s3cret:with/odd=chars".to_owned(), true),
-            ("authorization", "bearer   s3cret:with/odd=chars ".to_owned(), true),
+            (
+                "authorization",
+                "Bearer s3cret:with/odd=chars".to_owned(),
+                true,
+            ),
+            (
+                "authorization",
+                "bearer   s3cret:with/odd=chars ".to_owned(),
+                true,
+            ),
             ("authorization", "Bearer s3cret".to_owned(), false),
             ("authorization", "Bearer".to_owned(), false),
             ("authorization", "s3cret:with/odd=chars".to_owned(), false),
             ("authorization", basic("bearer:s3cret:with/odd=chars"), true),
             ("authorization", basic("root:s3cret:with/odd=chars"), false),
             ("authorization", "Basic ???".to_owned(), false),
-            ("fly-replay-src", "instance=1;state=s3cret:with/odd=chars".to_owned(), true),
-            ("fly-replay-src", "state=api:s3cret:with/odd=chars;t=1".to_owned(), true),
-            ("fly-replay-src", "state=proxy:s3cret:with/odd=chars".to_owned(), false),
+            (
+                "fly-replay-src",
+                "instance=1;state=s3cret:with/odd=chars".to_owned(),
+                true,
+            ),
+            (
+                "fly-replay-src",
+                "state=api:s3cret:with/odd=chars;t=1".to_owned(),
+                true,
+            ),
+            (
+                "fly-replay-src",
+                "state=proxy:s3cret:with/odd=chars".to_owned(),
+                false,
+            ),
             ("fly-replay-src", "state=".to_owned(), false),
             ("x-token", "s3cret:with/odd=chars".to_owned(), false),
         ];

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, JsonRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -14,7 +12,8 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Shared;
-use super::problem::{Problem, too_large};
+use super::body::RawBody;
+use super::problem::Problem;
 use super::stream::ndjson;
 use crate::checkpoint::{self, Driver, Manifest, Order, Progress, Request};
 use crate::supervise::status::{Phase, now};
@@ -84,21 +83,8 @@ struct Line {
 }
 
 /// `POST /checkpoint`
-pub async fn create(
-    State(shared): State<Shared>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
-    let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
-        _ => Problem::bad_request(rejection.body_text()),
-    })?;
-    let new: NewCheckpoint = if body.trim_ascii().is_empty() {
-        NewCheckpoint::default()
-    } else {
-        serde_json::from_slice(&body).map_err(|error| {
-            Problem::bad_request(format!("the body is not {{\"comment\": \"…\"}}: {error}"))
-        })?
-    };
+pub async fn create(State(shared): State<Shared>, body: RawBody) -> Result<Response, Problem> {
+    let new: NewCheckpoint = body.json_or_default("{\"comment\": \"before the upgrade\"}")?;
     driver(&shared)?;
     let request = Request::Checkpoint {
         comment: new.comment,
@@ -118,7 +104,9 @@ pub async fn list(
         Some(ancestor) => manifest.history.contains(ancestor),
         None => true,
     };
-    Ok(Json(found.into_iter().filter(wanted).map(Into::into).collect()))
+    Ok(Json(
+        found.into_iter().filter(wanted).map(Into::into).collect(),
+    ))
 }
 
 /// `GET /checkpoints/{id}`
@@ -157,11 +145,8 @@ pub async fn restore(
 }
 
 /// `POST /restore`
-pub async fn restore_by_body(
-    state: State<Shared>,
-    body: Result<Json<Restore>, JsonRejection>,
-) -> Result<Response, Problem> {
-    let Json(body) = body?;
+pub async fn restore_by_body(state: State<Shared>, body: RawBody) -> Result<Response, Problem> {
+    let body: Restore = body.json("{\"checkpoint_id\": \"v1\"}")?;
     restore(state, Path(body.checkpoint_id)).await
 }
 

@@ -31,7 +31,8 @@ pub async fn create_zombie(State(shared): State<Shared>) -> Result<Json<Value>, 
     let mut tally = shared.reaper.tally();
     let made = tokio::task::spawn_blocking(move || make_zombie(&reaper));
     let made = made.await.map_err(|panic| internal(panic.to_string()))?;
-    let (pid, was_zombie) = made.map_err(|error| internal(format!("cannot make a zombie: {error}")))?;
+    let (pid, was_zombie) =
+        made.map_err(|error| internal(format!("cannot make a zombie: {error}")))?;
     let start = Instant::now();
     let gone = tokio::time::timeout(LIMIT, async {
         while tree::read(pid).is_some() && tally.changed().await.is_ok() {}
@@ -75,7 +76,9 @@ fn make_zombie(reaper: &Reaper) -> std::io::Result<(i32, bool)> {
 pub async fn check_process(Query(check): Query<Check>) -> Result<Json<Value>, Problem> {
     let pid = check.pid.as_deref().map(str::parse::<i32>);
     let Some(Ok(pid @ 1..)) = pid else {
-        return Err(Problem::bad_request("give the process id: /debug/check-process?pid=123"));
+        return Err(Problem::bad_request(
+            "give the process id: /debug/check-process?pid=123",
+        ));
     };
     let entry = tree::read(pid);
     Ok(Json(json!({

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Shared;
+use super::body::RawBody;
 use super::problem::Problem;
 use super::stream::ndjson;
 use crate::config::value::parse_duration;
@@ -45,7 +44,10 @@ enum Timeout {
 
 /// `{"K": "V"}` or `["K=V"]`.
 #[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "an object of names and values, or a list of \"K=V\"")]
+#[serde(
+    untagged,
+    expecting = "an object of names and values, or a list of \"K=V\""
+)]
 enum Environment {
     Map(BTreeMap<String, String>),
     List(Vec<String>),
@@ -66,12 +68,10 @@ struct Line {
 }
 
 /// Runs a command.
-pub async fn post(
-    State(shared): State<Shared>,
-    body: Result<Json<Body>, JsonRejection>,
-) -> Result<Response, Problem> {
-    let Json(body) = body?;
-    let request = body.check()?;
+pub async fn post(State(shared): State<Shared>, body: RawBody) -> Result<Response, Problem> {
+    let request = body
+        .json::<Body>("{\"command\": [\"ls\", \"-l\"]}")?
+        .check()?;
     shared.hold_for_commands().await?;
     let events = shared.runner.run(request)?;
     Ok(ndjson(ReceiverStream::new(events).map(line)))
@@ -100,7 +100,9 @@ impl Body {
             Some(Environment::List(list)) => list
                 .iter()
                 .map(|entry| {
-                    let pair = entry.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));
+                    let pair = entry
+                        .split_once('=')
+                        .map(|(k, v)| (k.to_owned(), v.to_owned()));
                     let why = || Problem::bad_request("each entry of \"env\" must be NAME=VALUE");
                     pair.ok_or_else(why)
                 })
@@ -108,12 +110,19 @@ impl Body {
         };
         let bad_name = |name: &String| name.is_empty() || name.contains(['=', '\0']);
         if environment.keys().any(bad_name) {
-            return Err(Problem::bad_request("\"env\" has a name that is empty or contains \"=\""));
+            return Err(Problem::bad_request(
+                "\"env\" has a name that is empty or contains \"=\"",
+            ));
         }
-        let dir = self.dir.as_ref().map(|dir| dir.to_string_lossy().into_owned());
+        let dir = self
+            .dir
+            .as_ref()
+            .map(|dir| dir.to_string_lossy().into_owned());
         let mut texts = self.command.iter().chain(environment.values()).chain(&dir);
         if texts.any(|text| text.contains('\0')) {
-            return Err(Problem::bad_request("NUL characters cannot be passed to a program"));
+            return Err(Problem::bad_request(
+                "NUL characters cannot be passed to a program",
+            ));
         }
         Ok(Request {
             command: self.command,

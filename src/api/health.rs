@@ -19,6 +19,9 @@ pub async fn ready(State(shared): State<Shared>) -> Result<(StatusCode, &'static
     if status.is_ready() {
         Ok((StatusCode::OK, "ok\n"))
     } else {
-        Err(Problem::unavailable(format!("the system is {}", status.state)))
+        Err(Problem::unavailable(format!(
+            "the system is {}",
+            status.state
+        )))
     }
 }

@@ -29,7 +29,9 @@ impl Shared {
         if phase.admits_commands() {
             Ok(())
         } else {
-            Err(Problem::unavailable("the system is going down; no more commands are run"))
+            Err(Problem::unavailable(
+                "the system is going down; no more commands are run",
+            ))
         }
     }
 }

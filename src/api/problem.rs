@@ -2,7 +2,6 @@
 //! and the fields `error` and `message` that the Sprites SDKs show.
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -28,7 +27,10 @@ pub struct Problem {
     accepted: Option<Vec<&'static str>>,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it by reference")]
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it by reference"
+)]
 fn number<S: serde::Serializer>(status: &StatusCode, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_u16(status.as_u16())
 }
@@ -121,23 +123,4 @@ impl From<Error> for Problem {
             }
         }
     }
-}
-
-impl From<JsonRejection> for Problem {
-    fn from(rejection: JsonRejection) -> Self {
-        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            return too_large();
-        }
-        Self::bad_request(format!("the body is not the JSON that is expected: {}", rejection.body_text()))
-    }
-}
-
-/// The body is larger than `limits.request_body`: 413.
-#[must_use]
-pub fn too_large() -> Problem {
-    Problem::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "too_large",
-        "the body is larger than limits.request_body allows",
-    )
 }

@@ -10,6 +10,11 @@ use super::problem::Problem;
 
 /// Starts the main process.
 pub async fn start(State(shared): State<Shared>) -> Result<Json<Value>, Problem> {
-    shared.handle.request(system::Event::StartProcess, None).await?;
-    Ok(Json(json!({"status": "accepted", "message": "The main process is being started"})))
+    shared
+        .handle
+        .request(system::Event::StartProcess, None)
+        .await?;
+    Ok(Json(
+        json!({"status": "accepted", "message": "The main process is being started"}),
+    ))
 }

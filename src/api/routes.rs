@@ -13,16 +13,16 @@ use super::{Shared, auth, checkpoints, debug, exec, health, process, status};
 
 /// Everything that is served.
 pub fn router(shared: Shared) -> Router {
-    let named = guarded(&shared).layer(middleware::from_fn_with_state(
-        shared.clone(),
-        check_name,
-    ));
+    let named = guarded(&shared).layer(middleware::from_fn_with_state(shared.clone(), check_name));
     let authorized = Router::new()
         .nest("/v1/sprites/{name}", named)
         .merge(guarded(&shared))
         .fallback(not_found)
         // The token is looked at before anything else, unknown paths included.
-        .layer(middleware::from_fn_with_state(shared.clone(), auth::require));
+        .layer(middleware::from_fn_with_state(
+            shared.clone(),
+            auth::require,
+        ));
     let open = Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))

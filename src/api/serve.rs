@@ -65,7 +65,10 @@ async fn listen_tcp(addresses: &[SocketAddr]) -> Result<TcpListener, ListenError
 
 fn listen_unix(path: &Path) -> io::Result<UnixListener> {
     // A socket that an earlier run left behind is in the way; anything else is not ours.
-    if path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket()) {
+    if path
+        .symlink_metadata()
+        .is_ok_and(|meta| meta.file_type().is_socket())
+    {
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;

@@ -279,7 +279,11 @@ impl Driver for CopyStore {
     fn begin(&self, comment: Option<String>) -> Result<Draft, Error> {
         self.discard()?;
         let mut state = self.state()?;
-        let used = self.directories()?.iter().filter_map(|name| number(name)).max();
+        let used = self
+            .directories()?
+            .iter()
+            .filter_map(|name| number(name))
+            .max();
         let next = state.last.max(used).map_or(0, |last| last + 1);
         // The number is spent even if this checkpoint comes to nothing.
         state.last = Some(next);
@@ -325,7 +329,12 @@ impl Driver for CopyStore {
     }
 
     fn seal(&self) -> Result<Manifest, Error> {
-        let Some(Work::Checkpoint { draft, comment, report }) = self.work().take() else {
+        let Some(Work::Checkpoint {
+            draft,
+            comment,
+            report,
+        }) = self.work().take()
+        else {
             return Err(Error::Unusable("no checkpoint is under way".to_owned()));
         };
         let mut state = self.state()?;
@@ -534,7 +543,18 @@ mod tests {
         for good in ["v0", "v17", "auto-20260102T030405.678901Z"] {
             assert!(is_id(good), "{good}");
         }
-        for bad in ["", "v", "v01", "v-1", "..", "auto-", "auto-../v1", "v1/..", "work", "V1"] {
+        for bad in [
+            "",
+            "v",
+            "v01",
+            "v-1",
+            "..",
+            "auto-",
+            "auto-../v1",
+            "v1/..",
+            "work",
+            "V1",
+        ] {
             assert!(!is_id(bad), "{bad}");
         }
     }

@@ -79,7 +79,9 @@ impl Cancel {
     /// An error once it was told.
     pub fn check(&self) -> Result<(), Error> {
         if self.is_cancelled() {
-            Err(Error::Cancelled("the time for it ran out, or the system stops"))
+            Err(Error::Cancelled(
+                "the time for it ran out, or the system stops",
+            ))
         } else {
             Ok(())
         }

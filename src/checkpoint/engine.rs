@@ -92,8 +92,8 @@ impl Job {
                 progress.info(format!("  ID: {}", manifest.id));
                 progress.info(format!("  Created: {time}"));
                 progress.info(format!("  Path: checkpoints/{}", manifest.id));
-                progress.info("\nTo restore from this checkpoint, run:");
-                progress.info(format!("  sprite-env checkpoints restore {}", manifest.id));
+                progress.info("\nTo restore from this checkpoint:");
+                progress.info(format!("  POST /checkpoints/{}/restore", manifest.id));
                 progress.send(Line::Complete {
                     text: format!("Checkpoint {} created successfully", manifest.id),
                     id: manifest.id.clone(),
@@ -112,8 +112,12 @@ impl Job {
 
     /// Sends the last line of a failure; `what` says what it means.
     pub fn give_up(&self, what: &str) {
-        let why = self.error().map_or_else(String::new, |why| format!(": {why}"));
-        self.order.progress.send(Line::Error(format!("{what}{why}")));
+        let why = self
+            .error()
+            .map_or_else(String::new, |why| format!(": {why}"));
+        self.order
+            .progress
+            .send(Line::Error(format!("{what}{why}")));
     }
 
     fn found(&self) -> std::sync::MutexGuard<'_, Found> {
@@ -158,7 +162,8 @@ impl Engine {
                 Event::Announced
             }
             Effect::PreCopy => {
-                self.blocking(job, |driver, job| driver.pre_copy(&job.cancel)).await?;
+                self.blocking(job, |driver, job| driver.pre_copy(&job.cancel))
+                    .await?;
                 Event::PreCopied
             }
             Effect::Freeze => {
@@ -166,7 +171,8 @@ impl Engine {
                 Event::Frozen
             }
             Effect::Capture => {
-                self.blocking(job, |driver, job| driver.capture(&job.cancel)).await?;
+                self.blocking(job, |driver, job| driver.capture(&job.cancel))
+                    .await?;
                 Event::Captured
             }
             Effect::Thaw => {
@@ -196,14 +202,18 @@ impl Engine {
                 let restoration = job.found().restoration.clone();
                 if let Some(r) = restoration {
                     let hook = Hook::Checkpoint;
-                    self.hooks.run(hook, &r.auto_id, &r.saved_dir, progress).await?;
+                    self.hooks
+                        .run(hook, &r.auto_id, &r.saved_dir, progress)
+                        .await?;
                 }
                 Event::Saved
             }
             Effect::Swap => {
                 let r = self.blocking(job, |driver, _| driver.swap()).await?;
                 job.found().restoration = Some(r.clone());
-                self.hooks.run(Hook::Restore, &r.id, &r.components_dir, progress).await?;
+                self.hooks
+                    .run(Hook::Restore, &r.id, &r.components_dir, progress)
+                    .await?;
                 Event::Swapped
             }
             Effect::Verify => {
@@ -213,7 +223,9 @@ impl Engine {
             Effect::RollBack => {
                 progress.warning("The restore failed; the environment is put back as it was");
                 let r = self.blocking(job, |driver, _| driver.roll_back()).await?;
-                self.hooks.run(Hook::Restore, &r.auto_id, &r.saved_dir, progress).await?;
+                self.hooks
+                    .run(Hook::Restore, &r.auto_id, &r.saved_dir, progress)
+                    .await?;
                 self.blocking(job, |driver, _| driver.rolled_back()).await?;
                 Event::RolledBack
             }
@@ -244,15 +256,20 @@ impl Engine {
         job.found().draft = Some(begun.await?);
         let draft = job.draft()?;
         let hook = Hook::Checkpoint;
-        self.hooks.run(hook, &draft.id, &draft.components_dir, progress).await
+        self.hooks
+            .run(hook, &draft.id, &draft.components_dir, progress)
+            .await
     }
 
     async fn resolve(&self, job: &Arc<Job>) -> Result<(), Error> {
         let Request::Restore { id } = job.order.request.clone() else {
             return Err(Error::Unusable("nothing to restore was named".to_owned()));
         };
-        job.order.progress.info(format!("Restoring from checkpoint {id}..."));
-        self.blocking(job, move |driver, _| driver.find(&id)).await?;
+        job.order
+            .progress
+            .info(format!("Restoring from checkpoint {id}..."));
+        self.blocking(job, move |driver, _| driver.find(&id))
+            .await?;
         Ok(())
     }
 

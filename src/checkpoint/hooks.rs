@@ -36,7 +36,10 @@ impl Hooks {
     /// The commands of the components of `config`.
     #[must_use]
     pub fn new(config: &Config, spawner: Spawner) -> Self {
-        let timeout = config.storage.as_ref().map(|storage| storage.command_timeout);
+        let timeout = config
+            .storage
+            .as_ref()
+            .map(|storage| storage.command_timeout);
         Self {
             components: config.components.clone(),
             spawner,
@@ -63,7 +66,8 @@ impl Hooks {
             fs::create_dir_all(&own).context("create", &own)?;
             if let Some(command) = command {
                 progress.info(format!("Running the {} of {}", hook.key(), component.name));
-                self.run_one(component, command.clone(), hook, id, &own).await?;
+                self.run_one(component, command.clone(), hook, id, &own)
+                    .await?;
             }
         }
         Ok(())
@@ -115,7 +119,11 @@ impl Hooks {
             std::os::unix::fs::chown(dir, uid, gid).context("give to its component", dir)?;
         }
         let failed = |why: String| {
-            Err(Error::Hook(format!("the {} of {} {why}", hook.key(), component.name)))
+            Err(Error::Hook(format!(
+                "the {} of {} {why}",
+                hook.key(),
+                component.name
+            )))
         };
         let child = match self.spawner.spawn_soon(program).await {
             Ok(child) => child,
@@ -125,7 +133,10 @@ impl Hooks {
         match tokio::time::timeout(self.timeout, finish(child)).await {
             Err(_) => {
                 self.spawner.reaper.signal_group(pid, libc::SIGKILL);
-                failed(format!("did not end within {:?} and was killed", self.timeout))
+                failed(format!(
+                    "did not end within {:?} and was killed",
+                    self.timeout
+                ))
             }
             Ok((Some(exit), _)) if exit.success() => Ok(()),
             Ok((exit, output)) => {
@@ -148,15 +159,26 @@ impl Hook {
 /// Waits for the end of `child`; returns how it ended and the start of what it said.
 async fn finish(child: Child) -> (Option<machines::exit::Exit>, String) {
     use tokio::net::unix::pipe::Receiver;
-    let stdout = child.stdout.and_then(|fd| Receiver::from_owned_fd(fd.into()).ok());
-    let stderr = child.stderr.and_then(|fd| Receiver::from_owned_fd(fd.into()).ok());
+    let stdout = child
+        .stdout
+        .and_then(|fd| Receiver::from_owned_fd(fd.into()).ok());
+    let stderr = child
+        .stderr
+        .and_then(|fd| Receiver::from_owned_fd(fd.into()).ok());
     let (out, err) = (tokio::spawn(read(stdout)), tokio::spawn(read(stderr)));
     let exit = child.exit.await.ok();
     // A grandchild may keep the pipes open; what the command itself said is there.
     let said = async { (out.await.unwrap_or_default(), err.await.unwrap_or_default()) };
     let said = tokio::time::timeout(Duration::from_millis(200), said).await;
     let (out, err) = said.unwrap_or_default();
-    (exit, format!("{}{}", String::from_utf8_lossy(&err), String::from_utf8_lossy(&out)))
+    (
+        exit,
+        format!(
+            "{}{}",
+            String::from_utf8_lossy(&err),
+            String::from_utf8_lossy(&out)
+        ),
+    )
 }
 
 /// Reads everything and keeps the start.

@@ -66,8 +66,12 @@ pub fn copy(
     distrusted: &HashSet<u64>,
     cancel: &Cancel,
 ) -> Result<Report, Error> {
-    let device = fs::symlink_metadata(source).context("look at", source)?.dev();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let device = fs::symlink_metadata(source)
+        .context("look at", source)?
+        .dev();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let mut copier = Copier {
         source,
         target,
@@ -104,7 +108,9 @@ pub fn mapped_inodes() -> HashSet<u64> {
         // address perms offset device inode path (proc(5))
         for line in maps.lines() {
             let mut fields = line.split_ascii_whitespace().skip(1);
-            let shared = fields.next().is_some_and(|p| p.starts_with("rw") && p.ends_with('s'));
+            let shared = fields
+                .next()
+                .is_some_and(|p| p.starts_with("rw") && p.ends_with('s'));
             if let (true, Some(Ok(inode))) = (shared, fields.nth(2).map(str::parse)) {
                 inodes.insert(inode);
             }
@@ -188,7 +194,10 @@ impl Copier<'_> {
             }
         } else if !kept {
             self.clear(&target)?;
-            if let Some(first) = (stamp.links > 1).then(|| self.links.get(&stamp.inode)).flatten() {
+            if let Some(first) = (stamp.links > 1)
+                .then(|| self.links.get(&stamp.inode))
+                .flatten()
+            {
                 fs::hard_link(self.target.join(first), &target).context("link", &target)?;
             } else {
                 self.leaf(&source, &target, &meta)?;
@@ -196,7 +205,9 @@ impl Copier<'_> {
             }
         }
         if !kind.is_dir() && stamp.links > 1 {
-            self.links.entry(stamp.inode).or_insert_with(|| path.to_owned());
+            self.links
+                .entry(stamp.inode)
+                .or_insert_with(|| path.to_owned());
         }
         self.report.index.stamps.insert(path.to_owned(), stamp);
         Ok(())
@@ -208,7 +219,9 @@ impl Copier<'_> {
             u64::try_from(seconds).unwrap_or(u64::MAX),
             u32::try_from(nanoseconds).unwrap_or(0),
         );
-        let racy_since = self.previous.map_or(Duration::ZERO, |index| index.racy_since);
+        let racy_since = self
+            .previous
+            .map_or(Duration::ZERO, |index| index.racy_since);
         known == now && changed < racy_since && !self.distrusted.contains(&now.inode)
     }
 
@@ -271,7 +284,9 @@ impl Copier<'_> {
 
     fn skip(&mut self, path: &Path, error: &io::Error) {
         if error.kind() == io::ErrorKind::PermissionDenied {
-            self.report.skipped.push(format!("{}: {error}", path.display()));
+            self.report
+                .skipped
+                .push(format!("{}: {error}", path.display()));
         }
     }
 }
@@ -378,7 +393,10 @@ fn copy_metadata(
 ) -> Result<(), Error> {
     let mut note = |what: &str, error: rustix::io::Errno| {
         let error = io::Error::from(error);
-        skipped.push(format!("{}: its {what} was not kept: {error}", path.display()));
+        skipped.push(format!(
+            "{}: its {what} was not kept: {error}",
+            path.display()
+        ));
     };
     let owner = sys::Uid::from_raw(meta.uid());
     let group = sys::Gid::from_raw(meta.gid());
@@ -438,6 +456,10 @@ fn attribute_names(path: &Path) -> rustix::io::Result<Vec<OsString>> {
         }
     };
     let names = names.get(..length).unwrap_or_default();
-    let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-    Ok(names.map(|name| OsStr::from_bytes(name).to_owned()).collect())
+    let names = names
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty());
+    Ok(names
+        .map(|name| OsStr::from_bytes(name).to_owned())
+        .collect())
 }

@@ -185,14 +185,38 @@ mod tests {
     fn normal(words: &[&str]) -> Vec<String> {
         let words = words.iter().map(OsString::from);
         let normal = normalized(words).into_iter();
-        normal.map(|word| word.to_string_lossy().into_owned()).collect()
+        normal
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect()
     }
 
     #[test]
     fn one_dash_is_as_good_as_two() {
         assert_eq!(
-            normal(&["-x", "-config", "c", "--debug", "-listen=:1", "-h", "-", "--", "a", "-config"]),
-            ["-x", "--config", "c", "--debug", "--listen=:1", "-h", "-", "--", "a", "-config"]
+            normal(&[
+                "-x",
+                "-config",
+                "c",
+                "--debug",
+                "-listen=:1",
+                "-h",
+                "-",
+                "--",
+                "a",
+                "-config"
+            ]),
+            [
+                "-x",
+                "--config",
+                "c",
+                "--debug",
+                "--listen=:1",
+                "-h",
+                "-",
+                "--",
+                "a",
+                "-config"
+            ]
         );
     }
 

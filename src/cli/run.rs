@@ -103,10 +103,18 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
     let (handle, inbox) = handle::channel();
     let sessions = Sessions::new(reaper.clone(), config.limits.exec_sessions);
     let store = open_store(&config).await?;
-    let engine = store.as_ref().map(|(driver, _)| engine(&config, driver, &spawner));
+    let engine = store
+        .as_ref()
+        .map(|(driver, _)| engine(&config, driver, &spawner));
     // The API comes first: requests are held until there is something to serve them.
-    serve(&config, &handle, &spawner, &sessions, store.as_ref().map(|(d, _)| Arc::clone(d)))
-        .await?;
+    serve(
+        &config,
+        &handle,
+        &spawner,
+        &sessions,
+        store.as_ref().map(|(d, _)| Arc::clone(d)),
+    )
+    .await?;
     tokio::spawn(pass_on(signals, handle, config.process.signal_map.clone()));
     let (sink, writers) = Sink::start(config.log_json);
     let event_loop = EventLoop::new(Parts {
@@ -135,7 +143,12 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
     if let Some(Listen::Unix(path)) = config.api.as_ref().map(|api| &api.listen) {
         let _ = std::fs::remove_file(path);
     }
-    Ok(config.process.exit_code_map.get(&code).copied().unwrap_or(code))
+    Ok(config
+        .process
+        .exit_code_map
+        .get(&code)
+        .copied()
+        .unwrap_or(code))
 }
 
 async fn open_store(
@@ -162,9 +175,16 @@ async fn open_store(
 }
 
 fn engine(config: &Config, driver: &Arc<dyn Driver>, spawner: &Spawner) -> Engine {
-    let freeze = config.storage.as_ref().is_some_and(|storage| storage.freeze);
+    let freeze = config
+        .storage
+        .as_ref()
+        .is_some_and(|storage| storage.freeze);
     let freezer = freeze.then(|| Arc::new(TreeFreezer::default()) as Arc<dyn Freezer>);
-    Engine::new(Arc::clone(driver), Hooks::new(config, spawner.clone()), freezer)
+    Engine::new(
+        Arc::clone(driver),
+        Hooks::new(config, spawner.clone()),
+        freezer,
+    )
 }
 
 async fn serve(

@@ -64,13 +64,18 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    fn config(&mut self, components: &BTreeMap<String, raw::Component>) -> Result<Config, ConfigError> {
+    fn config(
+        &mut self,
+        components: &BTreeMap<String, raw::Component>,
+    ) -> Result<Config, ConfigError> {
         let log_level = self.log_level();
         let write_dir = self.write_dir();
         let wants_s3 = self.s3();
         let config = Config {
             log_level,
-            log_json: self.switch("log_json", self.flags.log_json, "-log-json", |f| &f.log_json),
+            log_json: self.switch("log_json", self.flags.log_json, "-log-json", |f| {
+                &f.log_json
+            }),
             debug_endpoints: self.switch("debug_endpoints", self.flags.debug, "-debug", |f| {
                 &f.debug_endpoints
             }),
@@ -105,7 +110,9 @@ impl Checker<'_> {
             .debug
             .then(|| ("debug".to_owned(), Origin::Flag("-debug")));
         let file = from_file(self.file.log_level.as_ref());
-        let text = self.ledger.pick("log_level", [flag, file], "info".to_owned());
+        let text = self
+            .ledger
+            .pick("log_level", [flag, file], "info".to_owned());
         text.parse().unwrap_or_else(|_| {
             let hint = nearest(&text, LOG_LEVELS)
                 .map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"));
@@ -141,13 +148,19 @@ impl Checker<'_> {
     }
 
     fn sprite_name(&mut self) -> String {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let host = rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned();
         let file = from_file(self.file.sprite_name.as_ref());
         self.ledger.pick("sprite_name", [file], host)
     }
 
     fn subreaper(&mut self) -> bool {
-        let flag = self.flags.subreaper.map(|on| (on, Origin::Flag("-subreaper")));
+        let flag = self
+            .flags
+            .subreaper
+            .map(|on| (on, Origin::Flag("-subreaper")));
         self.ledger.pick("subreaper", [flag], true)
     }
 
@@ -157,8 +170,8 @@ impl Checker<'_> {
             .juicefs_dir
             .as_ref()
             .map(|dir| (dir.display().to_string(), Origin::Flag("-juicefs-dir")));
-        let variable = variable("SPRITE_WRITE_DIR")
-            .map(|dir| (dir, Origin::Variable("SPRITE_WRITE_DIR")));
+        let variable =
+            variable("SPRITE_WRITE_DIR").map(|dir| (dir, Origin::Variable("SPRITE_WRITE_DIR")));
         self.ledger
             .pick_optional("write_dir", [flag, variable])
             .map(PathBuf::from)
@@ -166,11 +179,18 @@ impl Checker<'_> {
 
     fn process(&mut self) -> Process {
         let command = if self.flags.command.is_empty() {
-            command("process_command", self.file.process_command.as_ref(), &mut self.ledger)
+            command(
+                "process_command",
+                self.file.process_command.as_ref(),
+                &mut self.ledger,
+            )
         } else {
             let words = self.flags.command.clone();
             let shown = json!(words);
-            Some(self.ledger.note("process_command", words, shown, Origin::Flag("--")))
+            Some(
+                self.ledger
+                    .note("process_command", words, shown, Origin::Flag("--")),
+            )
         };
         let key = "process_graceful_shutdown_timeout";
         let grace = match self.flags.graceful_shutdown_timeout {
@@ -207,7 +227,11 @@ impl Checker<'_> {
                 self.file.process_environment.as_ref(),
                 &mut self.ledger,
             ),
-            user: user("process_user", self.file.process_user.as_ref(), &mut self.ledger),
+            user: user(
+                "process_user",
+                self.file.process_user.as_ref(),
+                &mut self.ledger,
+            ),
             grace,
             max_retries: self.ledger.pick(
                 "process_restart_max_retries",
@@ -226,7 +250,11 @@ impl Checker<'_> {
 
     fn signal_map(&mut self) -> SignalMap {
         let written = self.file.signal_map.clone().unwrap_or_default();
-        let origin = if written.is_empty() { Origin::Default } else { Origin::File };
+        let origin = if written.is_empty() {
+            Origin::Default
+        } else {
+            Origin::File
+        };
         let map = SignalMap::parse(&written).unwrap_or_else(|errors| {
             for (entry, why) in errors {
                 self.ledger.wrong(&format!("signal_map.{entry}"), why);
@@ -238,7 +266,11 @@ impl Checker<'_> {
 
     fn exit_code_map(&mut self) -> BTreeMap<u8, u8> {
         let written = self.file.exit_code_map.clone().unwrap_or_default();
-        let origin = if written.is_empty() { Origin::Default } else { Origin::File };
+        let origin = if written.is_empty() {
+            Origin::Default
+        } else {
+            Origin::File
+        };
         let mut map = BTreeMap::new();
         for (from, to) in &written {
             match from.parse() {
@@ -251,7 +283,8 @@ impl Checker<'_> {
                 }
             }
         }
-        self.ledger.note("exit_code_map", map, json!(written), origin)
+        self.ledger
+            .note("exit_code_map", map, json!(written), origin)
     }
 
     fn components(&mut self, written: &BTreeMap<String, raw::Component>) -> Vec<Component> {
@@ -296,7 +329,12 @@ impl Checker<'_> {
         let freeze_timeout = checkpoint.freeze_timeout.as_ref();
         let freeze_timeout = time("checkpoint.freeze_timeout", freeze_timeout, 5_000, ledger);
         let command_timeout = checkpoint.command_timeout.as_ref();
-        let command_timeout = time("checkpoint.command_timeout", command_timeout, 60_000, ledger);
+        let command_timeout = time(
+            "checkpoint.command_timeout",
+            command_timeout,
+            60_000,
+            ledger,
+        );
         let keep_auto = [from_file(checkpoint.keep_auto.as_ref())];
         let keep_auto = ledger.pick("checkpoint.keep_auto", keep_auto, 3_u64);
         match (dir, kept) {
@@ -315,7 +353,8 @@ impl Checker<'_> {
                 None
             }
             (None, Some(_)) => {
-                self.ledger.wrong("storage.dir", "missing; set it, or SPRITE_WRITE_DIR");
+                self.ledger
+                    .wrong("storage.dir", "missing; set it, or SPRITE_WRITE_DIR");
                 None
             }
             (None, None) => None,
@@ -333,7 +372,8 @@ impl Checker<'_> {
         match std::path::absolute(&dir) {
             Ok(dir) => Some(dir),
             Err(error) => {
-                self.ledger.wrong(key, format!("\"{dir}\" is no path: {error}"));
+                self.ledger
+                    .wrong(key, format!("\"{dir}\" is no path: {error}"));
                 None
             }
         }
@@ -344,11 +384,41 @@ impl Checker<'_> {
         let nested = self.file.s3.clone().unwrap_or_default();
         let file = self.file.clone();
         let settings = [
-            ("s3.access_key", "s3_access_key", nested.access_key, file.s3_access_key, "SPRITE_S3_ACCESS_KEY"),
-            ("s3.secret_key", "s3_secret_access_key", nested.secret_key, file.s3_secret_access_key, "SPRITE_S3_SECRET_ACCESS_KEY"),
-            ("s3.endpoint", "s3_endpoint_url", nested.endpoint, file.s3_endpoint_url, "SPRITE_S3_ENDPOINT_URL"),
-            ("s3.bucket", "s3_bucket", nested.bucket, file.s3_bucket, "SPRITE_S3_BUCKET"),
-            ("s3.region", "s3_region", nested.region, file.s3_region, "SPRITE_S3_REGION"),
+            (
+                "s3.access_key",
+                "s3_access_key",
+                nested.access_key,
+                file.s3_access_key,
+                "SPRITE_S3_ACCESS_KEY",
+            ),
+            (
+                "s3.secret_key",
+                "s3_secret_access_key",
+                nested.secret_key,
+                file.s3_secret_access_key,
+                "SPRITE_S3_SECRET_ACCESS_KEY",
+            ),
+            (
+                "s3.endpoint",
+                "s3_endpoint_url",
+                nested.endpoint,
+                file.s3_endpoint_url,
+                "SPRITE_S3_ENDPOINT_URL",
+            ),
+            (
+                "s3.bucket",
+                "s3_bucket",
+                nested.bucket,
+                file.s3_bucket,
+                "SPRITE_S3_BUCKET",
+            ),
+            (
+                "s3.region",
+                "s3_region",
+                nested.region,
+                file.s3_region,
+                "SPRITE_S3_REGION",
+            ),
         ];
         let mut bucket = false;
         for (key, flat_key, nested, flat, name) in settings {
@@ -357,12 +427,22 @@ impl Checker<'_> {
                 self.ledger.wrong(key, why);
             }
             let from_env = variable(name).map(|text| (text, Origin::Variable(name)));
-            let candidates = [from_env, from_file(nested.as_ref()), from_file(flat.as_ref())];
+            let candidates = [
+                from_env,
+                from_file(nested.as_ref()),
+                from_file(flat.as_ref()),
+            ];
             let found = candidates.into_iter().flatten().next();
             let default = (key == "s3.region").then(|| ("us-east-1".to_owned(), Origin::Default));
-            let Some((value, origin)) = found.or(default) else { continue };
+            let Some((value, origin)) = found.or(default) else {
+                continue;
+            };
             bucket |= key == "s3.bucket" && !value.is_empty();
-            let shown = if key.ends_with("_key") { json!("********") } else { json!(value) };
+            let shown = if key.ends_with("_key") {
+                json!("********")
+            } else {
+                json!(value)
+            };
             self.ledger.note(key, (), shown, origin);
         }
         bucket && !self.variable_switch("SPRITE_LOCAL_MODE")
@@ -371,7 +451,11 @@ impl Checker<'_> {
     fn exec(&mut self) -> Exec {
         let nested = self.file.exec.clone().unwrap_or_default();
         let flat = [
-            ("exec.wrapper_command", nested.wrapper_command, self.file.exec_wrapper_command.clone()),
+            (
+                "exec.wrapper_command",
+                nested.wrapper_command,
+                self.file.exec_wrapper_command.clone(),
+            ),
             (
                 "exec.tty_wrapper_command",
                 nested.tty_wrapper_command,
@@ -380,7 +464,10 @@ impl Checker<'_> {
         ];
         let [wrapper, tty_wrapper] = flat.map(|(key, nested, flat)| {
             if nested.is_some() && flat.is_some() {
-                let why = format!("is given twice, also as {}; keep one", key.replace('.', "_"));
+                let why = format!(
+                    "is given twice, also as {}; keep one",
+                    key.replace('.', "_")
+                );
                 self.ledger.wrong(key, why);
             }
             command(key, nested.or(flat).as_ref(), &mut self.ledger).unwrap_or_default()
@@ -402,12 +489,21 @@ impl Checker<'_> {
         Limits {
             request_body,
             exec_sessions,
-            hold: time("limits.hold", limits.hold.as_ref(), 30_000, &mut self.ledger),
+            hold: time(
+                "limits.hold",
+                limits.hold.as_ref(),
+                30_000,
+                &mut self.ledger,
+            ),
         }
     }
 
     fn api(&mut self) -> Result<Option<Api>, ConfigError> {
-        let flag = self.flags.listen.clone().map(|text| (text, Origin::Flag("-listen")));
+        let flag = self
+            .flags
+            .listen
+            .clone()
+            .map(|text| (text, Origin::Flag("-listen")));
         let file = from_file(self.file.api_listen_addr.as_ref());
         let address = self.ledger.pick_optional("api_listen_addr", [flag, file]);
         let token = variable("SPRITE_HTTP_API_TOKEN").map(Secret::new);
@@ -458,9 +554,7 @@ fn parse_listen(text: &str) -> Result<Listen, String> {
     }
     text.to_socket_addrs()
         .map(|addresses| Listen::Tcp(addresses.collect()))
-        .map_err(|error| {
-            format!("\"{text}\" is not host:port, :port or unix:/path ({error})")
-        })
+        .map_err(|error| format!("\"{text}\" is not host:port, :port or unix:/path ({error})"))
 }
 
 /// The names along a circle of needs, if there is one.
@@ -478,6 +572,8 @@ fn find_cycle(components: &[Component]) -> Option<String> {
         }
     }
     let names = components.iter().zip(&left).filter(|(_, left)| **left);
-    let names: Vec<_> = names.map(|(component, _)| component.name.as_str()).collect();
+    let names: Vec<_> = names
+        .map(|(component, _)| component.name.as_str())
+        .collect();
     (!names.is_empty()).then(|| names.join(", "))
 }

@@ -149,12 +149,15 @@ impl Reader<'_> {
         let origin = written.map_or(Origin::Default, |_| Origin::File);
         let policy = written.map_or(OnFailure::Shutdown, Into::into);
         let shown = format!("{policy:?}").to_lowercase().into();
-        self.ledger.note(&self.key("on_failure"), policy, shown, origin)
+        self.ledger
+            .note(&self.key("on_failure"), policy, shown, origin)
     }
 
     fn stop_signal(&mut self, written: Option<&Text>) -> i32 {
         let key = self.key("stop_signal");
-        let text = self.ledger.pick(&key, [from_file(written)], "TERM".to_owned());
+        let text = self
+            .ledger
+            .pick(&key, [from_file(written)], "TERM".to_owned());
         signal::parse(&text).unwrap_or_else(|| {
             self.ledger.wrong(&key, format!("\"{text}\" is no signal"));
             libc::SIGTERM
@@ -178,7 +181,11 @@ impl Reader<'_> {
                 }
             }
         }
-        let origin = if written.is_empty() { Origin::Default } else { Origin::File };
+        let origin = if written.is_empty() {
+            Origin::Default
+        } else {
+            Origin::File
+        };
         self.ledger.note(&key, needs, json!(written), origin)
     }
 
@@ -190,12 +197,16 @@ impl Reader<'_> {
         let backoff = Backoff {
             min,
             max,
-            factor: self
-                .ledger
-                .pick(&factor, [from_file(written.factor.as_ref())], default.factor),
-            jitter: self
-                .ledger
-                .pick(&jitter, [from_file(written.jitter.as_ref())], default.jitter),
+            factor: self.ledger.pick(
+                &factor,
+                [from_file(written.factor.as_ref())],
+                default.factor,
+            ),
+            jitter: self.ledger.pick(
+                &jitter,
+                [from_file(written.jitter.as_ref())],
+                default.jitter,
+            ),
             reset_after: self.time("backoff.reset_after", written.reset_after.as_ref(), 60_000),
         };
         if backoff.factor < 1.0 || !backoff.factor.is_finite() {
@@ -273,7 +284,10 @@ pub fn environment(
         }
     }
     let origin = written.map_or(Origin::Default, |_| Origin::File);
-    let shown = variables.keys().map(|name| (name.clone(), json!("…"))).collect();
+    let shown = variables
+        .keys()
+        .map(|name| (name.clone(), json!("…")))
+        .collect();
     ledger.note(key, variables, serde_json::Value::Object(shown), origin)
 }
 

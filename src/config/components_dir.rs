@@ -69,7 +69,10 @@ fn find(dir: &Path, name: &str) -> Result<Option<PathBuf>, ConfigError> {
     let [program] = present.as_slice() else {
         return match present.len() {
             0 => Ok(None),
-            _ => Err(wrong(dir, &format!("has both \"{name}\" and \"{name}.sh\""))),
+            _ => Err(wrong(
+                dir,
+                &format!("has both \"{name}\" and \"{name}.sh\""),
+            )),
         };
     };
     let executable = program

@@ -130,7 +130,10 @@ pub struct Component {
     /// The components that must be ready before this one starts.
     pub needs: Option<Vec<String>>,
     /// What follows when it dies or does not get ready. Default: shutdown.
-    #[schemars(with = "Option<String>", regex(pattern = "^(shutdown|restart|ignore)$"))]
+    #[schemars(
+        with = "Option<String>",
+        regex(pattern = "^(shutdown|restart|ignore)$")
+    )]
     pub on_failure: Option<FailurePolicy>,
     /// The pauses between restarts.
     pub backoff: Option<Backoff>,

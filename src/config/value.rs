@@ -102,9 +102,8 @@ pub fn format_duration(duration: Duration) -> String {
 impl<'de> Deserialize<'de> for GoDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::from_text(&text).ok_or_else(|| {
-            de::Error::invalid_value(de::Unexpected::Str(&text), &Self::EXPECTED)
-        })
+        Self::from_text(&text)
+            .ok_or_else(|| de::Error::invalid_value(de::Unexpected::Str(&text), &Self::EXPECTED))
     }
 }
 

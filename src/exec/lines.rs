@@ -125,7 +125,10 @@ mod tests {
     #[test]
     fn what_is_no_text_is_base64() {
         let mut cutter = Cutter::default();
-        assert_eq!(cutter.push(b"\xff\xfe\n"), [Data::Base64("//4K".to_owned())]);
+        assert_eq!(
+            cutter.push(b"\xff\xfe\n"),
+            [Data::Base64("//4K".to_owned())]
+        );
         let mut cutter = Cutter::default();
         cutter.push(b"\xc3");
         assert_eq!(cutter.finish(), Some(Data::Base64("ww==".to_owned())));
@@ -136,8 +139,14 @@ mod tests {
         let mut cutter = Cutter::default();
         let long = "é".repeat(LONGEST);
         let mut got = String::new();
-        for data in cutter.push(long.as_bytes()).into_iter().chain(cutter.finish()) {
-            let Data::Text(text) = data else { panic!("not text") };
+        for data in cutter
+            .push(long.as_bytes())
+            .into_iter()
+            .chain(cutter.finish())
+        {
+            let Data::Text(text) = data else {
+                panic!("not text")
+            };
             assert!(text.len() <= LONGEST);
             got += &text;
         }

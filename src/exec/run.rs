@@ -91,7 +91,12 @@ impl Runner {
         let mut environment = self.environment.clone();
         environment.extend(request.environment);
         let program = Program {
-            command: self.wrapper.iter().cloned().chain(request.command).collect(),
+            command: self
+                .wrapper
+                .iter()
+                .cloned()
+                .chain(request.command)
+                .collect(),
             working_dir: request.working_dir.or_else(|| self.working_dir.clone()),
             environment,
             user: self.user.clone(),
@@ -147,8 +152,12 @@ async fn watch(child: Child, stdin: Option<Vec<u8>>, events: &mpsc::Sender<Event
             }
         });
     }
-    let stdout = child.stdout.and_then(|fd| pipe::Receiver::from_owned_fd(fd.into()).ok());
-    let stderr = child.stderr.and_then(|fd| pipe::Receiver::from_owned_fd(fd.into()).ok());
+    let stdout = child
+        .stdout
+        .and_then(|fd| pipe::Receiver::from_owned_fd(fd.into()).ok());
+    let stderr = child
+        .stderr
+        .and_then(|fd| pipe::Receiver::from_owned_fd(fd.into()).ok());
     let (out_end, out_over) = oneshot::channel();
     let (err_end, err_over) = oneshot::channel();
     let exit = async {

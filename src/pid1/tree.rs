@@ -135,7 +135,10 @@ mod tests {
 
     #[test]
     fn a_name_may_hold_anything() {
-        let fields = (5..=21).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
+        let fields = (5..=21)
+            .map(|n| n.to_string())
+            .collect::<Vec<_>>()
+            .join(" ");
         let stat = format!("7 (a) R 1 (b\n) S 3 {fields} 4242 0 0");
         let entry = parse(7, &stat).map(|e| (e.state, e.parent, e.started));
         assert_eq!(entry, Some(('S', 3, 4242)));

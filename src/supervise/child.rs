@@ -70,11 +70,23 @@ impl Task {
         let name = || self.name.clone();
         if let Some(out) = child.stdout.and_then(|fd| output::reader(fd).ok()) {
             let backlog = Some(backlog.clone());
-            tokio::spawn(pump(out, name(), Stream::Stdout, self.sink.clone(), backlog));
+            tokio::spawn(pump(
+                out,
+                name(),
+                Stream::Stdout,
+                self.sink.clone(),
+                backlog,
+            ));
         }
         if let Some(err) = child.stderr.and_then(|fd| output::reader(fd).ok()) {
             let backlog = Some(backlog.clone());
-            tokio::spawn(pump(err, name(), Stream::Stderr, self.sink.clone(), backlog));
+            tokio::spawn(pump(
+                err,
+                name(),
+                Stream::Stderr,
+                self.sink.clone(),
+                backlog,
+            ));
         }
         let end = child.exit;
         let exit = tokio::select! {

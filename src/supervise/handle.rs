@@ -94,11 +94,7 @@ pub fn channel() -> (Handle, Inbox) {
 
 impl Handle {
     /// Asks the system for something.
-    pub async fn request(
-        &self,
-        event: system::Event,
-        order: Option<Order>,
-    ) -> Result<(), Refusal> {
+    pub async fn request(&self, event: system::Event, order: Option<Order>) -> Result<(), Refusal> {
         let (reply, answer) = oneshot::channel();
         let envelope = Envelope {
             input: Input::System(event),

@@ -227,7 +227,10 @@ mod tests {
         assert_eq!(next_line(&mut buffer), None);
         assert_eq!(&buffer[..], b"two");
         let mut buffer = BytesMut::from(&[b'x'; LONGEST_LINE + 1][..]);
-        assert_eq!(next_line(&mut buffer).map(|l| l.len()), Some(LONGEST_LINE + 1));
+        assert_eq!(
+            next_line(&mut buffer).map(|l| l.len()),
+            Some(LONGEST_LINE + 1)
+        );
     }
 
     #[test]

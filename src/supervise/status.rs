@@ -1,6 +1,7 @@
 //! What the machines and their children are doing: the answer of `GET /status`.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use machines::supervisor::Supervisor;
@@ -51,13 +52,22 @@ pub struct Part {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<i32>,
     /// How long it has run, in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub uptime: Option<f64>,
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "seconds_since"
+    )]
+    pub uptime: Option<Instant>,
     /// How many restarts it has had since it was last healthy.
     pub restarts: u8,
     /// How it ended last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<String>,
+}
+
+#[allow(clippy::ref_option, reason = "serde calls it by reference")]
+fn seconds_since<S: serde::Serializer>(start: &Option<Instant>, to: S) -> Result<S::Ok, S::Error> {
+    let seconds = start.map(|start| start.elapsed().as_secs_f64());
+    seconds.serialize(to)
 }
 
 /// What the system is doing, as far as a request has to know.
@@ -171,7 +181,7 @@ pub(super) struct Facts {
     /// Since when the system is in its state.
     pub since: String,
     /// The running children: process id and start.
-    pub running: BTreeMap<Who, (i32, std::time::Instant)>,
+    pub running: BTreeMap<Who, (i32, Instant)>,
     /// The last thing that failed.
     pub last_failure: Option<String>,
     /// How many stale events were dropped.
@@ -184,7 +194,7 @@ impl Facts {
         Part {
             state: path.join(" > "),
             pid: running.map(|(pid, _)| *pid),
-            uptime: running.map(|(_, start)| start.elapsed().as_secs_f64()),
+            uptime: running.map(|(_, start)| *start),
             restarts,
             last_exit: None,
         }

@@ -23,7 +23,10 @@ impl Durations {
     /// As `config` says.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let freeze = config.storage.as_ref().map(|storage| storage.freeze_timeout);
+        let freeze = config
+            .storage
+            .as_ref()
+            .map(|storage| storage.freeze_timeout);
         Self {
             process: config.process.clone(),
             components: config.components.clone(),

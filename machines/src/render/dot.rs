@@ -28,7 +28,10 @@ pub fn render(diagram: &Diagram) -> String {
         } else if diagram.is_within(to, from) {
             writeln!(out, "  {from}__any -> {to} [{attributes}];")
         } else {
-            writeln!(out, "  {from}__any -> {to} [{attributes}, ltail=cluster_{from}];")
+            writeln!(
+                out,
+                "  {from}__any -> {to} [{attributes}, ltail=cluster_{from}];"
+            )
         };
     }
     out + "}\n"
@@ -40,9 +43,15 @@ fn block(diagram: &Diagram, parent: Option<&str>, depth: usize, out: &mut String
         let id = format!("id=\"state-{name}\"");
         let title = title(diagram, name, node);
         if node.composite {
-            let _ = writeln!(out, "{pad}subgraph cluster_{name} {{ {id}; class=\"state\";");
+            let _ = writeln!(
+                out,
+                "{pad}subgraph cluster_{name} {{ {id}; class=\"state\";"
+            );
             let _ = writeln!(out, "{pad}  label=\"{title}\"; style=rounded; labeljust=l;");
-            let _ = writeln!(out, "{pad}  {name}__any [shape=point, width=0.06, color=gray];");
+            let _ = writeln!(
+                out,
+                "{pad}  {name}__any [shape=point, width=0.06, color=gray];"
+            );
             block(diagram, Some(name), depth + 1, out);
             let _ = writeln!(out, "{pad}}}");
         } else {

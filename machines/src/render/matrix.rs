@@ -9,7 +9,11 @@ use crate::explore::{Diagram, Edge};
 /// Renders `diagram`: a row a leaf state, a column an event. `·` = ignored.
 #[must_use]
 pub fn render(diagram: &Diagram) -> String {
-    let events: BTreeSet<_> = diagram.edges.iter().map(|edge| edge.event.as_str()).collect();
+    let events: BTreeSet<_> = diagram
+        .edges
+        .iter()
+        .map(|edge| edge.event.as_str())
+        .collect();
     let mut out = String::from("| |");
     for event in &events {
         let _ = write!(out, " {event} |");

@@ -28,7 +28,11 @@ fn block(diagram: &Diagram, parent: Option<&str>, depth: usize, out: &mut String
             }
         }
         // SCXML allows no transitions in a final state.
-        for edge in diagram.edges.iter().filter(|e| e.from == name && !node.is_final) {
+        for edge in diagram
+            .edges
+            .iter()
+            .filter(|e| e.from == name && !node.is_final)
+        {
             let _ = writeln!(out, "{pad}  {}", transition(edge));
         }
         block(diagram, Some(name), depth + 1, out);

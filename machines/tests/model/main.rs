@@ -38,41 +38,54 @@ const INVARIANTS: &[Invariant] = &[
         "stopped or failed means nothing is alive, held, armed or under way",
         |w| !w.is_over() || nothing_left(w),
     ),
-    ("failed means that there was a failure, stopped that there was none", |w| {
-        let failed = w.machines.system().chart().failure.is_some();
-        !w.is_over() || failed == (w.system() == system::State::Failed)
-    }),
-    ("an exit code is there when it is over, and only then", |w| {
-        w.machines.exit_code().is_some() == w.is_over()
-    }),
-    ("a timer runs only where it is waited for", timers_are_awaited),
+    (
+        "failed means that there was a failure, stopped that there was none",
+        |w| {
+            let failed = w.machines.system().chart().failure.is_some();
+            !w.is_over() || failed == (w.system() == system::State::Failed)
+        },
+    ),
+    (
+        "an exit code is there when it is over, and only then",
+        |w| w.machines.exit_code().is_some() == w.is_over(),
+    ),
+    (
+        "a timer runs only where it is waited for",
+        timers_are_awaited,
+    ),
     ("idle means that no work is under way", |w| {
         *w.machines.operation().state() != operation::State::Idle
             || w.job.is_none() && !w.winding_down && !w.frozen
     }),
-    ("the system operates exactly while an operation is under way", |w| {
-        use system::State as S;
-        let idle = *w.machines.operation().state() == operation::State::Idle;
-        match w.system() {
-            S::StoppingOperation => !idle,
-            S::Checkpointing
-            | S::Preparing
-            | S::DrainingProcess
-            | S::DrainingComponents
-            | S::DrainingTree
-            | S::Swapping
-            | S::RollingBack => !idle,
-            _ => idle,
-        }
-    }),
-    ("writes are held only while a checkpoint pauses or thaws", |w| {
-        use operation::State as S;
-        !w.frozen
-            || matches!(
-                w.machines.operation().state(),
-                S::Freezing | S::Capturing | S::Thawing { .. }
-            )
-    }),
+    (
+        "the system operates exactly while an operation is under way",
+        |w| {
+            use system::State as S;
+            let idle = *w.machines.operation().state() == operation::State::Idle;
+            match w.system() {
+                S::StoppingOperation => !idle,
+                S::Checkpointing
+                | S::Preparing
+                | S::DrainingProcess
+                | S::DrainingComponents
+                | S::DrainingTree
+                | S::Swapping
+                | S::RollingBack => !idle,
+                _ => idle,
+            }
+        },
+    ),
+    (
+        "writes are held only while a checkpoint pauses or thaws",
+        |w| {
+            use operation::State as S;
+            !w.frozen
+                || matches!(
+                    w.machines.operation().state(),
+                    S::Freezing | S::Capturing | S::Thawing { .. }
+                )
+        },
+    ),
     ("parked means that the main process is down", |w| {
         w.system() != system::State::Parked || !w.process.alive
     }),
@@ -124,9 +137,11 @@ const PROGRESS: &[Progress] = &[
         |w| w.machines.system().path().contains(&"Stopping"),
         World::is_over,
     ),
-    ("a restore ends", |w| w.intent.is_some(), |w| {
-        w.intent.is_none() || at_rest(w)
-    }),
+    (
+        "a restore ends",
+        |w| w.intent.is_some(),
+        |w| w.intent.is_none() || at_rest(w),
+    ),
     (
         "an operation ends",
         |w| *w.machines.operation().state() != operation::State::Idle,
@@ -181,12 +196,18 @@ fn check(name: &str, plan: &Plan, faults: u8, crashes: u8) {
     // Without these the invariants could hold because nothing ever happens.
     for state in [system::State::Running, system::State::Stopped] {
         let mut worlds = graph.worlds().iter();
-        assert!(worlds.any(|w| w.system() == state), "{name}: never {state:?}");
+        assert!(
+            worlds.any(|w| w.system() == state),
+            "{name}: never {state:?}"
+        );
     }
     let mut worlds = graph.worlds().iter();
     assert!(worlds.any(|w| w.frozen), "{name}: no checkpoint was taken");
     let mut worlds = graph.worlds().iter();
-    assert!(worlds.any(|w| w.intent.is_some()), "{name}: nothing was restored");
+    assert!(
+        worlds.any(|w| w.intent.is_some()),
+        "{name}: nothing was restored"
+    );
 }
 
 macro_rules! settings {

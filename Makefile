@@ -1,0 +1,62 @@
+# Every command that a developer, a user or CI runs. `make` lists them.
+
+CARGO ?= cargo
+BIN := target/release/sprite-env
+DEMO_DIR ?= $(CURDIR)/target/demo
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## Build the release binaries sprite-env and spritectl
+	$(CARGO) build --release --locked
+
+.PHONY: run
+run: build ## Build, and run the demo on config.example.json
+	@token=$${SPRITE_HTTP_API_TOKEN:-$$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}; \
+	dir=$${SPRITE_WRITE_DIR:-$(DEMO_DIR)}; \
+	mkdir -p "$$dir"; \
+	echo "API:   http://127.0.0.1:7778"; \
+	echo "token: $$token   (export SPRITE_HTTP_API_TOKEN=$$token in another terminal)"; \
+	echo "data:  $$dir"; \
+	SPRITE_HTTP_API_TOKEN=$$token SPRITE_WRITE_DIR=$$dir SPRITE_LOCAL_MODE=true \
+	exec $(BIN) -config config.example.json
+
+.PHONY: test
+test: setup build ## Install what the tests need and run them all
+	$(CARGO) test --workspace --release --locked
+
+.PHONY: setup
+setup: ## Install what the tests need (Debian packages; can be run twice)
+	tests/setup.sh
+
+.PHONY: check
+check: ## Format, lints, purity, generated files up to date
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(MAKE) --no-print-directory pure
+	$(CARGO) run --quiet --release --locked --bin sprite-env -- diagram > /dev/null
+	tests/check-generated.sh
+
+.PHONY: model
+model: ## Check all interleavings of the machines, and say how many there are
+	$(CARGO) test --release --locked -p machines --test model -- --nocapture
+
+.PHONY: pure
+pure: ## Prove that the machines depend on nothing that could do I/O
+	@$(CARGO) tree --locked -p machines -e normal --prefix none --format '{lib}' | sort -u | grep . \
+	  | diff machines/dependencies.txt - && echo "machines: pure"
+
+.PHONY: generate
+generate: build ## Write what is generated: the diagrams and the JSON Schema
+	tests/check-generated.sh --write
+
+.PHONY: install
+install: build ## Install into PREFIX (default /usr/local)
+	install -D -m 0755 $(BIN) $(DESTDIR)$(or $(PREFIX),/usr/local)/bin/sprite-env
+	ln -sf sprite-env $(DESTDIR)$(or $(PREFIX),/usr/local)/bin/spritectl
+
+.PHONY: clean
+clean: ## Remove what was built
+	$(CARGO) clean

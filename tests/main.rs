@@ -1,0 +1,24 @@
+//! Whole-program tests: the real binary with real processes. One file for each promise
+//! of the README.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::zombie_processes,
+    reason = "tests"
+)]
+
+mod api;
+mod boot;
+mod checkpoints;
+mod commands;
+mod config;
+mod exec;
+mod exit_codes;
+mod load;
+mod places;
+mod recovery;
+mod signals;
+mod support;
+mod tree;

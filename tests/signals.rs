@@ -1,0 +1,169 @@
+//! Signals reach the main process; a stop takes as long as it must and no longer.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Daemon, Sprite, json, pid_namespaces};
+
+/// Says which signals it gets, in order.
+const LISTENER: &str = "\
+import signal, sys, time
+def say(number, frame):
+    print('got', number, flush=True)
+for number in set(range(1, 32)) | set(range(34, 65)):
+    if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD):
+        signal.signal(number, say)
+print('listening', flush=True)
+while True:
+    signal.pause()
+";
+
+fn forwards_everything(daemon: &mut Daemon) {
+    daemon.wait_for("listening");
+    // What means something to us is tested elsewhere: CHLD, TERM, INT, TSTP, TTIN, TTOU.
+    let ours = [
+        libc::SIGKILL,
+        libc::SIGSTOP,
+        libc::SIGCHLD,
+        libc::SIGTERM,
+        libc::SIGINT,
+    ];
+    let jobs = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+    let signals = (1..=31).chain(34..=64);
+    for signal in signals.filter(|s| !ours.contains(s) && !jobs.contains(s)) {
+        daemon.signal(signal);
+        daemon.wait_for(&format!("got {signal}"));
+    }
+    daemon.terminate();
+    daemon.wait_for("got 15");
+    daemon.terminate();
+    assert_eq!(daemon.wait(), 137);
+}
+
+#[test]
+fn every_signal_is_forwarded() {
+    let mut daemon = Sprite::new().command(&["python3", "-c", LISTENER]).start();
+    forwards_everything(&mut daemon);
+}
+
+#[test]
+fn every_signal_is_forwarded_by_pid_1() {
+    if pid_namespaces() {
+        let mut daemon = Sprite::new()
+            .command(&["python3", "-c", LISTENER])
+            .pid_1()
+            .start();
+        forwards_everything(&mut daemon);
+    }
+}
+
+#[test]
+fn queued_real_time_signals_are_all_forwarded() {
+    let mut daemon = Sprite::new().command(&["python3", "-c", LISTENER]).start();
+    daemon.wait_for("listening");
+    for _ in 0..20 {
+        daemon.signal(40);
+    }
+    daemon.wait_for_times("got 40", 20);
+    daemon.terminate();
+    daemon.wait_for("got 15");
+    daemon.terminate();
+    assert_eq!(daemon.wait(), 137);
+}
+
+#[test]
+fn signals_can_be_mapped_and_dropped() {
+    let config = json!({"signal_map": {"USR1": "USR2", "HUP": null, "TERM": "QUIT"}});
+    let sprite = Sprite::new()
+        .config(&config)
+        .command(&["python3", "-c", LISTENER]);
+    let mut daemon = sprite.start();
+    daemon.wait_for("listening");
+    daemon.signal(libc::SIGHUP);
+    daemon.signal(libc::SIGUSR1);
+    daemon.wait_for("got 12");
+    daemon.terminate();
+    daemon.wait_for("got 3");
+    daemon.terminate();
+    assert_eq!(daemon.wait(), 137);
+    let text = daemon.output.text();
+    assert!(
+        !text.contains("got 10\n") && !text.contains("got 1\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_suspended_process_goes_on_when_told() {
+    let script = "trap 'echo continued; exit 4' CONT; echo up; while :; do sleep 0.1; done";
+    let mut daemon = Sprite::new().script(script).api().start();
+    daemon.wait_for("up");
+    let pid = daemon.client().status()["process"]["pid"].as_i64().unwrap();
+    let state = |pid: i64| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
+    };
+    daemon.signal(libc::SIGTSTP);
+    for stopped in [pid, i64::from(daemon.pid())] {
+        while state(stopped) != 'T' {
+            std::thread::yield_now();
+        }
+    }
+    daemon.signal(libc::SIGCONT);
+    daemon.wait_for("continued");
+    assert_eq!(daemon.wait(), 4);
+}
+
+#[test]
+fn a_process_that_ignores_the_stop_is_killed_at_the_grace() {
+    let grace = Duration::from_secs(5);
+    let script = "trap '' TERM; echo up; while :; do sleep 1; done";
+    let sprite = Sprite::new()
+        .script(script)
+        .arg("-graceful-shutdown-timeout")
+        .arg("5s");
+    let mut daemon = sprite.start();
+    daemon.wait_for("up");
+    let start = Instant::now();
+    daemon.terminate();
+    assert_eq!(daemon.wait(), 137);
+    let took = start.elapsed();
+    // The issue of this promise names the bound: a fifth of the grace.
+    assert!(took >= grace && took < grace + grace / 5, "{took:?}");
+}
+
+#[test]
+fn a_process_that_goes_at_once_is_not_waited_for() {
+    let sprite = Sprite::new().command(&["sleep", "1000"]);
+    let mut daemon = sprite.arg("-graceful-shutdown-timeout").arg("1h").start();
+    daemon.wait_running();
+    daemon.stop(143);
+}
+
+#[test]
+fn a_second_signal_hurries_the_stop() {
+    let script = "trap 'echo told' TERM; echo up; while :; do sleep 1 & wait $!; done";
+    let sprite = Sprite::new()
+        .script(script)
+        .arg("-graceful-shutdown-timeout")
+        .arg("1h");
+    let mut daemon = sprite.start();
+    daemon.wait_for("up");
+    daemon.terminate();
+    daemon.wait_for("told");
+    daemon.signal(libc::SIGINT);
+    assert_eq!(daemon.wait(), 137);
+}
+
+#[test]
+fn children_get_the_signal_mask_that_we_found() {
+    let script = "grep -E '^Sig(Blk|Ign)' /proc/self/status";
+    let (code, text) = Sprite::new().script(script).run();
+    assert_eq!(code, 0);
+    let ours = std::process::Command::new("sh")
+        .args(["-c", script])
+        .output()
+        .unwrap();
+    for line in String::from_utf8(ours.stdout).unwrap().lines() {
+        assert!(text.contains(line), "{line} not in {text}");
+    }
+}

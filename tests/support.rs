@@ -1,0 +1,449 @@
+//! A daemon under test: started with what a test says, watched by what it prints.
+
+pub mod http;
+pub mod trees;
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
+use std::time::{Duration, Instant};
+
+pub use serde_json::{Value, json};
+
+/// How long anything may take before a test is given up. Not a bar: a stop for hangs.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+/// The token of daemons under test.
+pub const TOKEN: &str = "test-token";
+
+pub const BIN: &str = env!("CARGO_BIN_EXE_sprite-env");
+pub const SPRITECTL: &str = env!("CARGO_BIN_EXE_spritectl");
+
+/// What to start.
+pub struct Sprite {
+    pub dir: tempfile::TempDir,
+    command: Vec<String>,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    prefix: Vec<String>,
+    program: PathBuf,
+}
+
+impl Default for Sprite {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Sprite {
+    pub fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            command: vec![],
+            arguments: vec![],
+            environment: vec![],
+            prefix: vec![],
+            program: BIN.into(),
+        }
+    }
+
+    /// The main process.
+    pub fn command(mut self, words: &[&str]) -> Self {
+        self.command = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// The main process, as a shell script.
+    pub fn script(self, script: &str) -> Self {
+        self.command(&["sh", "-c", script])
+    }
+
+    pub fn arg(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With the API on a free port, and the token.
+    pub fn api(self) -> Self {
+        self.arg("-listen")
+            .arg("127.0.0.1:0")
+            .env("SPRITE_HTTP_API_TOKEN", TOKEN)
+    }
+
+    /// With checkpoints.
+    pub fn storage(self) -> Self {
+        let dir = self.path("data");
+        std::fs::create_dir_all(&dir).unwrap();
+        self.env("SPRITE_WRITE_DIR", dir.to_str().unwrap())
+    }
+
+    pub fn config(self, config: &Value) -> Self {
+        let path = self.path("config.json");
+        std::fs::write(&path, config.to_string()).unwrap();
+        self.arg("-config").arg(path.to_str().unwrap())
+    }
+
+    /// Another program than the one that was built.
+    pub fn program(mut self, program: &Path) -> Self {
+        self.program = program.to_owned();
+        self
+    }
+
+    /// Run by another program.
+    pub fn under(mut self, words: &[&str]) -> Self {
+        self.prefix
+            .extend(words.iter().map(|word| (*word).to_owned()));
+        self
+    }
+
+    /// As PID 1 of a PID namespace of its own.
+    pub fn pid_1(self) -> Self {
+        self.under(UNSHARE.as_ref().expect("ask pid_namespaces() first"))
+    }
+
+    /// A path in the test's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The environment's directory.
+    pub fn fs(&self) -> PathBuf {
+        self.path("data/fs")
+    }
+
+    pub fn start(self) -> Daemon {
+        let mut words = self.prefix.clone();
+        words.push(self.program.display().to_string());
+        words.extend(self.arguments.clone());
+        if !self.command.is_empty() {
+            words.push("--".to_owned());
+            words.extend(self.command.clone());
+        }
+        let mut command = Command::new(&words[0]);
+        command
+            .args(&words[1..])
+            .env_remove("SPRITE_HTTP_API_TOKEN")
+            .env_remove("SPRITE_WRITE_DIR")
+            .envs(self.environment.iter().cloned())
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let output = Output::default();
+        output.collect("out", child.stdout.take().unwrap());
+        output.collect("err", child.stderr.take().unwrap());
+        Daemon {
+            namespaced: !self.prefix.is_empty(),
+            sprite: self,
+            child,
+            output,
+        }
+    }
+
+    /// Runs to the end; returns the exit code and everything printed.
+    pub fn run(self) -> (i32, String) {
+        let mut daemon = self.start();
+        let code = daemon.wait();
+        (code, daemon.output.text())
+    }
+}
+
+/// Everything a daemon prints, a line at a time.
+#[derive(Clone, Default)]
+pub struct Output(Arc<(Mutex<Lines>, Condvar)>);
+
+#[derive(Default)]
+struct Lines {
+    lines: Vec<(&'static str, String)>,
+    open: usize,
+}
+
+impl Output {
+    fn collect(&self, name: &'static str, source: impl Read + Send + 'static) {
+        self.0.0.lock().unwrap().open += 1;
+        let this = self.clone();
+        std::thread::spawn(move || {
+            let mut source = BufReader::new(source);
+            let mut line = Vec::new();
+            while source
+                .read_until(b'\n', &mut line)
+                .is_ok_and(|read| read > 0)
+            {
+                let text = String::from_utf8_lossy(&line)
+                    .trim_end_matches('\n')
+                    .to_owned();
+                this.0.0.lock().unwrap().lines.push((name, text));
+                this.0.1.notify_all();
+                line.clear();
+            }
+            this.0.0.lock().unwrap().open -= 1;
+            this.0.1.notify_all();
+        });
+    }
+
+    /// Everything printed so far.
+    pub fn text(&self) -> String {
+        let lines = self.0.0.lock().unwrap();
+        lines
+            .lines
+            .iter()
+            .map(|(_, line)| format!("{line}\n"))
+            .collect()
+    }
+
+    /// What was printed to one of the outputs.
+    pub fn of(&self, name: &str) -> Vec<String> {
+        let lines = self.0.0.lock().unwrap();
+        let of = lines.lines.iter().filter(|(from, _)| *from == name);
+        of.map(|(_, line)| line.clone()).collect()
+    }
+
+    /// Waits for the `count`-th line that contains `needle`.
+    fn wait_for(&self, needle: &str, count: usize) -> String {
+        let start = Instant::now();
+        let mut lines = self.0.0.lock().unwrap();
+        loop {
+            let mut found = lines.lines.iter().filter(|(_, line)| line.contains(needle));
+            if let Some((_, line)) = found.nth(count - 1) {
+                return line.clone();
+            }
+            let left = PATIENCE.checked_sub(start.elapsed());
+            let text: Vec<_> = lines.lines.iter().map(|(_, line)| line.as_str()).collect();
+            let Some(left) = left.filter(|_| lines.open > 0) else {
+                panic!(
+                    "never printed {needle:?} {count} times:\n{}",
+                    text.join("\n")
+                );
+            };
+            lines = self.0.1.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
+    /// Waits until nothing more can come.
+    fn wait_closed(&self) {
+        let mut lines = self.0.0.lock().unwrap();
+        while lines.open > 0 {
+            lines = self.0.1.wait(lines).unwrap();
+        }
+    }
+}
+
+/// A daemon that was started.
+pub struct Daemon {
+    pub sprite: Sprite,
+    child: Child,
+    pub output: Output,
+    namespaced: bool,
+}
+
+impl Daemon {
+    /// The daemon's process id, as this test sees it.
+    pub fn pid(&self) -> i32 {
+        let ours = i32::try_from(self.child.id()).unwrap();
+        if !self.namespaced {
+            return ours;
+        }
+        // unshare stays in front and has one child.
+        let path = format!("/proc/{ours}/task/{ours}/children");
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            let children = std::fs::read_to_string(&path).unwrap_or_default();
+            if let Some(pid) = children.split_ascii_whitespace().next() {
+                return pid.parse().unwrap();
+            }
+            std::thread::yield_now();
+        }
+        panic!("the daemon did not start:\n{}", self.output.text());
+    }
+
+    pub fn signal(&self, signal: i32) {
+        signal_process(self.pid(), signal);
+    }
+
+    pub fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    /// Waits for a line that contains `needle`.
+    pub fn wait_for(&self, needle: &str) -> String {
+        self.output.wait_for(needle, 1)
+    }
+
+    /// Waits until `needle` was printed `count` times.
+    pub fn wait_for_times(&self, needle: &str, count: usize) {
+        self.output.wait_for(needle, count);
+    }
+
+    /// Waits until everything is up.
+    pub fn wait_running(&self) {
+        self.wait_for("the system is Online > Serving > Running");
+    }
+
+    /// Waits for the end; returns the exit code, as a shell tells it.
+    pub fn wait(&mut self) -> i32 {
+        use std::os::unix::process::ExitStatusExt as _;
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                self.output.wait_closed();
+                return status
+                    .code()
+                    .unwrap_or_else(|| 128 + status.signal().unwrap());
+            }
+            if start.elapsed() > PATIENCE {
+                let text = self.output.text();
+                let _ = self.child.kill();
+                panic!("the daemon did not end:\n{text}");
+            }
+            // There is no event to wait on for another process's end in std.
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits for the end of the daemon alone: something below it may hold its output.
+    pub fn wait_without_output(&mut self) -> i32 {
+        use std::os::unix::process::ExitStatusExt as _;
+        let status = self.child.wait().unwrap();
+        status
+            .code()
+            .unwrap_or_else(|| 128 + status.signal().unwrap())
+    }
+
+    /// The directory and settings of a daemon that has ended, to start it again. What
+    /// to run and the flags are to be given anew.
+    pub fn into_sprite(mut self) -> Sprite {
+        let mut sprite = std::mem::take(&mut self.sprite);
+        sprite.command.clear();
+        let config = sprite.path("config.json");
+        sprite.arguments.clear();
+        if config.exists() {
+            sprite.arguments = vec!["-config".to_owned(), config.display().to_string()];
+        }
+        sprite
+    }
+
+    /// Stops it and expects `code`.
+    pub fn stop(&mut self, code: i32) {
+        self.terminate();
+        assert_eq!(self.wait(), code, "{}", self.output.text());
+    }
+
+    /// A client of its API.
+    pub fn client(&self) -> http::Client {
+        let line = self.wait_for("the API listens at ");
+        let (_, address) = line.rsplit_once(' ').unwrap();
+        let address = address.trim_end_matches(['"', '}']);
+        http::Client::new(format!("http://{address}"), Some(TOKEN))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            let pid = if self.namespaced {
+                self.pid()
+            } else {
+                self.child.id() as i32
+            };
+            signal_process(pid, libc::SIGTERM);
+            signal_process(pid, libc::SIGTERM);
+            let start = Instant::now();
+            while self.child.try_wait().is_ok_and(|status| status.is_none()) {
+                if start.elapsed() > Duration::from_secs(10) {
+                    let _ = self.child.kill();
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    }
+}
+
+pub fn signal_process(pid: i32, signal: i32) {
+    let status = Command::new("kill")
+        .args([format!("-{signal}"), pid.to_string()])
+        .status();
+    assert!(status.is_ok());
+}
+
+/// Whether a process exists and has not ended.
+pub fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(')')
+        .map_or("", |(_, rest)| rest.trim_start());
+    !state.is_empty() && !state.starts_with(['Z', 'X'])
+}
+
+/// Waits until `path` exists and is not empty; returns its text.
+pub fn wait_for_file(path: &Path) -> String {
+    let start = Instant::now();
+    loop {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        if !text.is_empty() {
+            return text;
+        }
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{} did not appear",
+            path.display()
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+static UNSHARE: LazyLock<Option<Vec<&'static str>>> = LazyLock::new(|| {
+    let plain = vec!["unshare", "--pid", "--fork", "--mount-proc"];
+    let user = vec![
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+    ];
+    [plain, user].into_iter().find(|words| {
+        let tried = Command::new(words[0])
+            .args(&words[1..])
+            .arg("true")
+            .output();
+        tried.is_ok_and(|output| output.status.success())
+    })
+});
+
+/// Whether PID namespaces can be made here; says so if not.
+pub fn pid_namespaces() -> bool {
+    let possible = UNSHARE.is_some();
+    if !possible {
+        skipped("PID namespaces cannot be made here (unshare --pid fails)");
+    }
+    possible
+}
+
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Says why a test was not run.
+pub fn skipped(why: &str) {
+    let thread = std::thread::current();
+    eprintln!("SKIPPED {}: {why}", thread.name().unwrap_or("a test"));
+}
+
+/// Waits until `path` exists.
+pub fn wait_for_file_to_exist(path: &Path) {
+    let start = Instant::now();
+    while !path.exists() {
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{} did not appear",
+            path.display()
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

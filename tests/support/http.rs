@@ -1,0 +1,207 @@
+//! A client of the API.
+
+use std::io::{BufRead as _, BufReader};
+
+use super::{PATIENCE, Value, json};
+
+/// Sends requests with the token.
+#[derive(Clone)]
+pub struct Client {
+    base: String,
+    token: Option<String>,
+    agent: ureq::Agent,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub kind: String,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
+    }
+
+    /// The objects of an NDJSON answer.
+    pub fn lines(&self) -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        self.text.lines().map(parse).collect()
+    }
+
+    /// That this is an error of the API's kind, with a sentence that contains `needle`.
+    pub fn assert_problem(&self, status: u16, needle: &str) {
+        assert_eq!(self.status, status, "{}", self.text);
+        assert_eq!(self.kind, "application/problem+json");
+        let problem = self.json();
+        assert_eq!(problem["status"], status);
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(needle), "{detail}");
+        assert_eq!(problem["message"], problem["detail"]);
+        assert!(problem["error"].is_string());
+    }
+}
+
+impl Client {
+    pub fn new(base: String, token: Option<&str>) -> Self {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .build();
+        Self {
+            base,
+            token: token.map(str::to_owned),
+            agent: config.into(),
+        }
+    }
+
+    /// Another way to say who we are: these headers instead of the token.
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let mut request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body.to_vec()).unwrap();
+        let mut response = self.agent.run(request).unwrap();
+        let kind = response.headers().get("content-type");
+        let kind = kind.map(|kind| kind.to_str().unwrap().to_owned());
+        Answer {
+            status: response.status().as_u16(),
+            kind: kind.unwrap_or_default(),
+            text: response
+                .body_mut()
+                .with_config()
+                .limit(1 << 30)
+                .read_to_string()
+                .unwrap(),
+        }
+    }
+
+    pub fn request(&self, method: &str, path: &str, body: &[u8]) -> Answer {
+        let bearer = self.token.as_ref().map(|token| format!("Bearer {token}"));
+        let headers: Vec<_> = bearer
+            .iter()
+            .map(|b| ("authorization", b.as_str()))
+            .collect();
+        self.send(method, path, &headers, body)
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.request("GET", path, b"")
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
+        self.request("POST", path, body.to_string().as_bytes())
+    }
+
+    pub fn status(&self) -> Value {
+        self.get("/status").json()
+    }
+
+    /// Runs a command to its end: exit code, standard output, standard error.
+    pub fn exec(&self, body: &Value) -> Outcome {
+        let answer = self.post("/exec", body);
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        Outcome::of(&answer.lines())
+    }
+
+    /// Runs a shell script to its end.
+    pub fn sh(&self, script: &str) -> Outcome {
+        self.exec(&json!({"command": ["sh", "-c", script]}))
+    }
+
+    /// Starts a command; returns its events as they come.
+    pub fn exec_stream(&self, body: &Value) -> impl Iterator<Item = Value> + use<> {
+        let request = ureq::http::Request::builder()
+            .method("POST")
+            .uri(format!("{}/exec", self.base))
+            .header(
+                "authorization",
+                format!("Bearer {}", self.token.as_ref().unwrap()),
+            )
+            .body(body.to_string().into_bytes())
+            .unwrap();
+        let response = self.agent.run(request).unwrap();
+        assert_eq!(response.status().as_u16(), 200);
+        let lines = BufReader::new(response.into_body().into_reader()).lines();
+        lines
+            .map_while(Result::ok)
+            .map(|line| serde_json::from_str(&line).unwrap())
+    }
+
+    /// Asks for a checkpoint; the daemon may die over it.
+    pub fn attempt_checkpoint(&self) -> Option<u16> {
+        self.try_post("/checkpoint")
+    }
+
+    /// Asks for a restore; the daemon may die over it.
+    pub fn attempt_restore(&self, id: &str) -> Option<u16> {
+        self.try_post(&format!("/checkpoints/{id}/restore"))
+    }
+
+    fn try_post(&self, path: &str) -> Option<u16> {
+        let token = self.token.as_ref()?;
+        let mut response = self
+            .agent
+            .post(format!("{}{path}", self.base))
+            .header("authorization", format!("Bearer {token}"))
+            .send_empty()
+            .ok()?;
+        let _ = response.body_mut().read_to_string();
+        Some(response.status().as_u16())
+    }
+
+    /// Takes a checkpoint; returns its id.
+    pub fn checkpoint(&self) -> String {
+        let answer = self.post("/checkpoint", &json!({}));
+        let lines = answer.lines();
+        let last = lines.last().unwrap();
+        assert_eq!(last["type"], "complete", "{}", answer.text);
+        last["checkpoint_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Restores a checkpoint; returns the last line.
+    pub fn restore(&self, id: &str) -> Value {
+        let answer = self.post(&format!("/checkpoints/{id}/restore"), &json!({}));
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.lines().last().unwrap().clone()
+    }
+}
+
+/// What came of a command.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    pub code: i64,
+    pub stdout: String,
+    pub stderr: String,
+    pub errors: Vec<String>,
+}
+
+impl Outcome {
+    pub fn of(events: &[Value]) -> Self {
+        let mut outcome = Self::default();
+        for (at, event) in events.iter().enumerate() {
+            let data = event["data"].as_str().unwrap_or_default();
+            match event["type"].as_str().unwrap() {
+                "stdout" => outcome.stdout += data,
+                "stderr" => outcome.stderr += data,
+                "error" => outcome.errors.push(data.to_owned()),
+                "exit" => {
+                    assert_eq!(at, events.len() - 1, "the exit comes last");
+                    outcome.code = event["exit_code"].as_i64().unwrap();
+                }
+                other => panic!("unknown event {other}"),
+            }
+        }
+        assert_eq!(
+            events.last().map(|e| &e["type"]),
+            Some(&json!("exit")),
+            "no exit"
+        );
+        outcome
+    }
+}

@@ -1,0 +1,131 @@
+//! Directory trees: making one of everything, and describing one so that two can be
+//! compared entry by entry.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::fs as sys;
+
+/// Makes a tree with one of everything at `root`, which must exist.
+pub fn make(root: &Path, is_root: bool) {
+    let at = |name: &str| root.join(name);
+    fs::write(at("plain"), "text\n").unwrap();
+    fs::write(at("empty"), "").unwrap();
+    fs::create_dir(at("empty-dir")).unwrap();
+    fs::create_dir_all(at("deep/er/still")).unwrap();
+    fs::write(at("deep/er/still/file"), vec![7; 100_000]).unwrap();
+    symlink("plain", at("link")).unwrap();
+    symlink("/nowhere/at/all", at("dangling")).unwrap();
+    fs::hard_link(at("plain"), at("deep/hard-link")).unwrap();
+    fs::write(at("secret"), "x").unwrap();
+    fs::set_permissions(at("secret"), PermissionsExt::from_mode(0o4711)).unwrap();
+    fs::set_permissions(at("empty-dir"), PermissionsExt::from_mode(0o1770)).unwrap();
+    for name in ["a b", "newline\nin it", "-dash", "ünï", "*?[", ".hidden"] {
+        fs::write(at(name), name).unwrap();
+    }
+    fs::write(root.join(OsStr::from_bytes(b"not-utf8-\xff\xfe")), "bytes").unwrap();
+    let sparse = fs::File::create(at("sparse")).unwrap();
+    sparse.set_len(8 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_at(&sparse, b"in the middle", 4 << 20).unwrap();
+    sys::mknodat(
+        sys::CWD,
+        at("fifo"),
+        sys::FileType::Fifo,
+        sys::Mode::from_raw_mode(0o620),
+        0,
+    )
+    .unwrap();
+    // Not every filesystem has extended attributes; then there are none to compare.
+    let flags = sys::XattrFlags::empty();
+    let _ = sys::lsetxattr(at("plain"), "user.note", b"kept\0bytes", flags);
+    let _ = sys::lsetxattr(at("deep"), "user.dir", b"too", flags);
+    if is_root {
+        std::os::unix::fs::lchown(at("secret"), Some(1234), Some(2345)).unwrap();
+        std::os::unix::fs::lchown(at("link"), Some(4321), None).unwrap();
+        fs::set_permissions(at("secret"), PermissionsExt::from_mode(0o4711)).unwrap();
+    }
+    for (name, time) in [
+        ("plain", 1_000_000_000),
+        ("deep/er", 1_234_567_890),
+        ("link", 1),
+    ] {
+        let time = sys::Timespec {
+            tv_sec: time,
+            tv_nsec: 123_456_789,
+        };
+        let times = sys::Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        sys::utimensat(sys::CWD, at(name), &times, sys::AtFlags::SYMLINK_NOFOLLOW).unwrap();
+    }
+}
+
+/// Everything that can be seen of a tree, by path. Hard links are told by the first
+/// path of their file, sparse files by having fewer blocks than bytes.
+pub fn describe(root: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut first_names = BTreeMap::new();
+    visit(root, Path::new(""), &mut found, &mut first_names);
+    found
+}
+
+fn visit(
+    root: &Path,
+    path: &Path,
+    found: &mut BTreeMap<PathBuf, String>,
+    first_names: &mut BTreeMap<u64, PathBuf>,
+) {
+    let full = root.join(path);
+    let meta = fs::symlink_metadata(&full).unwrap();
+    let content = if meta.is_symlink() {
+        format!("-> {:?}", fs::read_link(&full).unwrap())
+    } else if meta.is_file() {
+        let bytes = fs::read(&full).unwrap();
+        let sum = bytes.iter().fold(5381_u64, |sum, byte| {
+            sum.wrapping_mul(33) ^ u64::from(*byte)
+        });
+        let sparse = meta.len() > 1 << 20 && meta.blocks() * 512 < meta.len();
+        format!("{} bytes, sum {sum}, sparse {sparse}", meta.len())
+    } else {
+        String::new()
+    };
+    let first = (!meta.is_dir() && meta.nlink() > 1).then(|| {
+        first_names
+            .entry(meta.ino())
+            .or_insert_with(|| path.to_owned())
+            .clone()
+    });
+    let note = |name: &str| {
+        let mut value = [0; 100];
+        sys::lgetxattr(&full, name, &mut value)
+            .map(|length| value[..length].to_vec())
+            .ok()
+    };
+    let description = format!(
+        "{:o} {}:{} {}.{:09} {:?} {:?} {:?} {content}",
+        meta.mode(),
+        meta.uid(),
+        meta.gid(),
+        meta.mtime(),
+        meta.mtime_nsec(),
+        first,
+        note("user.note"),
+        note("user.dir"),
+    );
+    found.insert(path.to_owned(), description);
+    if meta.is_dir() {
+        let mut names: Vec<_> = fs::read_dir(&full)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        names.sort();
+        for name in names {
+            visit(root, &path.join(name), found, first_names);
+        }
+    }
+}
