@@ -18,7 +18,7 @@ fn shell(script: &str, variables: &[(&str, &str)]) -> (i32, String) {
         use std::os::unix::fs::PermissionsExt as _;
         let path = sprite.path(path);
         std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
     };
     for name in [
         "bin/node",

@@ -13,7 +13,7 @@ fn config(verb: &[&str], text: &str, variables: &[(&str, &str)]) -> (i32, String
     let output = Command::new(BIN)
         .arg("config")
         .args(verb)
-        .args(["-config", path.to_str().unwrap(), "--", "true"])
+        .args(["-config", path.to_str().unwrap()])
         .env_clear()
         .env("PATH", std::env::var("PATH").unwrap())
         .envs(variables.iter().copied())
@@ -287,7 +287,7 @@ fn secrets_are_masked_and_origins_are_told() {
     assert_eq!(printed["s3.bucket"]["value"], "from-variable");
     assert_eq!(origin("s3.bucket"), "environment $SPRITE_S3_BUCKET");
     assert_eq!(origin("s3.region"), "default");
-    assert_eq!(origin("process_command"), "flag --");
+    assert_eq!(origin("api_listen_addr"), "file");
     assert_eq!(printed["storage.dir"]["value"], "/data/fs");
 }
 
@@ -326,7 +326,7 @@ fn components_are_found_in_a_directory() {
         let path = sprite.path(&format!("components/{name}"));
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
     make(
         "db/start.sh",

@@ -9,7 +9,7 @@ use crate::support::{BIN, Sprite, is_root, json, pid_namespaces, skipped};
 fn reachable(sprite: &Sprite) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = sprite.dir.path();
-    std::fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
     let copy = dir.join("sprite-env");
     std::fs::copy(BIN, &copy).unwrap();
     copy

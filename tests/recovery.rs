@@ -34,7 +34,7 @@ fn a_crash_in_a_restore_before_the_swap_leaves_everything_as_it_was() {
     fs::write(daemon.sprite.fs().join("file"), "one").unwrap();
     client.checkpoint();
     fs::write(daemon.sprite.fs().join("file"), "two").unwrap();
-    std::thread::spawn(move || drop(client.attempt_restore("v0")));
+    std::thread::spawn(move || client.attempt_restore("v0"));
     crate::support::wait_for_file_to_exist(&daemon.sprite.path("begun"));
     let daemon = start(crash(daemon));
     assert_eq!(
@@ -55,7 +55,7 @@ fn a_crash_in_a_restore_after_the_swap_is_finished_by_the_next_start() {
     fs::write(daemon.sprite.fs().join("file"), "one").unwrap();
     client.checkpoint();
     fs::write(daemon.sprite.fs().join("file"), "two").unwrap();
-    std::thread::spawn(move || drop(client.attempt_restore("v0")));
+    std::thread::spawn(move || client.attempt_restore("v0"));
     crate::support::wait_for_file_to_exist(&daemon.sprite.path("begun"));
     let sprite = crash(daemon);
     fs::write(sprite.path("go"), "").unwrap();
@@ -97,7 +97,7 @@ fn a_crash_in_a_roll_back_is_finished_by_the_next_start() {
     fs::write(daemon.sprite.fs().join("file"), "one").unwrap();
     client.checkpoint();
     fs::write(daemon.sprite.fs().join("file"), "two").unwrap();
-    std::thread::spawn(move || drop(client.attempt_restore("v0")));
+    std::thread::spawn(move || client.attempt_restore("v0"));
     crate::support::wait_for_file_to_exist(&daemon.sprite.path("begun"));
     let sprite = crash(daemon);
     fs::write(sprite.path("go"), "").unwrap();
@@ -118,7 +118,7 @@ fn a_crash_at_any_moment_loses_no_checkpoint() {
         fs::write(daemon.sprite.fs().join("round"), round.to_string()).unwrap();
         let client = daemon.client();
         sealed.push((client.checkpoint(), round));
-        std::thread::spawn(move || drop(client.attempt_checkpoint()));
+        std::thread::spawn(move || client.attempt_checkpoint());
         // Somewhere in the next one: sooner or later in each round.
         std::thread::sleep(std::time::Duration::from_micros(700 * round));
         sprite = crash(daemon);

@@ -12,7 +12,7 @@ use crate::api::{self, Shared};
 use crate::checkpoint::{CopyStore, Driver, Engine, Freezer, Hooks, Interrupted};
 use crate::config::{Config, ConfigError, Flags, Listen, SignalMap, load};
 use crate::exec::{Runner, Sessions};
-use crate::pid1::signals::{Meaning, Signals, suspend_ourselves};
+use crate::pid1::signals::{Meaning, Signals};
 use crate::pid1::{self, is_pid_1, sweep};
 use crate::reaper::Reaper;
 use crate::spawn::Spawner;
@@ -21,6 +21,8 @@ use crate::supervise::output::Sink;
 use crate::supervise::{EventLoop, Handle, Parts, handle};
 use crate::sys::{self, SignalMask};
 
+/// sysexits: the command line is wrong.
+const USAGE: u8 = 64;
 /// sysexits: something that should work does not.
 const SOFTWARE: u8 = 70;
 /// sysexits: a resource is not available.
@@ -53,6 +55,11 @@ pub fn run(flags: &Flags) -> u8 {
         Ok(config) => Arc::new(config),
         Err(error) => return refuse(&error),
     };
+    if config.process.command.is_empty() {
+        let why = "there is nothing to run: give a command after --, or process_command in the \
+                   configuration file";
+        return complain(USAGE, why);
+    }
     let log = logging::start(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -239,11 +246,7 @@ async fn pass_on(mut signals: Signals, handle: Handle, map: SignalMap) {
             }
             Ok((signal, Meaning::Suspend)) => match map.apply(signal) {
                 Some(mapped) if mapped != signal => handle.forward(mapped).await,
-                Some(_) => {
-                    // In a session of its own the process would not be stopped by TSTP.
-                    handle.forward(libc::SIGSTOP).await;
-                    suspend_ourselves();
-                }
+                Some(_) => handle.suspend().await,
                 None => {}
             },
             Err(error) => {

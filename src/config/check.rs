@@ -91,13 +91,6 @@ impl Checker<'_> {
             api: self.api()?,
             settings: Vec::new(),
         };
-        if config.process.command.is_empty() && self.ledger.errors.is_empty() {
-            return Err(ConfigError::Usage(
-                "there is nothing to run: give a command after --, or process_command in the \
-                 configuration file"
-                    .to_owned(),
-            ));
-        }
         Ok(Config {
             settings: std::mem::take(&mut self.ledger.settings),
             ..config

@@ -1,5 +1,5 @@
-//! Cutting a stream of bytes into the texts of events: a line each, not too long, and
-//! never through the middle of a character.
+//! Cutting a stream of bytes into the texts of events: whole lines, as many as are there
+//! and fit, and never through the middle of a character.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -24,21 +24,18 @@ pub struct Cutter {
 }
 
 impl Cutter {
-    /// Takes in `bytes`; returns the lines that are complete, and pieces of a line that
-    /// is too long.
+    /// Takes in `bytes`; returns the lines that are complete, together as far as they
+    /// fit, and pieces of a line that is too long.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<Data> {
         self.pending.extend_from_slice(bytes);
         let mut cut = Vec::new();
         let mut start = 0;
         loop {
             let rest = self.pending.get(start..).unwrap_or_default();
-            let line = rest.iter().take(LONGEST).position(|byte| *byte == b'\n');
-            let end = match line {
+            let fitting = rest.get(..LONGEST).unwrap_or(rest);
+            let end = match fitting.iter().rposition(|byte| *byte == b'\n') {
                 Some(at) => at + 1,
-                None if rest.len() > LONGEST => {
-                    let piece = rest.get(..LONGEST).unwrap_or(rest);
-                    LONGEST - unfinished(piece)
-                }
+                None if rest.len() > LONGEST => LONGEST - unfinished(fitting),
                 None => break,
             };
             cut.push(data(rest.get(..end).unwrap_or(rest)));
@@ -95,7 +92,7 @@ mod tests {
     #[test]
     fn whole_lines_at_once_and_the_rest_when_nothing_comes() {
         let mut cutter = Cutter::default();
-        assert_eq!(cutter.push(b"one\n\ntw"), [text("one\n"), text("\n")]);
+        assert_eq!(cutter.push(b"one\n\ntw"), [text("one\n\n")]);
         assert_eq!(cutter.flush(), Some(text("tw")));
         assert_eq!(cutter.flush(), None);
         assert_eq!(cutter.push(b"o\n"), [text("o\n")]);

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use machines::exit::Exit;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
@@ -188,29 +190,49 @@ async fn copy(
     let mut buffer = vec![0; 32 * 1024];
     let mut is_over = false;
     loop {
-        match source.try_read(&mut buffer) {
+        // Not `try_read`: it asks the kernel only when the kernel has said that there is
+        // something, and what the child wrote last may not have been said yet.
+        match rustix::io::read(&source, &mut buffer[..]) {
             Ok(0) => break,
             Ok(read) => {
                 for data in cutter.push(buffer.get(..read).unwrap_or_default()) {
                     let _ = events.send(event(data)).await;
                 }
             }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                if is_over {
-                    break;
-                }
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) if !is_over => {
                 if let Some(data) = cutter.flush() {
                     let _ = events.send(event(data)).await;
                 }
-                tokio::select! {
-                    _ = source.readable() => {}
-                    _ = &mut over => is_over = true,
-                }
+                is_over = wait_for_more(&source, &mut over).await;
             }
+            // Empty, and nothing more comes; or not to be read at all.
             Err(_) => break,
         }
     }
     if let Some(data) = cutter.finish() {
         let _ = events.send(event(data)).await;
+    }
+}
+
+/// Waits until there is something to read, or the child is gone: then returns true.
+async fn wait_for_more(source: &pipe::Receiver, over: &mut oneshot::Receiver<()>) -> bool {
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut *over => return true,
+            ready = source.readable() => if ready.is_err() { return true },
+        }
+        // Clears a readiness that an earlier read has used up.
+        let peeked = source.try_io(|| {
+            let mut waiting = [PollFd::new(source, PollFlags::IN)];
+            match rustix::event::poll(&mut waiting, Some(&Timespec::default()))? {
+                0 => Err(std::io::ErrorKind::WouldBlock.into()),
+                _ => Ok(()),
+            }
+        });
+        if peeked.is_ok() {
+            return false;
+        }
     }
 }

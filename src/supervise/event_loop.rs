@@ -20,6 +20,7 @@ use super::status::{self, Phase, Status};
 use crate::checkpoint::{Engine, Interrupted, Job, Order, Progress, Request};
 use crate::config::Config;
 use crate::exec::Sessions;
+use crate::pid1::signals::suspend_ourselves;
 use crate::spawn::Spawner;
 
 /// What the loop is made of.
@@ -117,6 +118,11 @@ impl EventLoop {
                 }
             }
             Message::Forward(signal) => self.executor.signal(Who::Process, signal),
+            Message::Suspend => {
+                // In an orphaned process group SIGTSTP would stop nothing.
+                self.executor.signal(Who::Process, libc::SIGSTOP);
+                suspend_ourselves();
+            }
             Message::Failure(what) => {
                 self.executor.facts.last_failure = Some(what);
                 self.publish();

@@ -25,6 +25,8 @@ pub enum Message {
     },
     /// A signal for the main process's group.
     Forward(i32),
+    /// Stop the main process's group, then ourselves, until SIGCONT.
+    Suspend,
     /// A sentence about a failure, for `/status`.
     Failure(String),
 }
@@ -116,6 +118,11 @@ impl Handle {
     /// Sends a signal to the main process's group.
     pub async fn forward(&self, signal: i32) {
         let _ = self.inbox.send(Message::Forward(signal)).await;
+    }
+
+    /// Stops the main process's group, then ourselves, until SIGCONT.
+    pub async fn suspend(&self) {
+        let _ = self.inbox.send(Message::Suspend).await;
     }
 
     /// The state, and a way to wait for its changes.

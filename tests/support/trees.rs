@@ -22,8 +22,8 @@ pub fn make(root: &Path, is_root: bool) {
     symlink("/nowhere/at/all", at("dangling")).unwrap();
     fs::hard_link(at("plain"), at("deep/hard-link")).unwrap();
     fs::write(at("secret"), "x").unwrap();
-    fs::set_permissions(at("secret"), PermissionsExt::from_mode(0o4711)).unwrap();
-    fs::set_permissions(at("empty-dir"), PermissionsExt::from_mode(0o1770)).unwrap();
+    fs::set_permissions(at("secret"), std::fs::Permissions::from_mode(0o4711)).unwrap();
+    fs::set_permissions(at("empty-dir"), std::fs::Permissions::from_mode(0o1770)).unwrap();
     for name in ["a b", "newline\nin it", "-dash", "ünï", "*?[", ".hidden"] {
         fs::write(at(name), name).unwrap();
     }
@@ -46,7 +46,7 @@ pub fn make(root: &Path, is_root: bool) {
     if is_root {
         std::os::unix::fs::lchown(at("secret"), Some(1234), Some(2345)).unwrap();
         std::os::unix::fs::lchown(at("link"), Some(4321), None).unwrap();
-        fs::set_permissions(at("secret"), PermissionsExt::from_mode(0o4711)).unwrap();
+        fs::set_permissions(at("secret"), std::fs::Permissions::from_mode(0o4711)).unwrap();
     }
     for (name, time) in [
         ("plain", 1_000_000_000),
