@@ -32,11 +32,10 @@ setup: ## Install what the tests need (Debian packages; can be run twice)
 	tests/setup.sh
 
 .PHONY: check
-check: ## Format, lints, purity, generated files up to date
+check: build ## Format, lints, purity, generated files up to date
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(MAKE) --no-print-directory pure
-	$(CARGO) run --quiet --release --locked --bin sprite-env -- diagram > /dev/null
 	tests/check-generated.sh
 
 .PHONY: model

@@ -52,6 +52,7 @@ pub struct Flags {
 
 /// The configuration as it is meant.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent settings")]
 pub struct Config {
     /// Whether logs are at debug level and debug endpoints exist.
     pub log_level: tracing::Level,

@@ -137,10 +137,13 @@ impl Reaper {
     }
 
     /// Sends `signal` to the process group that `pid` leads, if it was not reaped yet.
-    /// Returns whether it was there.
-    pub fn signal_group(&self, pid: i32, signal: i32) -> bool {
+    pub fn signal_group(&self, pid: i32, signal: i32) {
         let waiters = self.lock();
-        waiters.contains_key(&pid) && sys::kill(-pid, signal).is_ok()
+        if waiters.contains_key(&pid)
+            && let Err(error) = sys::kill(-pid, signal)
+        {
+            tracing::debug!(pid, signal, %error, "a signal reached nobody");
+        }
     }
 
     /// Kills the process group that `pid` leads when the guard goes out of scope,

@@ -1,5 +1,7 @@
 //! Who may use the API, and what it says to what it cannot do.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use crate::support::{Daemon, Sprite, TOKEN, json};
 
 fn daemon() -> Daemon {
@@ -206,7 +208,6 @@ fn a_unix_socket_needs_no_token() {
         .unwrap();
     let text = String::from_utf8(curl.stdout).unwrap();
     assert!(text.contains("Online > Serving > Running"), "{text}");
-    use std::os::unix::fs::PermissionsExt as _;
     assert_eq!(
         socket.metadata().unwrap().permissions().mode() & 0o777,
         0o600

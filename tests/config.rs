@@ -30,12 +30,13 @@ fn config(verb: &[&str], text: &str, variables: &[(&str, &str)]) -> (i32, String
 
 #[test]
 fn every_mistake_is_named_with_its_place() {
+    let mut wrong = Vec::new();
     for (text, expected) in [
         ("{", "c.json:1:1: EOF while parsing an object"),
         ("{}\n x", "c.json:2:2: trailing characters"),
         (
             "[]",
-            "c.json:1:0: invalid type: sequence, expected struct File",
+            "c.json:1:1: invalid type: sequence, expected an object of settings",
         ),
         (
             "{\n  \"proces_command\": []\n}",
@@ -75,7 +76,7 @@ fn every_mistake_is_named_with_its_place() {
         ),
         (
             "{\"s3\": {\"access_key\": {\"$var\": \"X\"}}}",
-            "s3.access_key.$var: unknown key \"$var\"; did you mean",
+            "s3.access_key: unknown key \"$var\"; expected $env, default",
         ),
         (
             "{\"components\": {\"c\": {\"start_command\": [\"x\"], \"on_failure\": \"retry\"}}}",
@@ -171,12 +172,11 @@ fn every_mistake_is_named_with_its_place() {
         ),
     ] {
         let (code, _, errors) = config(&["check"], text, &[]);
-        assert_eq!(code, 78, "{text}: {errors}");
-        assert!(
-            errors.contains(expected),
-            "{text}:\n  {errors}  expected {expected}"
-        );
+        if code != 78 || !errors.contains(expected) {
+            wrong.push(format!("{text}\n  says     {errors}  expected {expected}"));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn components_are_found_in_a_directory() {
     };
     refused("has no program named \"start\"", &|_| {});
     refused("is not executable", &|s| {
-        std::fs::write(s.path("components/x/start"), "").unwrap()
+        std::fs::write(s.path("components/x/start"), "").unwrap();
     });
     refused("has both", &|s| {
         for name in ["start", "start.sh"] {

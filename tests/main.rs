@@ -6,6 +6,8 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::zombie_processes,
+    clippy::too_many_lines,
+    clippy::cast_possible_wrap,
     reason = "tests"
 )]
 

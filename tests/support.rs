@@ -90,7 +90,7 @@ impl Sprite {
 
     /// Another program than the one that was built.
     pub fn program(mut self, program: &Path) -> Self {
-        self.program = program.to_owned();
+        self.program = program.into();
         self
     }
 
@@ -190,11 +190,12 @@ impl Output {
     /// Everything printed so far.
     pub fn text(&self) -> String {
         let lines = self.0.0.lock().unwrap();
-        lines
-            .lines
-            .iter()
-            .map(|(_, line)| format!("{line}\n"))
-            .collect()
+        let lines: Vec<_> = lines.lines.iter().map(|(_, line)| line.as_str()).collect();
+        lines.join(
+            "
+",
+        ) + "
+"
     }
 
     /// What was printed to one of the outputs.

@@ -6,6 +6,7 @@ pub mod mermaid;
 pub mod scxml;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use crate::explore::{Diagram, Edge, Node};
 
@@ -71,10 +72,10 @@ fn consequence(edge: &Edge) -> String {
         })
         .collect();
     if !guards.is_empty() {
-        text += &format!(" [{}]", guards.join(", "));
+        let _ = write!(text, " [{}]", guards.join(", "));
     }
     if !edge.effects.is_empty() {
-        text += &format!(" / {}", edge.effects.join(", "));
+        let _ = write!(text, " / {}", edge.effects.join(", "));
     }
     text
 }

@@ -117,6 +117,10 @@ pub enum Failure {
 
 /// The data the system keeps across states.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each with a name in the diagram"
+)]
 pub struct System {
     /// Whether a main process that ended in error leaves the system up, parked.
     pub keep_alive: bool,
@@ -451,7 +455,7 @@ impl System {
     }
 
     #[state(superstate = "online")]
-    fn parked(&mut self, event: &Event) -> Outcome<State> {
+    fn parked(event: &Event) -> Outcome<State> {
         match event {
             Event::StartProcess => Transition(State::StartingComponents),
             Event::Restore => Transition(State::Preparing),
@@ -480,10 +484,11 @@ impl System {
     }
 
     #[state(superstate = "stopping", entry_action = "abort_operation")]
-    fn stopping_operation(&mut self, event: &Event) -> Outcome<State> {
+    fn stopping_operation(event: &Event) -> Outcome<State> {
         match event {
-            Event::OperationDone | Event::OperationRolledBack => Transition(State::StoppingProcess),
-            Event::OperationFailed => Transition(State::StoppingProcess),
+            Event::OperationDone | Event::OperationRolledBack | Event::OperationFailed => {
+                Transition(State::StoppingProcess)
+            }
             _ => Super,
         }
     }

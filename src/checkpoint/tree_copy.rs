@@ -319,10 +319,7 @@ fn copy_bytes(source: &Path, target: &Path, size: u64, cancel: &Cancel) -> Resul
         .open(target)
         .context("create", target)?;
     let mut at = 0;
-    loop {
-        let Some((start, end)) = next_data(&from, at, size).context("read", source)? else {
-            break;
-        };
+    while let Some((start, end)) = next_data(&from, at, size).context("read", source)? {
         let (mut read_at, mut write_at) = (start, start);
         while read_at < end {
             cancel.check()?;

@@ -49,6 +49,10 @@ pub fn read(path: &Path) -> Result<raw::File, ConfigError> {
         path: path.to_owned(),
         source,
     })?;
+    // serde would take a list for a record whose fields are all missing.
+    if text.trim_start().starts_with('[') {
+        return Err(ConfigError::File(Box::new(FileError::not_an_object(path))));
+    }
     let mut json = serde_json::Deserializer::from_str(&text);
     let wrong = |key, error| ConfigError::File(Box::new(FileError::new(path, key, &error)));
     let file = serde_path_to_error::deserialize(&mut json)
@@ -266,14 +270,11 @@ impl Checker<'_> {
         };
         let mut map = BTreeMap::new();
         for (from, to) in &written {
-            match from.parse() {
-                Ok(from) => {
-                    map.insert(from, *to);
-                }
-                Err(_) => {
-                    let why = "an exit code is a whole number from 0 to 255";
-                    self.ledger.wrong(&format!("exit_code_map.{from}"), why);
-                }
+            if let Ok(from) = from.parse() {
+                map.insert(from, *to);
+            } else {
+                let why = "an exit code is a whole number from 0 to 255";
+                self.ledger.wrong(&format!("exit_code_map.{from}"), why);
             }
         }
         self.ledger

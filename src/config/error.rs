@@ -56,7 +56,8 @@ pub struct FileError {
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}: ", self.path.display(), self.line, self.column)?;
-        if self.key != "." {
+        // "?" is a place that has no name yet, "." is the whole.
+        if !matches!(self.key.as_str(), "." | "?") {
             write!(f, "{}: ", self.key)?;
         }
         f.write_str(&self.message)?;
@@ -68,6 +69,19 @@ impl fmt::Display for FileError {
 }
 
 impl FileError {
+    /// The file holds a list where an object is expected.
+    #[must_use]
+    pub fn not_an_object(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            line: 1,
+            column: 1,
+            key: ".".to_owned(),
+            message: "invalid type: sequence, expected an object of settings".to_owned(),
+            nearest: None,
+        }
+    }
+
     /// Reads what `serde_json` says about the value of `key` in `path`.
     #[must_use]
     pub fn new(path: &Path, key: String, inner: &serde_json::Error) -> Self {

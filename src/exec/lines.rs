@@ -56,6 +56,7 @@ impl Cutter {
     }
 
     /// What is left at the very end.
+    #[must_use]
     pub fn finish(self) -> Option<Data> {
         (!self.pending.is_empty()).then(|| data(&self.pending))
     }

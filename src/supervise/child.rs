@@ -38,10 +38,8 @@ impl Task {
     /// Runs to the child's end, which is always reported.
     pub async fn run(self) {
         let run = AssertUnwindSafe(self.live()).catch_unwind().await;
-        let exit = run.unwrap_or_else(|_| {
-            // The panic was logged by the hook, and the guard has killed the child.
-            Exit::Signal(9)
-        });
+        // After a panic: it was logged by the hook, and the guard has killed the child.
+        let exit = run.unwrap_or(Exit::Signal(9));
         let input = match self.incarnation.who {
             Who::Component(id) => Input::Component(id, component::Event::Exited(exit)),
             _ => Input::Process(process::Event::Exited(exit)),

@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(next_line(&mut buffer).as_deref(), Some(&b""[..]));
         assert_eq!(next_line(&mut buffer), None);
         assert_eq!(&buffer[..], b"two");
-        let mut buffer = BytesMut::from(&[b'x'; LONGEST_LINE + 1][..]);
+        let mut buffer = BytesMut::from(&vec![b'x'; LONGEST_LINE + 1][..]);
         assert_eq!(
             next_line(&mut buffer).map(|l| l.len()),
             Some(LONGEST_LINE + 1)
@@ -237,7 +237,7 @@ mod tests {
     fn a_late_reader_gets_the_latest() {
         let backlog = Backlog::default();
         backlog.push(b"early ");
-        backlog.push(&[b'x'; BACKLOG]);
+        backlog.push(&vec![b'x'; BACKLOG]);
         let (bytes, end) = backlog.since(0);
         assert_eq!((bytes.len(), end), (BACKLOG, BACKLOG as u64 + 6));
         backlog.push(b"new");

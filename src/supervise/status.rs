@@ -151,12 +151,12 @@ impl Status {
             operation: supervisor.operation().path().join(" > "),
             process: Part {
                 last_exit: last.map(|exit| exit.to_string()),
-                ..facts.part(Who::Process, process.path(), process.chart().restarts)
+                ..facts.part(Who::Process, &process.path(), process.chart().restarts)
             },
             components: components
                 .map(|(id, (name, machine))| {
                     let restarts = machine.chart().restarts;
-                    let part = facts.part(Who::Component(id), machine.path(), restarts);
+                    let part = facts.part(Who::Component(id), &machine.path(), restarts);
                     (name.clone(), part)
                 })
                 .collect(),
@@ -189,7 +189,7 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    fn part(&self, who: Who, path: Vec<&'static str>, restarts: u8) -> Part {
+    fn part(&self, who: Who, path: &[&'static str], restarts: u8) -> Part {
         let running = self.running.get(&who);
         Part {
             state: path.join(" > "),

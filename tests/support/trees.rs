@@ -83,7 +83,7 @@ fn visit(
     let full = root.join(path);
     let meta = fs::symlink_metadata(&full).unwrap();
     let content = if meta.is_symlink() {
-        format!("-> {:?}", fs::read_link(&full).unwrap())
+        format!("-> {}", fs::read_link(&full).unwrap().display())
     } else if meta.is_file() {
         let bytes = fs::read(&full).unwrap();
         let sum = bytes.iter().fold(5381_u64, |sum, byte| {

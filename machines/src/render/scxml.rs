@@ -64,10 +64,11 @@ fn transition(edge: &Edge) -> String {
 }
 
 fn sends(effects: &[String]) -> String {
-    effects
-        .iter()
-        .map(|effect| format!("<send event=\"{}\"/>", identifier(effect)))
-        .collect()
+    let sends = effects.iter().map(|effect| identifier(effect));
+    let sends: Vec<_> = sends
+        .map(|name| format!("<send event=\"{name}\"/>"))
+        .collect();
+    sends.concat()
 }
 
 /// SCXML's event names are tokens separated by dots: `Exited(0)` is `Exited.0`.

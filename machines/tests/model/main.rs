@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::disallowed_methods,
     reason = "tests"
 )]
 
@@ -63,8 +64,8 @@ const INVARIANTS: &[Invariant] = &[
             use system::State as S;
             let idle = *w.machines.operation().state() == operation::State::Idle;
             match w.system() {
-                S::StoppingOperation => !idle,
-                S::Checkpointing
+                S::StoppingOperation
+                | S::Checkpointing
                 | S::Preparing
                 | S::DrainingProcess
                 | S::DrainingComponents

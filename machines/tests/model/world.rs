@@ -11,6 +11,7 @@ use machines::system::{self, System};
 
 /// The machines and the world, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct World {
     pub machines: Supervisor,
     /// What really runs, component by component.
