@@ -6,6 +6,10 @@
 //! not finished). A checkpoint exists once it has its name, and gets it by a rename
 //! after everything in it is on stable storage.
 
+mod directories;
+mod restore;
+mod state;
+
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -13,8 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
+use self::state::State;
 use super::driver::{Cancel, Context as _, Draft, Driver, Error, Interrupted, Restoration};
 use super::durable;
 use super::intent::Intent;
@@ -44,17 +48,6 @@ enum Work {
         report: Option<Report>,
     },
     Restore(Intent),
-}
-
-/// What must be remembered between operations.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct State {
-    /// The number of the last checkpoint that was made; never used again.
-    last: Option<u64>,
-    /// The checkpoint that the live tree came from.
-    base: Option<String>,
-    /// The checkpoint that was restored last, if none was made since.
-    restored: Option<String>,
 }
 
 impl CopyStore {
@@ -88,88 +81,15 @@ impl CopyStore {
     }
 
     fn state(&self) -> Result<State, Error> {
-        let path = self.store.join("state.json");
-        match fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(State::default()),
-            result => serde_json::from_slice(&result.context("read", &path)?).map_err(|error| {
-                Error::Damaged {
-                    path,
-                    why: format!("damaged: {error}"),
-                }
-            }),
-        }
+        State::read(&self.store.join("state.json"))
     }
 
     fn set_state(&self, state: &State) -> Result<(), Error> {
-        let path = self.store.join("state.json");
-        let text = serde_json::to_vec(state).map_err(|error| Error::Damaged {
-            path: path.clone(),
-            why: error.to_string(),
-        })?;
-        durable::write(&path, &text)
-    }
-
-    /// Refuses directories between which a tree cannot be moved.
-    fn check_directories(&self) -> Result<(), Error> {
-        if self.make_live && !self.live.exists() {
-            fs::create_dir_all(&self.live).context("create", &self.live)?;
-        }
-        let unusable = |why: String| Err(Error::Unusable(why));
-        let live = fs::canonicalize(&self.live).context("use as storage.dir", &self.live)?;
-        if !live.is_dir() {
-            return unusable(format!("storage.dir {} is not a directory", live.display()));
-        }
-        fs::create_dir_all(&self.store).context("create", &self.store)?;
-        let store = fs::canonicalize(&self.store).context("use as checkpoint.dir", &self.store)?;
-        if store.starts_with(&live) || live.starts_with(&store) {
-            return unusable(format!(
-                "checkpoint.dir {} and storage.dir {} must not be inside one another",
-                store.display(),
-                live.display()
-            ));
-        }
-        let device = |path: &Path| fs::metadata(path).map(|m| m.dev()).context("look at", path);
-        if device(&live)? != device(&store)? {
-            return unusable(format!(
-                "checkpoint.dir {} must be on the same filesystem as storage.dir {}, so that a \
-                 restored tree can be moved into its place",
-                store.display(),
-                live.display()
-            ));
-        }
-        let parent = live.parent().unwrap_or(&live);
-        if device(parent)? != device(&live)? {
-            return unusable(format!(
-                "storage.dir {} is a mount point and cannot be replaced; use a directory inside it",
-                live.display()
-            ));
-        }
-        Ok(())
+        state.write(&self.store.join("state.json"))
     }
 
     fn manifest_of(&self, dir: &str) -> Result<Option<Manifest>, Error> {
         Manifest::read(&self.store.join(dir))
-    }
-
-    /// Whether the tree of `intent` is live.
-    fn is_swapped(&self, intent: &Intent) -> bool {
-        inode(&self.live) == Some(intent.staged_inode)
-    }
-
-    fn intent(&self) -> Result<Intent, Error> {
-        match &*self.work() {
-            Some(Work::Restore(intent)) => Ok(intent.clone()),
-            _ => Err(Error::Unusable("no restore is under way".to_owned())),
-        }
-    }
-
-    fn restoration(&self, intent: &Intent) -> Restoration {
-        Restoration {
-            id: intent.id.clone(),
-            auto_id: intent.auto_id.clone(),
-            components_dir: self.work_dir().join("incoming"),
-            saved_dir: self.work_dir().join("components"),
-        }
     }
 
     /// Removes automatic checkpoints beyond the number to keep.
@@ -224,7 +144,7 @@ impl Driver for CopyStore {
             // The automatic checkpoint has its name: the restore was as good as done.
             durable::remove_file(&self.intent_file())?;
         }
-        self.check_directories()?;
+        directories::check(&self.live, self.make_live, &self.store)?;
         for name in self.directories()? {
             if name == "work" || name.starts_with("trash-") {
                 durable::remove_tree(&self.store.join(name))?;
@@ -361,103 +281,19 @@ impl Driver for CopyStore {
     }
 
     fn fetch(&self, id: &str, cancel: &Cancel) -> Result<Restoration, Error> {
-        self.discard()?;
-        let manifest = self.find(id)?;
-        let from = self.store.join(&manifest.id);
-        let work = self.work_dir();
-        fs::create_dir(&work).context("create", &work)?;
-        let saved = work.join("components");
-        fs::create_dir(&saved).context("create", &saved)?;
-        let tree = self.waiting_tree();
-        let none = HashSet::new();
-        let report = tree_copy::copy(&from.join("tree"), &tree, None, &none, cancel)?;
-        let counted = (Some(report.entries), Some(report.bytes));
-        if !manifest.is_auto && counted != (manifest.entries, manifest.bytes) {
-            return Err(Error::Damaged {
-                path: from.join("tree"),
-                why: format!(
-                    "has {} entries and {} bytes, but its manifest says {} and {}; it was not restored",
-                    report.entries,
-                    report.bytes,
-                    manifest.entries.unwrap_or_default(),
-                    manifest.bytes.unwrap_or_default()
-                ),
-            });
-        }
-        let incoming = work.join("incoming");
-        tree_copy::copy(&from.join("components"), &incoming, None, &none, cancel)?;
-        durable::sync_filesystem(&self.store)?;
-        let intent = Intent {
-            id: manifest.id,
-            auto_id: format!("auto-{}", Timestamp::now().strftime("%Y%m%dT%H%M%S.%6fZ")),
-            staged_inode: inode(&tree).unwrap_or_default(),
-            rolling_back: false,
-        };
-        let restoration = self.restoration(&intent);
-        *self.work() = Some(Work::Restore(intent));
-        Ok(restoration)
+        self.stage_restore(id, cancel)
     }
 
     fn swap(&self) -> Result<Restoration, Error> {
-        let intent = self.intent()?;
-        // What components saved must be there before anything is changed.
-        durable::sync_filesystem(&self.store)?;
-        intent.write(&self.intent_file())?;
-        if !self.is_swapped(&intent) {
-            exchange(&self.live, &self.waiting_tree())?;
-        }
-        Ok(self.restoration(&intent))
+        self.swap_trees()
     }
 
     fn verify(&self) -> Result<(), Error> {
-        let intent = self.intent()?;
-        if !self.is_swapped(&intent) {
-            return Err(Error::Damaged {
-                path: self.live.clone(),
-                why: "is not the restored tree".to_owned(),
-            });
-        }
-        let work = self.work_dir();
-        durable::remove_tree(&work.join("incoming"))?;
-        let mut state = self.state()?;
-        let manifest = Manifest {
-            format: FORMAT,
-            id: intent.auto_id.clone(),
-            create_time: now(),
-            history: self.history(state.base.as_deref()),
-            source_id: state.base.take(),
-            comment: Some(format!("before the restore of {}", intent.id)),
-            is_auto: true,
-            entries: None,
-            bytes: None,
-            skipped: Vec::new(),
-        };
-        manifest.write(&work)?;
-        state.base = Some(intent.id.clone());
-        state.restored = Some(intent.id.clone());
-        self.set_state(&state)?;
-        durable::sync_filesystem(&self.store)?;
-        durable::rename(&work, &self.store.join(&intent.auto_id))?;
-        durable::remove_file(&self.intent_file())?;
-        *self.work() = None;
-        if let Err(error) = self.prune() {
-            tracing::warn!("cannot remove old automatic checkpoints: {error}");
-        }
-        Ok(())
+        self.commit_restore()
     }
 
     fn roll_back(&self) -> Result<Restoration, Error> {
-        let intent = Intent {
-            rolling_back: true,
-            ..self.intent()?
-        };
-        intent.write(&self.intent_file())?;
-        if self.is_swapped(&intent) {
-            exchange(&self.live, &self.waiting_tree())?;
-        }
-        let restoration = self.restoration(&intent);
-        *self.work() = Some(Work::Restore(intent));
-        Ok(restoration)
+        self.swap_trees_back()
     }
 
     fn rolled_back(&self) -> Result<(), Error> {
@@ -484,31 +320,6 @@ impl CopyStore {
         history.push(base.to_owned());
         history
     }
-}
-
-/// Puts each of two directories in the place of the other, in one step where the
-/// filesystem can; else by way of a third name, which a repetition picks up.
-fn exchange(live: &Path, waiting: &Path) -> Result<(), Error> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    use rustix::io::Errno;
-    let aside = waiting.with_extension("aside");
-    if !aside.exists() {
-        match renameat_with(CWD, live, CWD, waiting, RenameFlags::EXCHANGE) {
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                durable::rename(live, &aside)?;
-            }
-            result => {
-                result.context("exchange with the restored tree", live)?;
-                durable::sync_parent(live)?;
-                return durable::sync_parent(waiting);
-            }
-        }
-    }
-    if !live.exists() {
-        durable::rename(waiting, live)?;
-        durable::sync_parent(waiting)?;
-    }
-    durable::rename(&aside, waiting)
 }
 
 fn inode(path: &Path) -> Option<u64> {

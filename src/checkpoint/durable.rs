@@ -15,6 +15,15 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     rename(&temporary, path)
 }
 
+/// Replaces `path` by `value` as JSON.
+pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Error> {
+    let text = serde_json::to_vec_pretty(value).map_err(|error| Error::Damaged {
+        path: path.to_owned(),
+        why: error.to_string(),
+    })?;
+    write(path, &text)
+}
+
 /// Renames, and makes the new name durable.
 pub fn rename(from: &Path, to: &Path) -> Result<(), Error> {
     fs::rename(from, to).context("rename to its place", from)?;

@@ -38,10 +38,6 @@ impl Intent {
 
     /// Writes the record durably.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
-        let text = serde_json::to_vec(self).map_err(|error| Error::Damaged {
-            path: path.to_owned(),
-            why: error.to_string(),
-        })?;
-        durable::write(path, &text)
+        durable::write_json(path, self)
     }
 }

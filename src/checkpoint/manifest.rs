@@ -70,10 +70,6 @@ impl Manifest {
 
     /// Writes the manifest into `dir`.
     pub fn write(&self, dir: &Path) -> Result<(), Error> {
-        let text = serde_json::to_vec_pretty(self).map_err(|error| Error::Damaged {
-            path: dir.join(FILE),
-            why: error.to_string(),
-        })?;
-        durable::write(&dir.join(FILE), &text)
+        durable::write_json(&dir.join(FILE), self)
     }
 }

@@ -5,12 +5,14 @@
 //! what the first pass could have missed, so that the pause of a checkpoint is a walk
 //! and not a copy.
 
+mod data;
+mod metadata;
+
 use std::collections::{HashMap, HashSet};
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,8 +23,6 @@ use super::driver::{Cancel, Context as _, Error};
 /// How coarse a filesystem's change times may be. A file that changed this short before
 /// it was looked at may change again without its times telling.
 const COARSE: Duration = Duration::from_millis(20);
-/// How much is copied at once, so that a copy can be given up.
-const PIECE: usize = 4 << 20;
 
 /// What a file looked like when it was copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,7 +201,7 @@ impl Copier<'_> {
                 fs::hard_link(self.target.join(first), &target).context("link", &target)?;
             } else {
                 self.leaf(&source, &target, &meta)?;
-                copy_metadata(&source, &target, &meta, path, &mut self.report.skipped)?;
+                metadata::copy(&source, &target, &meta, path, &mut self.report.skipped)?;
             }
         }
         if !kind.is_dir() && stamp.links > 1 {
@@ -232,7 +232,7 @@ impl Copier<'_> {
             return std::os::unix::fs::symlink(to, target).context("create the link", target);
         }
         if kind.is_file() {
-            return copy_bytes(source, target, meta.len(), self.cancel);
+            return data::copy(source, target, meta.len(), self.cancel);
         }
         let kind = sys::FileType::from_raw_mode(meta.mode());
         let mode = sys::Mode::from_raw_mode(meta.mode());
@@ -243,7 +243,7 @@ impl Copier<'_> {
     fn metadata(&mut self, path: &Path) -> Result<(), Error> {
         let (source, target) = (self.source.join(path), self.target.join(path));
         match fs::symlink_metadata(&source) {
-            Ok(meta) => copy_metadata(&source, &target, &meta, path, &mut self.report.skipped),
+            Ok(meta) => metadata::copy(&source, &target, &meta, path, &mut self.report.skipped),
             Err(error) if self.may_skip(&error) => Ok(()),
             Err(error) => Err(error).context("look at", &source),
         }
@@ -303,160 +303,4 @@ impl Stamp {
             owner: (meta.uid(), meta.gid()),
         }
     }
-}
-
-/// Copies a file's data and leaves its holes holes.
-fn copy_bytes(source: &Path, target: &Path, size: u64, cancel: &Cancel) -> Result<(), Error> {
-    let from = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(source)
-        .context("open", source)?;
-    let to = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(target)
-        .context("create", target)?;
-    let mut at = 0;
-    while let Some((start, end)) = next_data(&from, at, size).context("read", source)? {
-        let (mut read_at, mut write_at) = (start, start);
-        while read_at < end {
-            cancel.check()?;
-            let piece = usize::try_from(end - read_at).unwrap_or(PIECE).min(PIECE);
-            let copied = copy_piece(&from, &mut read_at, &to, &mut write_at, piece)
-                .context("copy to", target)?;
-            // The file got shorter meanwhile.
-            if copied == 0 {
-                break;
-            }
-        }
-        at = end;
-    }
-    to.set_len(size).context("set the size of", target)
-}
-
-/// The next range of `file` with data at or behind `at`, before `size`.
-fn next_data(file: &File, at: u64, size: u64) -> io::Result<Option<(u64, u64)>> {
-    if at >= size {
-        return Ok(None);
-    }
-    match sys::seek(file, sys::SeekFrom::Data(at)) {
-        Ok(start) => {
-            let end = sys::seek(file, sys::SeekFrom::Hole(start))?;
-            Ok((start < size).then_some((start, end.min(size))))
-        }
-        // No data behind `at`.
-        Err(rustix::io::Errno::NXIO) => Ok(None),
-        // This filesystem knows no holes.
-        Err(rustix::io::Errno::INVAL) => Ok(Some((at, size))),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Copies up to `length` bytes, in the kernel where it can (which shares blocks where
-/// the filesystem can), and advances both positions.
-fn copy_piece(
-    from: &File,
-    read_at: &mut u64,
-    to: &File,
-    write_at: &mut u64,
-    length: usize,
-) -> io::Result<usize> {
-    use rustix::io::Errno;
-    use std::os::unix::fs::FileExt as _;
-    match sys::copy_file_range(from, Some(read_at), to, Some(write_at), length) {
-        Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
-            let mut buffer = vec![0; length.min(1 << 20)];
-            let read = from.read_at(&mut buffer, *read_at)?;
-            let data = buffer.get(..read).unwrap_or_default();
-            to.write_all_at(data, *write_at)?;
-            *read_at += read as u64;
-            *write_at += read as u64;
-            Ok(read)
-        }
-        result => Ok(result?),
-    }
-}
-
-/// Gives `target` the owner, mode, extended attributes and times of `source`, in the
-/// order in which none undoes another.
-fn copy_metadata(
-    source: &Path,
-    target: &Path,
-    meta: &Metadata,
-    path: &Path,
-    skipped: &mut Vec<String>,
-) -> Result<(), Error> {
-    let mut note = |what: &str, error: rustix::io::Errno| {
-        let error = io::Error::from(error);
-        skipped.push(format!(
-            "{}: its {what} was not kept: {error}",
-            path.display()
-        ));
-    };
-    let owner = sys::Uid::from_raw(meta.uid());
-    let group = sys::Gid::from_raw(meta.gid());
-    let flags = sys::AtFlags::SYMLINK_NOFOLLOW;
-    if let Err(error) = sys::chownat(sys::CWD, target, Some(owner), Some(group), flags) {
-        note("owner", error);
-    }
-    if !meta.is_symlink() {
-        let mode = sys::Mode::from_raw_mode(meta.mode() & 0o7777);
-        sys::chmodat(sys::CWD, target, mode, sys::AtFlags::empty()).context("chmod", target)?;
-    }
-    if let Err(error) = copy_attributes(source, target) {
-        note("extended attributes", error);
-    }
-    let time = |seconds, nanoseconds| sys::Timespec {
-        tv_sec: seconds,
-        tv_nsec: nanoseconds,
-    };
-    let times = sys::Timestamps {
-        last_access: time(meta.atime(), meta.atime_nsec()),
-        last_modification: time(meta.mtime(), meta.mtime_nsec()),
-    };
-    sys::utimensat(sys::CWD, target, &times, flags).context("set the times of", target)
-}
-
-/// Gives `target` the extended attributes of `source`, and no others.
-fn copy_attributes(source: &Path, target: &Path) -> rustix::io::Result<()> {
-    use rustix::io::Errno;
-    let wanted = attribute_names(source)?;
-    for name in &wanted {
-        let mut value = vec![0_u8; 4096];
-        let length = loop {
-            match sys::lgetxattr(source, name, &mut value) {
-                Err(Errno::RANGE) => value.resize(value.len() * 4, 0),
-                result => break result?,
-            }
-        };
-        let value = value.get(..length).unwrap_or_default();
-        sys::lsetxattr(target, name, value, sys::XattrFlags::empty())?;
-    }
-    for name in attribute_names(target)? {
-        if !wanted.contains(&name) {
-            sys::lremovexattr(target, &name)?;
-        }
-    }
-    Ok(())
-}
-
-fn attribute_names(path: &Path) -> rustix::io::Result<Vec<OsString>> {
-    use rustix::io::Errno;
-    let mut names = vec![0_u8; 1024];
-    let length = loop {
-        match sys::llistxattr(path, &mut names) {
-            Err(Errno::RANGE) => names.resize(names.len() * 4, 0),
-            Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-            result => break result?,
-        }
-    };
-    let names = names.get(..length).unwrap_or_default();
-    let names = names
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty());
-    Ok(names
-        .map(|name| OsStr::from_bytes(name).to_owned())
-        .collect())
 }

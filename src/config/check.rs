@@ -1,19 +1,18 @@
 //! From what was written, in all places, to what is meant.
 
+mod process;
+mod storage;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::component::{self, Backoff, command, environment, time, user};
+use super::component::{self, command, time};
 use super::error::{ConfigError, FileError, nearest};
 use super::origin::{Ledger, Origin, from_file};
-use super::value::format_duration;
-use super::{
-    Api, Component, Config, Exec, Flags, Limits, Listen, Process, Secret, SignalMap, Storage,
-    components_dir, raw,
-};
+use super::{Api, Component, Config, Exec, Flags, Limits, Listen, Secret, components_dir, raw};
 
 const LOG_LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
 
@@ -61,7 +60,7 @@ pub fn read(path: &Path) -> Result<raw::File, ConfigError> {
     Ok(file)
 }
 
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
     flags: &'a Flags,
     file: raw::File,
     ledger: Ledger,
@@ -174,113 +173,6 @@ impl Checker<'_> {
             .map(PathBuf::from)
     }
 
-    fn process(&mut self) -> Process {
-        let command = if self.flags.command.is_empty() {
-            command(
-                "process_command",
-                self.file.process_command.as_ref(),
-                &mut self.ledger,
-            )
-        } else {
-            let words = self.flags.command.clone();
-            let shown = json!(words);
-            Some(
-                self.ledger
-                    .note("process_command", words, shown, Origin::Flag("--")),
-            )
-        };
-        let key = "process_graceful_shutdown_timeout";
-        let grace = match self.flags.graceful_shutdown_timeout {
-            Some(value) => {
-                let shown = format_duration(value).into();
-                let origin = Origin::Flag("-graceful-shutdown-timeout");
-                self.ledger.note(key, value, shown, origin)
-            }
-            None => time(
-                key,
-                self.file.process_graceful_shutdown_timeout.as_ref(),
-                30_000,
-                &mut self.ledger,
-            ),
-        };
-        let max = time(
-            "process_restart_backoff_max",
-            self.file.process_restart_backoff_max.as_ref(),
-            30_000,
-            &mut self.ledger,
-        );
-        let default = Backoff::default();
-        Process {
-            command: command.unwrap_or_default(),
-            working_dir: self
-                .ledger
-                .pick_optional(
-                    "process_working_dir",
-                    [from_file(self.file.process_working_dir.as_ref())],
-                )
-                .map(PathBuf::from),
-            environment: environment(
-                "process_environment",
-                self.file.process_environment.as_ref(),
-                &mut self.ledger,
-            ),
-            user: user(
-                "process_user",
-                self.file.process_user.as_ref(),
-                &mut self.ledger,
-            ),
-            grace,
-            max_retries: self.ledger.pick(
-                "process_restart_max_retries",
-                [from_file(self.file.process_restart_max_retries.as_ref())],
-                0,
-            ),
-            backoff: Backoff {
-                max,
-                min: default.min.min(max),
-                ..default
-            },
-            signal_map: self.signal_map(),
-            exit_code_map: self.exit_code_map(),
-        }
-    }
-
-    fn signal_map(&mut self) -> SignalMap {
-        let written = self.file.signal_map.clone().unwrap_or_default();
-        let origin = if written.is_empty() {
-            Origin::Default
-        } else {
-            Origin::File
-        };
-        let map = SignalMap::parse(&written).unwrap_or_else(|errors| {
-            for (entry, why) in errors {
-                self.ledger.wrong(&format!("signal_map.{entry}"), why);
-            }
-            SignalMap::default()
-        });
-        self.ledger.note("signal_map", map, json!(written), origin)
-    }
-
-    fn exit_code_map(&mut self) -> BTreeMap<u8, u8> {
-        let written = self.file.exit_code_map.clone().unwrap_or_default();
-        let origin = if written.is_empty() {
-            Origin::Default
-        } else {
-            Origin::File
-        };
-        let mut map = BTreeMap::new();
-        for (from, to) in &written {
-            if let Ok(from) = from.parse() {
-                map.insert(from, *to);
-            } else {
-                let why = "an exit code is a whole number from 0 to 255";
-                self.ledger.wrong(&format!("exit_code_map.{from}"), why);
-            }
-        }
-        self.ledger
-            .note("exit_code_map", map, json!(written), origin)
-    }
-
     fn components(&mut self, written: &BTreeMap<String, raw::Component>) -> Vec<Component> {
         let names: Vec<_> = written.keys().map(String::as_str).collect();
         let valid = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
@@ -299,147 +191,6 @@ impl Checker<'_> {
             self.ledger.wrong("components", why);
         }
         components
-    }
-
-    fn storage(&mut self, write_dir: Option<&Path>) -> Option<Storage> {
-        let storage = self.file.storage.clone().unwrap_or_default();
-        let checkpoint = self.file.checkpoint.clone().unwrap_or_default();
-        let default = |name: &str| write_dir.map(|dir| dir.join(name).display().to_string());
-        let dir = from_file(storage.dir.as_ref());
-        let make_dir = dir.is_none();
-        let dir = self.directory("storage.dir", dir, default("fs"));
-        let kept = from_file(checkpoint.dir.as_ref());
-        let kept = self.directory("checkpoint.dir", kept, default("checkpoints"));
-        let quiesce = self.ledger.pick(
-            "checkpoint.quiesce",
-            [from_file(checkpoint.quiesce.as_ref())],
-            "freeze".to_owned(),
-        );
-        if !["freeze", "none"].contains(&quiesce.as_str()) {
-            let why = format!("\"{quiesce}\" is neither \"freeze\" nor \"none\"");
-            self.ledger.wrong("checkpoint.quiesce", why);
-        }
-        let ledger = &mut self.ledger;
-        let freeze_timeout = checkpoint.freeze_timeout.as_ref();
-        let freeze_timeout = time("checkpoint.freeze_timeout", freeze_timeout, 5_000, ledger);
-        let command_timeout = checkpoint.command_timeout.as_ref();
-        let command_timeout = time(
-            "checkpoint.command_timeout",
-            command_timeout,
-            60_000,
-            ledger,
-        );
-        let keep_auto = [from_file(checkpoint.keep_auto.as_ref())];
-        let keep_auto = ledger.pick("checkpoint.keep_auto", keep_auto, 3_u64);
-        match (dir, kept) {
-            (Some(dir), Some(checkpoint_dir)) => Some(Storage {
-                dir,
-                make_dir,
-                checkpoint_dir,
-                freeze: quiesce == "freeze",
-                freeze_timeout,
-                keep_auto: usize::try_from(keep_auto).unwrap_or(usize::MAX),
-                command_timeout,
-            }),
-            (Some(_), None) => {
-                let why = "missing; set it, or SPRITE_WRITE_DIR";
-                self.ledger.wrong("checkpoint.dir", why);
-                None
-            }
-            (None, Some(_)) => {
-                self.ledger
-                    .wrong("storage.dir", "missing; set it, or SPRITE_WRITE_DIR");
-                None
-            }
-            (None, None) => None,
-        }
-    }
-
-    fn directory(
-        &mut self,
-        key: &str,
-        file: Option<(String, Origin)>,
-        default: Option<String>,
-    ) -> Option<PathBuf> {
-        let default = default.map(|dir| (dir, Origin::Default));
-        let dir = self.ledger.pick_optional(key, [file, default])?;
-        match std::path::absolute(&dir) {
-            Ok(dir) => Some(dir),
-            Err(error) => {
-                self.ledger
-                    .wrong(key, format!("\"{dir}\" is no path: {error}"));
-                None
-            }
-        }
-    }
-
-    /// Whether S3 is configured and wanted.
-    fn s3(&mut self) -> bool {
-        let nested = self.file.s3.clone().unwrap_or_default();
-        let file = self.file.clone();
-        let settings = [
-            (
-                "s3.access_key",
-                "s3_access_key",
-                nested.access_key,
-                file.s3_access_key,
-                "SPRITE_S3_ACCESS_KEY",
-            ),
-            (
-                "s3.secret_key",
-                "s3_secret_access_key",
-                nested.secret_key,
-                file.s3_secret_access_key,
-                "SPRITE_S3_SECRET_ACCESS_KEY",
-            ),
-            (
-                "s3.endpoint",
-                "s3_endpoint_url",
-                nested.endpoint,
-                file.s3_endpoint_url,
-                "SPRITE_S3_ENDPOINT_URL",
-            ),
-            (
-                "s3.bucket",
-                "s3_bucket",
-                nested.bucket,
-                file.s3_bucket,
-                "SPRITE_S3_BUCKET",
-            ),
-            (
-                "s3.region",
-                "s3_region",
-                nested.region,
-                file.s3_region,
-                "SPRITE_S3_REGION",
-            ),
-        ];
-        let mut bucket = false;
-        for (key, flat_key, nested, flat, name) in settings {
-            if nested.is_some() && flat.is_some() {
-                let why = format!("is given twice, also as {flat_key}; keep one");
-                self.ledger.wrong(key, why);
-            }
-            let from_env = variable(name).map(|text| (text, Origin::Variable(name)));
-            let candidates = [
-                from_env,
-                from_file(nested.as_ref()),
-                from_file(flat.as_ref()),
-            ];
-            let found = candidates.into_iter().flatten().next();
-            let default = (key == "s3.region").then(|| ("us-east-1".to_owned(), Origin::Default));
-            let Some((value, origin)) = found.or(default) else {
-                continue;
-            };
-            bucket |= key == "s3.bucket" && !value.is_empty();
-            let shown = if key.ends_with("_key") {
-                json!("********")
-            } else {
-                json!(value)
-            };
-            self.ledger.note(key, (), shown, origin);
-        }
-        bucket && !self.variable_switch("SPRITE_LOCAL_MODE")
     }
 
     fn exec(&mut self) -> Exec {

@@ -1,0 +1,241 @@
+//! The words of the system: its events, effects, data and states.
+
+use serde::{Deserialize, Serialize};
+use strum::{EnumIter, EnumMessage, IntoEnumIterator as _, IntoStaticStr};
+
+use crate::chart::{Chart, documented};
+use crate::timer::Timer;
+
+/// What can happen to the system.
+#[derive(
+    Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, EnumIter, EnumMessage, IntoStaticStr,
+)]
+pub enum Event {
+    /// Bring everything up.
+    Boot,
+    /// First finish a restore that a crash of the daemon cut off, then bring everything up.
+    ResumeRestore,
+    /// First finish a roll-back that a crash of the daemon cut off, then bring everything up.
+    ResumeRollBack,
+    /// Every component is ready, or is down and may be ignored.
+    ComponentsReady,
+    /// No component is up.
+    ComponentsDown,
+    /// A component is down for the moment, or down and ignored.
+    ComponentDown,
+    /// A component is down for good.
+    ComponentFailed,
+    /// Every component is ready and the main process runs.
+    AllUp,
+    /// The main process is up.
+    ProcessRunning,
+    /// The main process is down for the moment.
+    ProcessDown,
+    /// The main process is down as asked.
+    ProcessStopped,
+    /// The main process ended by itself.
+    ProcessExited {
+        /// Whether it exited with code 0.
+        success: bool,
+    },
+    /// The main process keeps failing; its restarts are used up.
+    ProcessFailed,
+    /// Take a checkpoint.
+    Checkpoint,
+    /// Restore a checkpoint.
+    Restore,
+    /// Start the main process again.
+    StartProcess,
+    /// The restore has what it needs; what runs may be stopped.
+    OperationPrepared,
+    /// The restore failed past the swap; the old tree is being put back.
+    OperationRollingBack,
+    /// The old tree is back in place.
+    OperationRolledBack,
+    /// The operation is done.
+    OperationDone,
+    /// The operation did not work out.
+    OperationFailed,
+    /// Take everything down; a second one takes it down at once.
+    Shutdown,
+    /// Nothing that we started, nor anything started by it, is left.
+    TreeEmpty,
+    /// The timer of the state ran out.
+    TimedOut,
+}
+
+/// What the system asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub enum Effect {
+    /// Start every component.
+    StartComponents,
+    /// Stop every component, those first that nothing needs any more.
+    StopComponents,
+    /// Start the main process.
+    StartProcess,
+    /// Stop the main process.
+    StopProcess,
+    /// End all exec sessions; start no new ones.
+    CloseSessions,
+    /// Kill what is being stopped, without grace.
+    Escalate,
+    /// Tell everything left in the tree to go, and report when nothing is left.
+    SweepTree,
+    /// Kill everything left in the tree.
+    KillTree,
+    /// Arm the timer of the state.
+    SetTimer(Timer),
+    /// Disarm it.
+    ClearTimer,
+    /// Begin a checkpoint.
+    BeginCheckpoint,
+    /// Begin a restore.
+    BeginRestore,
+    /// Finish a restore that was cut off.
+    ResumeRestore,
+    /// Finish a roll-back that was cut off.
+    ResumeRollBack,
+    /// Tell the operation that nothing runs any more.
+    ReportDrained,
+    /// Give up the operation under way, if it still can be.
+    AbortOperation,
+    /// Answer a request: not in this state.
+    Refuse,
+}
+
+/// What made the system stop, if it was a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Failure {
+    /// The main process kept failing.
+    Process,
+    /// A component failed.
+    Component,
+    /// A restore failed, and so did its roll-back.
+    Operation,
+}
+
+/// The data the system keeps across states.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each with a name in the diagram"
+)]
+pub struct System {
+    /// Whether a main process that ended in error leaves the system up, parked.
+    pub keep_alive: bool,
+    /// Whether some part is down while the rest runs.
+    pub degraded: bool,
+    /// Whether the main process ended and is not to be restarted by itself.
+    pub parked: bool,
+    /// Whether a second shutdown was asked for: whatever is left is killed without grace.
+    pub urgent: bool,
+    /// The first failure that made the system stop.
+    pub failure: Option<Failure>,
+}
+
+/// The leaf states.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    EnumIter,
+    EnumMessage,
+    IntoStaticStr,
+)]
+pub enum State {
+    /// Nothing was started yet.
+    Off,
+    /// Waiting for every component to be ready.
+    StartingComponents,
+    /// Waiting for the main process to be up.
+    StartingProcess,
+    /// All is up.
+    Running,
+    /// Some part is down and coming back, or ignored; the rest is up.
+    Degraded,
+    /// A checkpoint is being taken; everything runs.
+    Checkpointing,
+    /// A restore is being prepared; everything runs.
+    Preparing,
+    /// A restore stops the main process and the sessions.
+    DrainingProcess,
+    /// A restore stops the components.
+    DrainingComponents,
+    /// A restore stops whatever else is left.
+    DrainingTree,
+    /// A restore puts its tree in place.
+    Swapping,
+    /// A failed restore puts the old tree back.
+    RollingBack,
+    /// The main process ended in error and the system was told to stay up.
+    Parked,
+    /// The operation under way is being given up, or waited for.
+    StoppingOperation,
+    /// The main process is being stopped for good.
+    StoppingProcess,
+    /// The components are being stopped for good.
+    StoppingComponents,
+    /// Whatever else is left is being stopped for good.
+    SweepingTree,
+    /// All is down, in order.
+    Stopped,
+    /// All is down, after a failure.
+    Failed,
+}
+
+impl Chart for System {
+    type Input = Event;
+    type Effect = Effect;
+    const NAME: &'static str = "system";
+
+    fn alphabet() -> Vec<Event> {
+        let mut events: Vec<_> = Event::iter().collect();
+        events.push(Event::ProcessExited { success: true });
+        events
+    }
+    fn variants() -> Vec<Self> {
+        [false, true]
+            .map(|keep_alive| Self {
+                keep_alive,
+                ..Self::default()
+            })
+            .to_vec()
+    }
+    fn states() -> Vec<(&'static str, &'static str)> {
+        documented::<State>()
+    }
+    fn superstates() -> &'static [(&'static str, &'static str)] {
+        &[
+            (
+                "Online",
+                "Not on the way down: a failure or a shutdown ends it.",
+            ),
+            (
+                "Starting",
+                "Coming up: components first, then the main process.",
+            ),
+            (
+                "Serving",
+                "Up: commands, checkpoints and restores are accepted.",
+            ),
+            ("Operating", "A checkpoint or a restore is under way."),
+            (
+                "Restoring",
+                "A restore has begun to stop what runs. It ends with everything started again.",
+            ),
+            ("Draining", "A restore stops everything that runs."),
+            ("Stopping", "On the way down. Nothing turns it round."),
+        ]
+    }
+    fn events() -> Vec<(&'static str, &'static str)> {
+        documented::<Event>()
+    }
+    fn is_final(state: &State) -> bool {
+        matches!(state, State::Stopped | State::Failed)
+    }
+}

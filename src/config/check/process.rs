@@ -1,0 +1,121 @@
+//! The main process's settings.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::Checker;
+use crate::config::component::{Backoff, command, environment, time, user};
+use crate::config::origin::{Origin, from_file};
+use crate::config::value::format_duration;
+use crate::config::{Process, SignalMap};
+
+impl Checker<'_> {
+    pub(super) fn process(&mut self) -> Process {
+        let command = if self.flags.command.is_empty() {
+            command(
+                "process_command",
+                self.file.process_command.as_ref(),
+                &mut self.ledger,
+            )
+        } else {
+            let words = self.flags.command.clone();
+            let shown = json!(words);
+            Some(
+                self.ledger
+                    .note("process_command", words, shown, Origin::Flag("--")),
+            )
+        };
+        let key = "process_graceful_shutdown_timeout";
+        let grace = match self.flags.graceful_shutdown_timeout {
+            Some(value) => {
+                let shown = format_duration(value).into();
+                let origin = Origin::Flag("-graceful-shutdown-timeout");
+                self.ledger.note(key, value, shown, origin)
+            }
+            None => time(
+                key,
+                self.file.process_graceful_shutdown_timeout.as_ref(),
+                30_000,
+                &mut self.ledger,
+            ),
+        };
+        let max = time(
+            "process_restart_backoff_max",
+            self.file.process_restart_backoff_max.as_ref(),
+            30_000,
+            &mut self.ledger,
+        );
+        let default = Backoff::default();
+        Process {
+            command: command.unwrap_or_default(),
+            working_dir: self
+                .ledger
+                .pick_optional(
+                    "process_working_dir",
+                    [from_file(self.file.process_working_dir.as_ref())],
+                )
+                .map(PathBuf::from),
+            environment: environment(
+                "process_environment",
+                self.file.process_environment.as_ref(),
+                &mut self.ledger,
+            ),
+            user: user(
+                "process_user",
+                self.file.process_user.as_ref(),
+                &mut self.ledger,
+            ),
+            grace,
+            max_retries: self.ledger.pick(
+                "process_restart_max_retries",
+                [from_file(self.file.process_restart_max_retries.as_ref())],
+                0,
+            ),
+            backoff: Backoff {
+                max,
+                min: default.min.min(max),
+                ..default
+            },
+            signal_map: self.signal_map(),
+            exit_code_map: self.exit_code_map(),
+        }
+    }
+
+    fn signal_map(&mut self) -> SignalMap {
+        let written = self.file.signal_map.clone().unwrap_or_default();
+        let origin = if written.is_empty() {
+            Origin::Default
+        } else {
+            Origin::File
+        };
+        let map = SignalMap::parse(&written).unwrap_or_else(|errors| {
+            for (entry, why) in errors {
+                self.ledger.wrong(&format!("signal_map.{entry}"), why);
+            }
+            SignalMap::default()
+        });
+        self.ledger.note("signal_map", map, json!(written), origin)
+    }
+
+    fn exit_code_map(&mut self) -> BTreeMap<u8, u8> {
+        let written = self.file.exit_code_map.clone().unwrap_or_default();
+        let origin = if written.is_empty() {
+            Origin::Default
+        } else {
+            Origin::File
+        };
+        let mut map = BTreeMap::new();
+        for (from, to) in &written {
+            if let Ok(from) = from.parse() {
+                map.insert(from, *to);
+            } else {
+                let why = "an exit code is a whole number from 0 to 255";
+                self.ledger.wrong(&format!("exit_code_map.{from}"), why);
+            }
+        }
+        self.ledger
+            .note("exit_code_map", map, json!(written), origin)
+    }
+}
