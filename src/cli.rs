@@ -4,6 +4,7 @@ mod arguments;
 mod config;
 mod diagram;
 mod logging;
+mod replay;
 mod run;
 
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ pub fn main() -> ExitCode {
     let code = match &arguments.verb {
         Some(Verb::Config { verb }) => config::run(verb, &arguments.flags()),
         Some(Verb::Diagram(options)) => diagram::run(options),
+        Some(Verb::Replay(options)) => replay::run(options),
         None => run::run(&arguments.flags()),
     };
     ExitCode::from(code)

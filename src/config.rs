@@ -74,6 +74,8 @@ pub struct Config {
     pub exec: Exec,
     /// Bounds on what clients may use.
     pub limits: Limits,
+    /// The journal of the machines, if one is kept.
+    pub journal: Option<Journal>,
     /// Whether a main process that ends in error leaves the API up.
     pub keep_alive_on_error: bool,
     /// Whether orphans of our tree come to us when we are not PID 1.
@@ -162,4 +164,13 @@ pub struct Limits {
     pub exec_sessions: usize,
     /// How long a request is held while the system starts or restores.
     pub hold: Duration,
+}
+
+/// The journal of the machines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Journal {
+    /// Its file.
+    pub path: PathBuf,
+    /// The size in bytes at which it is begun anew.
+    pub size: u64,
 }

@@ -15,3 +15,4 @@ pub mod reaper;
 pub mod spawn;
 pub mod supervise;
 pub mod sys;
+pub mod telemetry;

@@ -127,8 +127,12 @@ fn a_process_that_ignores_the_stop_is_killed_at_the_grace() {
     let took = start.elapsed();
     // The issue of this promise names the bound: a fifth of the grace.
     let bound = grace..grace + grace / 5;
-    assert!(bound.contains(&took), "{took:?}:
-{}", daemon.output.text());
+    assert!(
+        bound.contains(&took),
+        "{took:?}:
+{}",
+        daemon.output.text()
+    );
 }
 
 #[test]

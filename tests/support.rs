@@ -6,6 +6,7 @@ pub mod trees;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,9 @@ pub const TOKEN: &str = "test-token";
 
 pub const BIN: &str = env!("CARGO_BIN_EXE_sprite-env");
 pub const SPRITECTL: &str = env!("CARGO_BIN_EXE_spritectl");
+
+/// How many daemons were started.
+static STARTS: AtomicUsize = AtomicUsize::new(0);
 
 /// What to start.
 pub struct Sprite {
@@ -124,9 +128,14 @@ impl Sprite {
             words.push("--".to_owned());
             words.extend(self.command.clone());
         }
+        let journal = self.path(&format!(
+            "journal-{}",
+            STARTS.fetch_add(1, Ordering::Relaxed)
+        ));
         let mut command = Command::new(&words[0]);
         command
             .args(&words[1..])
+            .env("SPRITE_JOURNAL", &journal)
             .env_remove("SPRITE_HTTP_API_TOKEN")
             .env_remove("SPRITE_WRITE_DIR")
             .envs(self.environment.iter().cloned())
@@ -140,6 +149,7 @@ impl Sprite {
         output.collect("err", child.stderr.take().unwrap());
         Daemon {
             namespaced: !self.prefix.is_empty(),
+            journal,
             sprite: self,
             child,
             output,
@@ -241,6 +251,7 @@ pub struct Daemon {
     child: Child,
     pub output: Output,
     namespaced: bool,
+    journal: PathBuf,
 }
 
 impl Daemon {
@@ -316,6 +327,21 @@ impl Daemon {
             .unwrap_or_else(|| 128 + status.signal().unwrap())
     }
 
+    /// What happened must be what the machines do when it happens again.
+    fn replay_journal(&self) {
+        // On a read-only root, or with a bad configuration, there is none.
+        let Ok(text) = std::fs::read_to_string(&self.journal) else {
+            return;
+        };
+        if let Err(error) = machines::journal::replay(&text, |_, _| {}) {
+            panic!("{error}\n{}", self.output.text());
+        }
+        if let Some(dir) = std::env::var_os("SPRITE_TEST_JOURNALS") {
+            let name = self.journal.file_name().unwrap();
+            std::fs::write(Path::new(&dir).join(name), text).unwrap();
+        }
+    }
+
     /// The directory and settings of a daemon that has ended, to start it again. What
     /// to run and the flags are to be given anew.
     pub fn into_sprite(mut self) -> Sprite {
@@ -361,6 +387,9 @@ impl Drop for Daemon {
                 }
                 std::thread::sleep(Duration::from_millis(2));
             }
+        }
+        if !std::thread::panicking() {
+            self.replay_journal();
         }
     }
 }

@@ -69,7 +69,7 @@ pub enum OnFailure {
 }
 
 /// The data a component keeps across states.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Component {
     /// What follows when it fails.
     pub on_failure: OnFailure,

@@ -1,6 +1,6 @@
 //! What happened to the machines, one JSON line a reaction; and doing it again.
 //!
-//! The first line says what was supervised ([`Plan`]); each further line is one input
+//! The first line holds the machines as they were before; each further line is one input
 //! with all that came of it. The machines are pure, so the inputs alone determine the
 //! rest: [`replay`] feeds them to fresh machines and compares. A journal is a bug
 //! report, and one that does not replay is a bug of the machines or of the journal.
@@ -10,7 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::supervisor::{Input, Plan, Reaction, Supervisor};
+use crate::supervisor::{Input, Reaction, Supervisor};
 
 /// The version of the journal's format.
 pub const FORMAT: u32 = 1;
@@ -20,14 +20,16 @@ pub const FORMAT: u32 = 1;
 pub struct Header {
     /// The version of the format.
     pub format: u32,
-    /// What is supervised.
-    pub plan: Plan,
+    /// The sequence number of the line before: 0 at the start.
+    pub after: u64,
+    /// The machines as they were then.
+    pub supervisor: Supervisor,
 }
 
 /// A line for one input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Line {
-    /// Its number, from 1, without gaps.
+    /// Its number, without gaps.
     pub seq: u64,
     /// When it was: RFC 3339. For people; replay does not look at it.
     pub time: String,
@@ -154,7 +156,7 @@ pub fn replay(
         let format = header.format;
         return Err(ReplayError::Newer { format });
     }
-    let mut supervisor = Supervisor::new(header.plan);
+    let mut supervisor = header.supervisor;
     let (mut inputs, mut cut_off) = (0, false);
     for (index, text) in lines {
         let number = index + 1;
@@ -166,7 +168,7 @@ pub fn replay(
             }
             parsed => parsed?,
         };
-        let expected = inputs as u64 + 1;
+        let expected = header.after + inputs as u64 + 1;
         if line.seq != expected {
             return Err(ReplayError::Gap {
                 line: number,
@@ -212,17 +214,18 @@ fn wrong(line: usize, error: &serde_json::Error) -> ReplayError {
 mod tests {
     use super::*;
     use crate::exit::Exit;
+    use crate::supervisor::Plan;
     use crate::{process, system};
 
     /// The journal of a process that starts, exits with 3 and is cleaned up after.
     fn journal() -> String {
-        let plan = Plan::default();
+        let mut supervisor = Supervisor::new(Plan::default());
         let header = Header {
             format: FORMAT,
-            plan: plan.clone(),
+            after: 0,
+            supervisor: supervisor.clone(),
         };
         let mut text = serde_json::to_string(&header).unwrap() + "\n";
-        let mut supervisor = Supervisor::new(plan);
         let inputs = [
             Input::System(system::Event::Boot),
             Input::Process(process::Event::Launched),

@@ -27,6 +27,7 @@ pub mod component;
 pub mod delivery;
 pub mod exit;
 pub mod explore;
+pub mod journal;
 pub mod machine;
 #[allow(
     missing_docs,

@@ -3,14 +3,19 @@
 //! `statig` describes charts; this module runs them. A [`Machine`] does no I/O:
 //! what it wants done in the world it returns as effects in the [`Step`].
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use statig::Outcome;
 use statig::blocking::{State as _, StateExt as _, Superstate as _};
 
 use crate::chart::{Chart, Guard, Outbox};
 
-/// A running chart.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// A running chart. Its serialized form is its data and its leaf state; reading it back
+/// runs no entry action.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "C: Serialize, C::State: Serialize",
+    deserialize = "C: Deserialize<'de>, C::State: Deserialize<'de>"
+))]
 pub struct Machine<C: Chart> {
     chart: C,
     state: C::State,

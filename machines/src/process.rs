@@ -56,7 +56,7 @@ pub enum Effect {
 }
 
 /// The data the main process keeps across states.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Process {
     /// How many restarts in a row it may have; 0 = its first exit is final.
     pub budget: u8,

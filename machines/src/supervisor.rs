@@ -7,6 +7,8 @@ mod records;
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::chart::Chart;
 use crate::component::{self, Component};
 use crate::delivery::{self, Delivery, ForComponents, FromSystem};
@@ -18,7 +20,7 @@ use crate::system::{self, Failure, System};
 pub use records::{Command, Input, Plan, Reaction, Record};
 
 /// The machines together.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Supervisor {
     system: Machine<System>,
     operation: Machine<Operation>,

@@ -234,13 +234,13 @@ impl Driver for CopyStore {
         Ok(())
     }
 
-    fn capture(&self, cancel: &Cancel) -> Result<(), Error> {
+    fn capture(&self, held: Option<&[i32]>, cancel: &Cancel) -> Result<(), Error> {
         let previous = match &mut *self.work() {
             Some(Work::Checkpoint { report, .. }) => report.take(),
             _ => None,
         };
         let index = previous.as_ref().map(|report| &report.index);
-        let mapped = tree_copy::mapped_inodes();
+        let mapped = tree_copy::mapped_inodes(held);
         let copied = tree_copy::copy(&self.live, &self.waiting_tree(), index, &mapped, cancel)?;
         if let Some(Work::Checkpoint { report, .. }) = &mut *self.work() {
             *report = Some(copied);

@@ -142,8 +142,9 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     fn begin(&self, comment: Option<String>) -> Result<Draft, Error>;
     /// Copies what can be copied while everything runs.
     fn pre_copy(&self, cancel: &Cancel) -> Result<(), Error>;
-    /// Takes the instant; nothing writes meanwhile.
-    fn capture(&self, cancel: &Cancel) -> Result<(), Error>;
+    /// Takes the instant; nothing writes meanwhile. `held` are the processes that are
+    /// held for it; none if nothing is.
+    fn capture(&self, held: Option<&[i32]>, cancel: &Cancel) -> Result<(), Error>;
     /// Completes the checkpoint on stable storage. From then on it exists.
     fn seal(&self) -> Result<Manifest, Error>;
 

@@ -14,6 +14,8 @@ use super::order::{Line, Order, Request};
 pub trait Freezer: Send + Sync + std::fmt::Debug {
     /// Holds it; gives up when `keep_on` says no. May block.
     fn freeze(&self, keep_on: &dyn Fn() -> bool) -> io::Result<()>;
+    /// The process ids of what is held.
+    fn held(&self) -> Vec<i32>;
     /// Lets everything go that was held. May block, and cannot fail.
     fn thaw(&self);
 }
@@ -171,8 +173,11 @@ impl Engine {
                 Event::Frozen
             }
             Effect::Capture => {
-                self.blocking(job, |driver, job| driver.capture(&job.cancel))
-                    .await?;
+                let held = self.freezer.as_ref().map(|freezer| freezer.held());
+                self.blocking(job, move |driver, job| {
+                    driver.capture(held.as_deref(), &job.cancel)
+                })
+                .await?;
                 Event::Captured
             }
             Effect::Thaw => {

@@ -99,12 +99,22 @@ pub fn copy(
     Ok(copier.report)
 }
 
-/// The inodes that some process has mapped shared and writable: a store to such a page
-/// changes no time stamp when the page is dirty already.
-pub fn mapped_inodes() -> HashSet<u64> {
+/// The inodes that one of `processes` (none = any at all) has mapped shared and writable:
+/// a store to such a page changes no time stamp when the page is dirty already.
+pub fn mapped_inodes(processes: Option<&[i32]>) -> HashSet<u64> {
+    let directories: Vec<PathBuf> = if let Some(pids) = processes {
+        pids.iter()
+            .map(|pid| format!("/proc/{pid}").into())
+            .collect()
+    } else {
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+        all.map(|entry| entry.path()).collect()
+    };
     let mut inodes = HashSet::new();
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for maps in processes.filter_map(|entry| fs::read_to_string(entry.path().join("maps")).ok()) {
+    for maps in directories
+        .iter()
+        .filter_map(|dir| fs::read_to_string(dir.join("maps")).ok())
+    {
         // address perms offset device inode path (proc(5))
         for line in maps.lines() {
             let mut fields = line.split_ascii_whitespace().skip(1);

@@ -78,6 +78,8 @@ pub enum Verb {
         #[command(subcommand)]
         verb: ConfigVerb,
     },
+    /// Feed journals to fresh machines and say where they do something else.
+    Replay(ReplayOptions),
     /// Print a state machine as a diagram, as it is in this very program.
     Diagram(DiagramOptions),
 }
@@ -95,6 +97,17 @@ pub enum ConfigVerb {
     },
     /// Print the JSON Schema of the configuration file.
     Schema,
+}
+
+/// What to replay.
+#[derive(Debug, Args)]
+pub struct ReplayOptions {
+    /// Journals, as telemetry.journal has them written.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Print which arrows of the diagrams were taken, and which were not.
+    #[arg(long)]
+    pub coverage: bool,
 }
 
 /// Which diagram.

@@ -11,16 +11,18 @@ use machines::system::System;
 
 use super::arguments::{DiagramOptions, Format, MachineName};
 
+const ALL: [MachineName; 4] = [
+    MachineName::System,
+    MachineName::Operation,
+    MachineName::Process,
+    MachineName::Component,
+];
+
 /// Prints what was asked for; returns the exit code.
 pub fn run(options: &DiagramOptions) -> u8 {
     let machines = match options.machine {
         Some(machine) => vec![machine],
-        None => vec![
-            MachineName::System,
-            MachineName::Operation,
-            MachineName::Process,
-            MachineName::Component,
-        ],
+        None => ALL.to_vec(),
     };
     let mut out = io::stdout().lock();
     for machine in machines {
@@ -30,6 +32,11 @@ pub fn run(options: &DiagramOptions) -> u8 {
         }
     }
     0
+}
+
+/// The diagrams of all machines.
+pub fn all() -> Vec<Diagram> {
+    ALL.map(explore).to_vec()
 }
 
 fn explore(machine: MachineName) -> Diagram {

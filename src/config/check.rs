@@ -12,7 +12,9 @@ use serde_json::json;
 use super::component::{self, command, time};
 use super::error::{ConfigError, FileError, nearest};
 use super::origin::{Ledger, Origin, from_file};
-use super::{Api, Component, Config, Exec, Flags, Limits, Listen, Secret, components_dir, raw};
+use super::{
+    Api, Component, Config, Exec, Flags, Journal, Limits, Listen, Secret, components_dir, raw,
+};
 
 const LOG_LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
 
@@ -88,6 +90,7 @@ impl Checker<'_> {
             storage: self.storage(write_dir.as_deref()),
             exec: self.exec(),
             limits: self.limits(),
+            journal: self.journal(),
             keep_alive_on_error: self.variable_switch("SPRITE_KEEP_ALIVE_ON_ERROR"),
             subreaper: self.subreaper(),
             wants_s3,
@@ -241,6 +244,22 @@ impl Checker<'_> {
                 &mut self.ledger,
             ),
         }
+    }
+
+    fn journal(&mut self) -> Option<Journal> {
+        let telemetry = self.file.telemetry.clone().unwrap_or_default();
+        let from_env =
+            variable("SPRITE_JOURNAL").map(|path| (path, Origin::Variable("SPRITE_JOURNAL")));
+        let path = [from_env, from_file(telemetry.journal.as_ref())];
+        let path = self.ledger.pick_optional("telemetry.journal", path);
+        let size = [from_file(telemetry.journal_size.as_ref())];
+        let size = self
+            .ledger
+            .pick("telemetry.journal_size", size, 16_u64 << 20);
+        path.map(|path| Journal {
+            path: path.into(),
+            size,
+        })
     }
 
     fn api(&mut self) -> Result<Option<Api>, ConfigError> {

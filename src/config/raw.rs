@@ -80,6 +80,8 @@ pub struct File {
     pub exec_tty_wrapper_command: Option<Vec<Text>>,
     /// Bounds on what clients may use.
     pub limits: Option<Limits>,
+    /// What is recorded of us.
+    pub telemetry: Option<Telemetry>,
 }
 
 /// What is added to a child's environment: `["K=V", …]` or `{"K": "V", …}`.
@@ -250,4 +252,16 @@ pub struct Limits {
     pub exec_sessions: Option<Value<u64>>,
     /// How long a request is held while the system starts or restores. Default: 30s.
     pub hold: Option<Time>,
+}
+
+/// What is recorded of us.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// A file that every step of the machines is written to, for `sprite-env replay`.
+    /// Default: none. The variable SPRITE_JOURNAL sets it too.
+    pub journal: Option<Text>,
+    /// The size in bytes at which the journal is renamed to `….1` and begun anew.
+    /// Default: 16777216.
+    pub journal_size: Option<Value<u64>>,
 }

@@ -33,9 +33,19 @@ pub async fn sweep(reaper: Reaper, mut kill: watch::Receiver<bool>) {
         } else {
             libc::SIGTERM
         };
-        if let Err(error) = tell(&reaper, signal, &mut told) {
-            tracing::warn!(%error, "cannot see what is left of the process tree");
-        }
+        let teller = reaper.clone();
+        let telling = tokio::task::spawn_blocking(move || {
+            let result = tell(&teller, signal, &mut told);
+            (result, told)
+        });
+        told = match telling.await {
+            Ok((Ok(()), told)) => told,
+            Ok((Err(error), told)) => {
+                tracing::warn!(%error, "cannot see what is left of the process tree");
+                told
+            }
+            Err(_panic) => HashSet::new(),
+        };
         tokio::select! {
             _ = tally.changed() => {}
             _ = kill.changed() => {}
@@ -53,17 +63,23 @@ fn tell(reaper: &Reaper, signal: i32, told: &mut HashSet<(i32, u64)>) -> io::Res
         }
         return Ok(());
     }
-    // Nothing is reaped between the look and the signal, so a child's number is its own.
-    reaper.hold(|| {
-        for entry in tree::descendants()? {
-            if !entry.is_dead() && told.insert((entry.pid, entry.started)) {
-                let _ = sys::kill(entry.pid, signal);
-                // A stopped process cannot go by itself.
-                if entry.state == 'T' && signal == libc::SIGTERM {
-                    let _ = sys::kill(entry.pid, libc::SIGCONT);
-                }
-            }
+    for entry in tree::descendants()? {
+        if entry.is_dead() || told.contains(&(entry.pid, entry.started)) {
+            continue;
         }
-        Ok(())
-    })
+        // Nothing is reaped between the second look and the signal, so a child's number
+        // is still its own.
+        reaper.hold(|| {
+            if tree::read(entry.pid).is_none_or(|now| now.started != entry.started) {
+                return;
+            }
+            told.insert((entry.pid, entry.started));
+            let _ = sys::kill(entry.pid, signal);
+            // A stopped process cannot go by itself.
+            if entry.state == 'T' && signal == libc::SIGTERM {
+                let _ = sys::kill(entry.pid, libc::SIGCONT);
+            }
+        });
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use crate::sys;
 
@@ -42,7 +43,51 @@ pub fn read(pid: i32) -> Option<Entry> {
 }
 
 /// Everything below us, dead or alive. The error is that `/proc` cannot be read.
+///
+/// The kernel lists the children of each thread (`/proc/PID/task/TID/children`), so this
+/// costs as much as our own tree has processes, however many others there are. Where
+/// the kernel was built without that, all processes are looked at.
 pub fn descendants() -> io::Result<Vec<Entry>> {
+    let ours = rustix::process::getpid().as_raw_nonzero().get();
+    let mut found = Vec::new();
+    let mut seen = HashSet::from([ours]);
+    let mut next = vec![ours];
+    while let Some(pid) = next.pop() {
+        let children = match children_of(pid) {
+            Ok(children) => children,
+            Err(_) if pid == ours => return descendants_by_scan(ours),
+            // It is gone; its children are ours now, and found the next time.
+            Err(_) => continue,
+        };
+        for child in children {
+            if seen.insert(child)
+                && let Some(entry) = read(child)
+            {
+                next.push(child);
+                found.push(entry);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn children_of(pid: i32) -> io::Result<Vec<i32>> {
+    let mut children = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        match fs::read_to_string(task?.path().join("children")) {
+            Ok(list) => children.extend(list.split_ascii_whitespace().flat_map(str::parse::<i32>)),
+            // A thread may end meanwhile. If the file is missing for a living one, it
+            // is missing for all.
+            Err(error) if Path::new(&format!("/proc/{pid}/task/{pid}/children")).exists() => {
+                tracing::trace!(pid, %error, "a thread is gone");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(children)
+}
+
+fn descendants_by_scan(ours: i32) -> io::Result<Vec<Entry>> {
     let mut children = BTreeMap::<i32, Vec<Entry>>::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
@@ -52,8 +97,8 @@ pub fn descendants() -> io::Result<Vec<Entry>> {
         }
     }
     let mut found = Vec::new();
-    let mut next = vec![rustix::process::getpid().as_raw_nonzero().get()];
-    let mut seen: HashSet<i32> = next.iter().copied().collect();
+    let mut next = vec![ours];
+    let mut seen = HashSet::from([ours]);
     while let Some(pid) = next.pop() {
         for child in children.get(&pid).into_iter().flatten() {
             if seen.insert(child.pid) {
@@ -87,11 +132,20 @@ pub struct Frozen {
     stopped: Vec<Entry>,
 }
 
-/// Stops everything below us, until a whole pass finds nothing that runs. What was
-/// stopped by somebody else is left alone, now and at the thaw. `keep_on` is asked
+impl Frozen {
+    /// The process ids of what was stopped.
+    #[must_use]
+    pub fn pids(&self) -> Vec<i32> {
+        self.stopped.iter().map(|entry| entry.pid).collect()
+    }
+}
+
+/// Stops everything below us, until two whole passes find nothing that runs: one alone
+/// may miss the child of a process that ends under its eyes. What was stopped by somebody else is left alone, now and at the thaw. `keep_on` is asked
 /// before each pass. On failure, what was stopped so far is in `frozen`.
 pub fn freeze(frozen: &mut Frozen, keep_on: impl Fn() -> bool) -> io::Result<()> {
     let mut known = HashSet::new();
+    let mut quiet = 0;
     loop {
         if !keep_on() {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "given up"));
@@ -105,14 +159,15 @@ pub fn freeze(frozen: &mut Frozen, keep_on: impl Fn() -> bool) -> io::Result<()>
             if known.insert((entry.pid, entry.started)) {
                 if !stopped && sys::kill(entry.pid, libc::SIGSTOP).is_ok() {
                     frozen.stopped.push(entry);
-                    running = true;
                 }
+                running |= !stopped;
             } else {
                 // It was told before: it is held once its state says so.
                 running |= !stopped;
             }
         }
-        if !running {
+        quiet = if running { 0 } else { quiet + 1 };
+        if quiet == 2 {
             return Ok(());
         }
         std::thread::yield_now();

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::exec::Sessions;
 use crate::pid1::signals::suspend_ourselves;
 use crate::spawn::Spawner;
+use crate::telemetry::journal::Journal;
 
 /// What the loop is made of.
 #[derive(Debug)]
@@ -47,6 +48,7 @@ pub struct EventLoop {
     executor: Executor,
     inbox: Inbox,
     names: Vec<String>,
+    journal: Option<Journal>,
     /// A restore that was successful, or rolled back, and whose last line waits for
     /// the system to be up again.
     coming_up: Option<(Arc<Job>, operation::Effect)>,
@@ -59,6 +61,13 @@ impl EventLoop {
         let names = parts.config.components.iter().map(|c| c.name.clone());
         let names = names.collect();
         let supervisor = Supervisor::new(plan(&parts.config));
+        let journal = parts.config.journal.as_ref().and_then(|settings| {
+            let started = Journal::start(settings, &supervisor);
+            let path = settings.path.display();
+            started
+                .inspect_err(|error| tracing::error!("cannot write the journal {path}: {error}"))
+                .ok()
+        });
         let executor = Executor::new(
             parts.config,
             parts.spawner,
@@ -72,6 +81,7 @@ impl EventLoop {
             executor,
             inbox: parts.inbox,
             names,
+            journal,
             coming_up: None,
         };
         this.executor.facts.since = status::now();
@@ -155,7 +165,11 @@ impl EventLoop {
     /// Takes one event to completion and carries out what comes of it.
     fn take(&mut self, input: Input) -> Reaction {
         let before = *self.supervisor.system().state();
+        let copy = self.journal.as_ref().map(|_| input.clone());
         let reaction = self.supervisor.handle(input);
+        if let (Some(journal), Some(input)) = (&mut self.journal, copy) {
+            journal.record(input, &reaction, &self.supervisor);
+        }
         for step in &reaction.steps {
             log(step);
         }

@@ -341,6 +341,11 @@ impl Freezer for TreeFreezer {
         tree::freeze(&mut frozen, keep_on)
     }
 
+    fn held(&self) -> Vec<i32> {
+        let frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        frozen.pids()
+    }
+
     fn thaw(&self) {
         let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
         tree::thaw(&mut frozen);

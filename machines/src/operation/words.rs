@@ -107,7 +107,7 @@ pub enum Effect {
 }
 
 /// An operation keeps no data across states.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Operation;
 
 /// The leaf states.

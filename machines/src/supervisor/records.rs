@@ -36,7 +36,7 @@ pub enum Command {
 }
 
 /// One step of one machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Record {
     /// The machine and the event.
     pub input: Input,
@@ -81,7 +81,7 @@ impl Reaction {
 }
 
 /// What to supervise.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Plan {
     /// The system's data.
     pub system: System,

@@ -115,7 +115,7 @@ pub enum Failure {
 }
 
 /// The data the system keeps across states.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(
     clippy::struct_excessive_bools,
     reason = "independent facts, each with a name in the diagram"

@@ -1,0 +1,3 @@
+//! What is recorded of us.
+
+pub mod journal;
