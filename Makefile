@@ -42,6 +42,12 @@ check: build ## Format, lints, purity, generated files up to date
 model: ## Check all interleavings of the machines, and say how many there are
 	$(CARGO) test --release --locked -p machines --test model -- --nocapture
 
+.PHONY: coverage-arrows
+coverage-arrows: build ## Run the integration tests, and say which arrows of the diagrams they took
+	@rm -rf target/journals && mkdir -p target/journals
+	SPRITE_TEST_JOURNALS=$(CURDIR)/target/journals $(CARGO) test --release --locked --test integration
+	@$(BIN) replay --coverage target/journals/*
+
 .PHONY: pure
 pure: ## Prove that the machines depend on nothing that could do I/O
 	@$(CARGO) tree --locked -p machines -e normal --prefix none --format '{lib}' | sort -u | grep . \

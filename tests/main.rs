@@ -21,6 +21,7 @@ mod exit_codes;
 mod load;
 mod places;
 mod recovery;
+mod replay;
 mod signals;
 mod support;
 mod tree;

@@ -3,6 +3,7 @@
 pub mod dot;
 pub mod matrix;
 pub mod mermaid;
+pub mod page;
 pub mod scxml;
 
 use std::collections::BTreeMap;

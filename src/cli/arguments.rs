@@ -145,6 +145,8 @@ pub enum Format {
     Scxml,
     /// A Markdown table, state by event.
     Matrix,
+    /// A Markdown page: each state and event in words.
+    Page,
     /// The graph itself.
     Json,
 }

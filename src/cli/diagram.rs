@@ -6,7 +6,7 @@ use machines::component::Component;
 use machines::explore::Diagram;
 use machines::operation::Operation;
 use machines::process::Process;
-use machines::render::{dot, matrix, mermaid, scxml};
+use machines::render::{dot, matrix, mermaid, page, scxml};
 use machines::system::System;
 
 use super::arguments::{DiagramOptions, Format, MachineName};
@@ -54,6 +54,7 @@ fn render(diagram: &Diagram, format: Format) -> String {
         Format::Dot => dot::render(diagram),
         Format::Scxml => scxml::render(diagram),
         Format::Matrix => matrix::render(diagram),
+        Format::Page => page::render(diagram),
         // A diagram is made of maps with text keys and of lists: always JSON.
         Format::Json => serde_json::to_string_pretty(diagram).unwrap_or_default() + "\n",
     }

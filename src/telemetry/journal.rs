@@ -118,9 +118,10 @@ fn header(after: u64, supervisor: &Supervisor) -> io::Result<String> {
     Ok(serde_json::to_string(&header)? + "\n")
 }
 
-/// Makes a new file that begins with `header`.
+/// Makes a new file that begins with `header`. What is not a plain file (a pipe, a
+/// device) is written to as it is.
 fn begin(path: &Path, header: &str) -> io::Result<File> {
-    if path.exists() {
+    if path.is_file() {
         let mut old = path.as_os_str().to_owned();
         old.push(".1");
         std::fs::rename(path, old)?;
