@@ -16,6 +16,7 @@ mod boot;
 mod checkpoints;
 mod commands;
 mod config;
+mod corners;
 mod exec;
 mod exit_codes;
 mod load;

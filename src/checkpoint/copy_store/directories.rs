@@ -69,3 +69,12 @@ pub fn exchange(live: &Path, waiting: &Path) -> Result<(), Error> {
     }
     durable::rename(&aside, waiting)
 }
+
+/// Does the last step of an [`exchange`] by way of a third name, if a crash cut it off.
+pub fn finish_exchange(waiting: &Path) -> Result<(), Error> {
+    let aside = waiting.with_extension("aside");
+    if aside.exists() && !waiting.exists() {
+        durable::rename(&aside, waiting)?;
+    }
+    Ok(())
+}

@@ -43,6 +43,7 @@ impl CopyStore {
             id: manifest.id,
             auto_id: format!("auto-{}", Timestamp::now().strftime("%Y%m%dT%H%M%S.%6fZ")),
             staged_inode: inode(&tree).unwrap_or_default(),
+            replaced_inode: inode(&self.live).unwrap_or_default(),
             rolling_back: false,
         };
         let restoration = self.restoration(&intent);
@@ -55,9 +56,7 @@ impl CopyStore {
         // What components saved must be there before anything is changed.
         durable::sync_filesystem(&self.store)?;
         intent.write(&self.intent_file())?;
-        if !self.is_swapped(&intent) {
-            directories::exchange(&self.live, &self.waiting_tree())?;
-        }
+        self.make_live(intent.staged_inode)?;
         Ok(self.restoration(&intent))
     }
 
@@ -104,12 +103,30 @@ impl CopyStore {
             ..self.intent()?
         };
         intent.write(&self.intent_file())?;
-        if self.is_swapped(&intent) {
-            directories::exchange(&self.live, &self.waiting_tree())?;
-        }
+        self.make_live(intent.replaced_inode)?;
         let restoration = self.restoration(&intent);
         *self.work() = Some(Work::Restore(intent));
         Ok(restoration)
+    }
+
+    /// Puts the tree with this root in place, wherever a crash has left it. What is
+    /// neither the old tree nor the new one is left alone, and nothing is removed.
+    fn make_live(&self, root: u64) -> Result<(), Error> {
+        let waiting = self.waiting_tree();
+        if inode(&self.live) == Some(root) {
+            return directories::finish_exchange(&waiting);
+        }
+        if inode(&waiting) != Some(root) {
+            return Err(Error::Damaged {
+                path: self.live.clone(),
+                why: format!(
+                    "is neither the tree that was there nor the restored one, which should be at \
+                     {}: something has moved them; nothing was removed",
+                    waiting.display()
+                ),
+            });
+        }
+        directories::exchange(&self.live, &waiting)
     }
 
     /// Whether the tree of `intent` is live.
