@@ -50,8 +50,8 @@ coverage-arrows: build ## Run the integration tests, and say which arrows of the
 
 .PHONY: pure
 pure: ## Prove that the machines depend on nothing that could do I/O
-	@$(CARGO) tree --locked -p machines -e normal --prefix none --format '{lib}' | sort -u | grep . \
-	  | diff machines/dependencies.txt - && echo "machines: pure"
+	@$(CARGO) tree --locked -p machines -e normal --no-dedupe --prefix none --format '{lib}' \
+	  | LC_ALL=C sort -u | grep . | diff machines/dependencies.txt - && echo "machines: pure"
 
 .PHONY: generate
 generate: build ## Write what is generated: the diagrams and the JSON Schema
