@@ -95,6 +95,7 @@ fn a_suspended_process_goes_on_when_told() {
     let script = "trap 'echo continued; exit 4' CONT; echo up; while :; do sleep 0.1; done";
     let mut daemon = Sprite::new().script(script).api().start();
     daemon.wait_for("up");
+    daemon.wait_running();
     let pid = daemon.client().status()["process"]["pid"].as_i64().unwrap();
     let state = |pid: i64| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();

@@ -1,33 +1,47 @@
 //! Bodies of requests. They are JSON whatever `Content-Type` says: `curl -d` says form.
 
-use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
+use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 
+use super::Shared;
 use super::problem::Problem;
+
+/// How much more than allowed is read and thrown away, as a multiple of what is
+/// allowed: a client that is still sending when we close would not see the answer.
+const PATIENCE: usize = 16;
 
 /// The bytes of a body, not larger than `limits.request_body`.
 #[derive(Debug)]
-pub struct RawBody(Bytes);
+pub struct RawBody(Vec<u8>);
 
-impl<S: Send + Sync> FromRequest<S> for RawBody {
+impl FromRequest<Shared> for RawBody {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let bytes = Bytes::from_request(request, state).await;
-        bytes
-            .map(Self)
-            .map_err(|rejection| match rejection.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "too_large",
-                    "the body is larger than limits.request_body allows",
-                ),
-                _ => {
-                    Problem::bad_request(format!("cannot read the body: {}", rejection.body_text()))
-                }
-            })
+    async fn from_request(request: Request, shared: &Shared) -> Result<Self, Problem> {
+        let most = shared.request_body;
+        let mut parts = request.into_body().into_data_stream();
+        let mut body = Vec::new();
+        let mut length: usize = 0;
+        while let Some(part) = parts.next().await {
+            let part = part
+                .map_err(|error| Problem::bad_request(format!("cannot read the body: {error}")))?;
+            length = length.saturating_add(part.len());
+            if length <= most {
+                body.extend_from_slice(&part);
+            } else if length > most.saturating_mul(PATIENCE) {
+                break;
+            }
+        }
+        if length > most {
+            return Err(Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too_large",
+                format!("the body is larger than the {most} bytes that limits.request_body allows"),
+            ));
+        }
+        Ok(Self(body))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The one table of routes: path, methods, and who may use them.
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
@@ -28,7 +28,6 @@ pub fn router(shared: Shared) -> Router {
         .route("/readyz", get(health::ready))
         .method_not_allowed_fallback(wrong_method);
     open.merge(authorized)
-        .layer(DefaultBodyLimit::max(shared.request_body))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::map_response(version))
         .with_state(shared)
