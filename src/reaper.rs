@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use machines::exit::Exit;
 use rustix::process::{WaitOptions, WaitStatus};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{RwLock, oneshot, watch};
 
 use crate::sys;
 
@@ -47,6 +47,8 @@ pub struct Reaper {
 
 #[derive(Debug)]
 struct Shared {
+    /// Taken to read while a child is started, to write while everything is held.
+    gate: Arc<RwLock<()>>,
     waiters: Mutex<HashMap<i32, oneshot::Sender<Exit>>>,
     /// How many were reaped so far, and whether any child was left then.
     reaped: watch::Sender<Tally>,
@@ -67,6 +69,7 @@ impl Default for Reaper {
     fn default() -> Self {
         Self {
             shared: Arc::new(Shared {
+                gate: Arc::default(),
                 waiters: Mutex::default(),
                 reaped: watch::Sender::new(Tally::default()),
             }),
@@ -136,12 +139,19 @@ impl Reaper {
         self.shared.reaped.subscribe()
     }
 
-    /// Sends `signal` to the process group that `pid` leads, if it was not reaped yet.
+    /// Sends `signal` to the process group that `pid` leads, and to `pid` wherever it
+    /// is, if it was not reaped yet.
     pub fn signal_group(&self, pid: i32, signal: i32) {
         let waiters = self.lock();
-        if waiters.contains_key(&pid)
-            && let Err(error) = sys::kill(-pid, signal)
-        {
+        if !waiters.contains_key(&pid) {
+            return;
+        }
+        let group = sys::kill(-pid, signal);
+        // The leader may have gone to another group.
+        let leader = rustix::process::Pid::from_raw(pid);
+        if rustix::process::getpgid(leader).is_ok_and(|now| Some(now) != leader) {
+            let _ = sys::kill(pid, signal);
+        } else if let Err(error) = group {
             tracing::debug!(pid, signal, %error, "a signal reached nobody");
         }
     }
@@ -155,6 +165,14 @@ impl Reaper {
             pid,
             armed: true,
         }
+    }
+
+    /// The gate between starting children and holding everything for a checkpoint. A
+    /// child that is stopped between `fork` and `exec` would keep the lock of whoever
+    /// starts it, and with it the daemon, for ever.
+    #[must_use]
+    pub fn gate(&self) -> Arc<RwLock<()>> {
+        Arc::clone(&self.shared.gate)
     }
 
     /// Runs `act` while nothing is reaped.

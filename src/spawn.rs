@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::config::User;
@@ -21,6 +21,14 @@ const WITHHELD: &[&str] = &[
     "LISTEN_FDNAMES",
     "LISTEN_PID",
     "NOTIFY_SOCKET",
+];
+
+/// Those of them that are secret: wiped from our own environment once they were read.
+pub const SECRET: &[&str] = &[
+    "SPRITE_HTTP_API_TOKEN",
+    "SPRITE_HTTP_ADMIN_TOKEN",
+    "SPRITE_S3_ACCESS_KEY",
+    "SPRITE_S3_SECRET_ACCESS_KEY",
 ];
 
 /// Where a child's input comes from and its output goes.
@@ -58,6 +66,9 @@ pub struct Spawner {
     pub reaper: Reaper,
     /// The signals that were blocked when we were started: children get the same.
     pub mask: SignalMask,
+    /// Where we were started: where children run, and what their directories are
+    /// relative to. A name, not where we are: a restore puts another directory there.
+    pub base_dir: PathBuf,
 }
 
 /// Why a program could not be started.
@@ -112,9 +123,8 @@ impl Spawner {
             }
         }
         command.envs(&program.environment);
-        if let Some(dir) = &program.working_dir {
-            command.current_dir(dir);
-        }
+        let dir = program.working_dir.as_deref().unwrap_or(Path::new(""));
+        command.current_dir(self.base_dir.join(dir));
         match program.streams {
             Streams::Inherited => {}
             Streams::Output => {
@@ -144,7 +154,14 @@ impl Spawner {
     pub async fn spawn_soon(&self, program: Program) -> Result<Child, SpawnError> {
         let spawner = self.clone();
         let copy = program.clone();
-        tokio::task::spawn_blocking(move || spawner.spawn(&copy))
+        // Held until the program runs: what is held before that would hold the reaper.
+        let pass = self.reaper.gate().read_owned().await;
+        let starting = tokio::task::spawn_blocking(move || {
+            let child = spawner.spawn(&copy);
+            drop(pass);
+            child
+        });
+        starting
             .await
             .unwrap_or_else(|panic| Err(self.error(&program, io::Error::other(panic))))
     }

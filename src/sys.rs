@@ -29,7 +29,7 @@ impl std::fmt::Debug for SignalMask {
 pub struct Received {
     /// Its number.
     pub signal: i32,
-    /// Whether a process sent it, rather than the kernel.
+    /// Whether another process sent it, rather than the kernel or ourselves.
     pub from_process: bool,
 }
 
@@ -91,8 +91,9 @@ pub fn read_signal(fd: BorrowedFd<'_>) -> io::Result<Received> {
     }
     Ok(Received {
         signal: i32::try_from(info.ssi_signo).unwrap_or(0),
-        // Codes above 0 are the kernel's (siginfo: si_code).
-        from_process: info.ssi_code <= 0,
+        // Codes above 0 are the kernel's (siginfo: si_code). The SIGPIPE of our own write
+        // has code 0 and names ourselves as its sender.
+        from_process: info.ssi_code <= 0 && info.ssi_pid != std::process::id(),
     })
 }
 
@@ -104,6 +105,36 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// Overwrites the values of these variables in the block that `/proc/PID/environ` shows
+/// to our children. They read as empty from then on.
+///
+/// Call it while there is one thread: nobody else may read the environment meanwhile.
+pub fn wipe_variables(names: &[&str]) {
+    unsafe extern "C" {
+        static environ: *const *mut libc::c_char;
+    }
+    // SAFETY: `environ` is the C library's list of NUL-terminated texts, ended by a null
+    // pointer, in memory of ours that may be written. There is one thread, so nothing
+    // else reads or changes it, and each text keeps its place and its final NUL.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            let text = *entry;
+            let length = libc::strlen(text);
+            let bytes = std::slice::from_raw_parts_mut(text.cast::<u8>(), length);
+            let equals = bytes.iter().position(|byte| *byte == b'=');
+            if let Some(at) = equals
+                && names
+                    .iter()
+                    .any(|name| bytes.get(..at) == Some(name.as_bytes()))
+            {
+                bytes.iter_mut().skip(at + 1).for_each(|byte| *byte = 0);
+            }
+            entry = entry.add(1);
+        }
     }
 }
 

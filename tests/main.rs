@@ -22,6 +22,7 @@ mod exit_codes;
 mod load;
 mod places;
 mod recovery;
+mod regressions;
 mod replay;
 mod signals;
 mod support;

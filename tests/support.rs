@@ -148,7 +148,7 @@ impl Sprite {
         output.collect("out", child.stdout.take().unwrap());
         output.collect("err", child.stderr.take().unwrap());
         Daemon {
-            namespaced: !self.prefix.is_empty(),
+            namespaced: self.prefix.iter().any(|word| word == "--fork"),
             journal,
             sprite: self,
             child,

@@ -29,7 +29,12 @@ pub async fn create_zombie(State(shared): State<Shared>) -> Result<Json<Value>, 
     let reaper = shared.reaper.clone();
     let internal = |why: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", why);
     let mut tally = shared.reaper.tally();
-    let made = tokio::task::spawn_blocking(move || make_zombie(&reaper));
+    let pass = reaper.gate().read_owned().await;
+    let made = tokio::task::spawn_blocking(move || {
+        let made = make_zombie(&reaper);
+        drop(pass);
+        made
+    });
     let made = made.await.map_err(|panic| internal(panic.to_string()))?;
     let (pid, was_zombie) =
         made.map_err(|error| internal(format!("cannot make a zombie: {error}")))?;

@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -92,8 +92,16 @@ async fn wrong_method(request: Request) -> Problem {
     )
 }
 
-/// The body that axum refuses by its own rules, and everything else, carries our version.
+/// Everything carries our version, and what axum refuses by its own rules (a path or a
+/// query that is no text) becomes a problem like any other.
 async fn version(mut response: Response) -> Response {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let plain = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if plain && response.status() == StatusCode::BAD_REQUEST {
+        let body = axum::body::to_bytes(response.into_body(), 4096).await;
+        let why = String::from_utf8_lossy(&body.unwrap_or_default()).into_owned();
+        response = Problem::bad_request(why).into_response();
+    }
     let version = HeaderValue::from_static(env!("CARGO_PKG_VERSION"));
     response.headers_mut().insert("sprite-version", version);
     response

@@ -55,9 +55,9 @@ impl CopyStore {
     #[must_use]
     pub fn new(storage: &Storage) -> Self {
         Self {
-            live: storage.dir.clone(),
+            live: canonical(&storage.dir),
             make_live: storage.make_dir,
-            store: storage.checkpoint_dir.clone(),
+            store: canonical(&storage.checkpoint_dir),
             keep_auto: storage.keep_auto,
             work: Mutex::default(),
         }
@@ -147,7 +147,10 @@ impl Driver for CopyStore {
         directories::check(&self.live, self.make_live, &self.store)?;
         for name in self.directories()? {
             if name == "work" || name.starts_with("trash-") {
-                durable::remove_tree(&self.store.join(name))?;
+                // Garbage is no reason not to start.
+                if let Err(error) = durable::remove_tree(&self.store.join(name)) {
+                    tracing::warn!("{error}");
+                }
             }
         }
         Ok(None)
@@ -320,6 +323,12 @@ impl CopyStore {
         history.push(base.to_owned());
         history
     }
+}
+
+/// What a symbolic link leads to: the directory is replaced, not the link to it. What
+/// does not exist yet is no link.
+fn canonical(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn inode(path: &Path) -> Option<u64> {

@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::Notify;
+
 use super::manifest::Manifest;
 
 /// Why a piece of work on checkpoints failed.
@@ -62,18 +64,33 @@ impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
 
 /// A way to tell work under way to end soon.
 #[derive(Debug, Default)]
-pub struct Cancel(AtomicBool);
+pub struct Cancel {
+    told: AtomicBool,
+    telling: Notify,
+}
 
 impl Cancel {
     /// Tells it.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.told.store(true, Ordering::SeqCst);
+        self.telling.notify_waiters();
     }
 
     /// Whether it was told.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.told.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it was told.
+    pub async fn cancelled(&self) {
+        // Registered before the look, so that what is told in between is not missed.
+        let telling = self.telling.notified();
+        tokio::pin!(telling);
+        telling.as_mut().enable();
+        if !self.is_cancelled() {
+            telling.await;
+        }
     }
 
     /// An error once it was told.

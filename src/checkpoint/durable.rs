@@ -1,7 +1,8 @@
 //! Writing so that a crash leaves the old or the new, never half of it.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::driver::{Context as _, Error};
@@ -33,7 +34,7 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), Error> {
 /// Removes a file if it is there, durably.
 pub fn remove_file(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         result => {
             result.context("remove", path)?;
             sync_parent(path)
@@ -44,8 +45,22 @@ pub fn remove_file(path: &Path) -> Result<(), Error> {
 /// Removes a directory with all that is in it, if it is there.
 pub fn remove_tree(path: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        result => result.context("remove", path),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        // Without root, a directory that may not be written cannot be emptied.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => make_writable(path),
+        result => return result.context("remove", path),
+    }
+    fs::remove_dir_all(path).context("remove", path)
+}
+
+/// Gives us all rights on `path` and the directories in it, as far as they are ours.
+fn make_writable(path: &Path) {
+    let mut left = vec![path.to_owned()];
+    while let Some(directory) = left.pop() {
+        let _ = fs::set_permissions(&directory, fs::Permissions::from_mode(0o700));
+        let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+        let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        left.extend(entries.filter(is_dir).map(|entry| entry.path()));
     }
 }
 

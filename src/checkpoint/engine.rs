@@ -10,6 +10,10 @@ use super::hooks::{Hook, Hooks};
 use super::manifest::Manifest;
 use super::order::{Line, Order, Request};
 
+/// How many things that could not be captured are named one by one. The lines of an
+/// operation must fit into its channel.
+const SKIPPED: usize = 100;
+
 /// Holds everything that could write, and lets it go.
 pub trait Freezer: Send + Sync + std::fmt::Debug {
     /// Holds it; gives up when `keep_on` says no. May block.
@@ -84,8 +88,13 @@ impl Job {
         let found = self.found();
         match (&self.order.request, &found.manifest, &found.restoration) {
             (Request::Checkpoint { .. }, Some(manifest), _) => {
-                for skipped in &manifest.skipped {
+                for skipped in manifest.skipped.iter().take(SKIPPED) {
                     progress.warning(format!("Not captured: {skipped}"));
+                }
+                if let Some(more @ 1..) = manifest.skipped.len().checked_sub(SKIPPED) {
+                    progress.warning(format!(
+                        "Not captured: {more} more; the manifest names them"
+                    ));
                 }
                 let time = manifest.create_time.replace('T', " ");
                 let time = time.split('.').next().unwrap_or_default();
@@ -156,6 +165,10 @@ impl Engine {
         }
     }
 
+    #[allow(
+        clippy::too_many_lines,
+        reason = "one line or two for each piece of work"
+    )]
     async fn attempt(&self, effect: Effect, job: &Arc<Job>) -> Result<Event, Error> {
         let progress = &job.order.progress;
         Ok(match effect {
@@ -208,7 +221,7 @@ impl Engine {
                 if let Some(r) = restoration {
                     let hook = Hook::Checkpoint;
                     self.hooks
-                        .run(hook, &r.auto_id, &r.saved_dir, progress)
+                        .run(hook, &r.auto_id, &r.saved_dir, progress, &job.cancel)
                         .await?;
                 }
                 Event::Saved
@@ -217,7 +230,13 @@ impl Engine {
                 let r = self.blocking(job, |driver, _| driver.swap()).await?;
                 job.found().restoration = Some(r.clone());
                 self.hooks
-                    .run(Hook::Restore, &r.id, &r.components_dir, progress)
+                    .run(
+                        Hook::Restore,
+                        &r.id,
+                        &r.components_dir,
+                        progress,
+                        &job.cancel,
+                    )
                     .await?;
                 Event::Swapped
             }
@@ -229,7 +248,13 @@ impl Engine {
                 progress.warning("The restore failed; the environment is put back as it was");
                 let r = self.blocking(job, |driver, _| driver.roll_back()).await?;
                 self.hooks
-                    .run(Hook::Restore, &r.auto_id, &r.saved_dir, progress)
+                    .run(
+                        Hook::Restore,
+                        &r.auto_id,
+                        &r.saved_dir,
+                        progress,
+                        &job.cancel,
+                    )
                     .await?;
                 self.blocking(job, |driver, _| driver.rolled_back()).await?;
                 Event::RolledBack
@@ -262,7 +287,13 @@ impl Engine {
         let draft = job.draft()?;
         let hook = Hook::Checkpoint;
         self.hooks
-            .run(hook, &draft.id, &draft.components_dir, progress)
+            .run(
+                hook,
+                &draft.id,
+                &draft.components_dir,
+                progress,
+                &job.cancel,
+            )
             .await
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
 
-use super::driver::{Context as _, Error};
+use super::driver::{Cancel, Context as _, Error};
 use super::order::Progress;
 use crate::config::{Component, Config};
 use crate::reaper::Child;
@@ -56,6 +56,7 @@ impl Hooks {
         id: &str,
         dir: &Path,
         progress: &Progress,
+        cancel: &Cancel,
     ) -> Result<(), Error> {
         for component in self.in_order() {
             let command = match hook {
@@ -66,8 +67,12 @@ impl Hooks {
             fs::create_dir_all(&own).context("create", &own)?;
             if let Some(command) = command {
                 progress.info(format!("Running the {} of {}", hook.key(), component.name));
-                self.run_one(component, command.clone(), hook, id, &own)
-                    .await?;
+                let run = self.run_one(component, command.clone(), hook, id, &own);
+                // When it is told to end, the guard of the command that runs kills it.
+                tokio::select! {
+                    result = run => result?,
+                    () = cancel.cancelled() => cancel.check()?,
+                }
             }
         }
         Ok(())
@@ -129,15 +134,18 @@ impl Hooks {
             Ok(child) => child,
             Err(error) => return failed(format!("failed: {error}")),
         };
-        let pid = child.pid;
-        match tokio::time::timeout(self.timeout, finish(child)).await {
-            Err(_) => {
-                self.spawner.reaper.signal_group(pid, libc::SIGKILL);
-                failed(format!(
-                    "did not end within {:?} and was killed",
-                    self.timeout
-                ))
-            }
+        let guard = self.spawner.reaper.guard(child.pid);
+        let finished = tokio::time::timeout(self.timeout, finish(child)).await;
+        if finished.is_ok() {
+            guard.disarm();
+        } else {
+            drop(guard);
+        }
+        match finished {
+            Err(_) => failed(format!(
+                "did not end within {:?} and was killed",
+                self.timeout
+            )),
             Ok((Some(exit), _)) if exit.success() => Ok(()),
             Ok((exit, output)) => {
                 let how = exit.map_or_else(|| "lost".to_owned(), |exit| exit.to_string());

@@ -12,13 +12,14 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs as sys;
 
 use super::driver::{Cancel, Context as _, Error};
+use super::durable;
 
 /// How coarse a filesystem's change times may be. A file that changed this short before
 /// it was looked at may change again without its times telling.
@@ -163,6 +164,8 @@ impl Copier<'_> {
                     seen.insert(name);
                 }
                 Err(Error::Io { source, .. }) if self.may_skip(&source) => {
+                    // Half a copy is none.
+                    let _ = fs::remove_file(self.target.join(&child));
                     self.skip(&child, &source);
                 }
                 Err(error) => return Err(error),
@@ -188,13 +191,15 @@ impl Copier<'_> {
             let why = format!("{}: another filesystem is mounted there", path.display());
             self.report.skipped.push(why);
         }
-        self.report.entries += 1;
-        self.report.bytes += if kind.is_file() { meta.len() } else { 0 };
         let stamp = Stamp::of(&meta);
         let known = self.previous.and_then(|index| index.stamps.get(path));
         let kept = known.is_some_and(|known| self.is_unchanged(known, &stamp));
         if kind.is_dir() {
+            // Whatever its mode is to be: it is set last.
             let there = fs::symlink_metadata(&target);
+            if there.as_ref().is_ok_and(Metadata::is_dir) {
+                let _ = fs::set_permissions(&target, fs::Permissions::from_mode(0o700));
+            }
             if !there.as_ref().is_ok_and(Metadata::is_dir) {
                 self.clear(&target)?;
                 fs::create_dir(&target).context("create", &target)?;
@@ -219,6 +224,9 @@ impl Copier<'_> {
                 .entry(stamp.inode)
                 .or_insert_with(|| path.to_owned());
         }
+        // Only what is in the copy counts: a restore compares.
+        self.report.entries += 1;
+        self.report.bytes += if kind.is_file() { meta.len() } else { 0 };
         self.report.index.stamps.insert(path.to_owned(), stamp);
         Ok(())
     }
@@ -277,7 +285,7 @@ impl Copier<'_> {
             return Ok(());
         }
         match fs::symlink_metadata(target) {
-            Ok(meta) if meta.is_dir() => fs::remove_dir_all(target).context("remove", target),
+            Ok(meta) if meta.is_dir() => durable::remove_tree(target),
             Ok(_) => fs::remove_file(target).context("remove", target),
             Err(_) => Ok(()),
         }

@@ -15,7 +15,7 @@ use crate::exec::{Runner, Sessions};
 use crate::pid1::signals::{Meaning, Signals};
 use crate::pid1::{self, is_pid_1, sweep};
 use crate::reaper::Reaper;
-use crate::spawn::Spawner;
+use crate::spawn::{SECRET, Spawner};
 use crate::supervise::event_loop::TreeFreezer;
 use crate::supervise::output::Sink;
 use crate::supervise::{EventLoop, Handle, Parts, handle};
@@ -55,6 +55,8 @@ pub fn run(flags: &Flags) -> u8 {
         Ok(config) => Arc::new(config),
         Err(error) => return refuse(&error),
     };
+    // Our children must not read the secrets in /proc/PID/environ.
+    sys::wipe_variables(SECRET);
     if config.process.command.is_empty() {
         let why = "there is nothing to run: give a command after --, or process_command in the \
                    configuration file";
@@ -93,9 +95,15 @@ fn complain(code: u8, why: &str) -> u8 {
 
 async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
     let reaper = Reaper::default();
+    let base_dir = std::env::current_dir()
+        .map_err(|error| Failure::new(UNAVAILABLE, format!("cannot tell where we are: {error}")))?;
+    // We ourselves must not keep a directory in use that a restore replaces.
+    std::env::set_current_dir("/")
+        .map_err(|error| Failure::new(UNAVAILABLE, format!("cannot go to /: {error}")))?;
     let spawner = Spawner {
         reaper: reaper.clone(),
         mask,
+        base_dir,
     };
     pid1::adopt_orphans(config.subreaper)
         .map_err(|error| Failure::new(SOFTWARE, format!("cannot become a subreaper: {error}")))?;
@@ -186,7 +194,7 @@ fn engine(config: &Config, driver: &Arc<dyn Driver>, spawner: &Spawner) -> Engin
         .storage
         .as_ref()
         .is_some_and(|storage| storage.freeze);
-    let freezer = freeze.then(|| Arc::new(TreeFreezer::default()) as Arc<dyn Freezer>);
+    let freezer = freeze.then(|| Arc::new(TreeFreezer::new(&spawner.reaper)) as Arc<dyn Freezer>);
     Engine::new(
         Arc::clone(driver),
         Hooks::new(config, spawner.clone()),

@@ -257,7 +257,7 @@ impl Checker<'_> {
             .ledger
             .pick("telemetry.journal_size", size, 16_u64 << 20);
         path.map(|path| Journal {
-            path: path.into(),
+            path: std::path::absolute(&path).unwrap_or_else(|_| path.into()),
             size,
         })
     }

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -16,12 +16,19 @@ use crate::sys;
 /// How often the tree is looked at again for processes that were not there before.
 /// Only while something is left that does not go.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// The longest pause between two looks.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How long after the kill it is given up: what is left then is not ours to kill, or is
+/// stuck in the kernel.
+const UNKILLABLE: Duration = Duration::from_secs(5);
 
 /// Tells everything below us to go and waits until nothing is left. `kill` becomes
 /// true when there is no more time.
 pub async fn sweep(reaper: Reaper, mut kill: watch::Receiver<bool>) {
     let mut told = HashSet::new();
     let mut tally = reaper.tally();
+    let mut pause = LOOK_AGAIN;
+    let mut killing: Option<Instant> = None;
     loop {
         reaper.reap();
         if tally.borrow_and_update().childless {
@@ -29,6 +36,10 @@ pub async fn sweep(reaper: Reaper, mut kill: watch::Receiver<bool>) {
         }
         let signal = if *kill.borrow_and_update() {
             told.clear();
+            if killing.get_or_insert_with(Instant::now).elapsed() > UNKILLABLE {
+                tracing::error!("some processes do not go even when killed; they are left");
+                return;
+            }
             libc::SIGKILL
         } else {
             libc::SIGTERM
@@ -49,7 +60,7 @@ pub async fn sweep(reaper: Reaper, mut kill: watch::Receiver<bool>) {
         tokio::select! {
             _ = tally.changed() => {}
             _ = kill.changed() => {}
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
         }
     }
 }

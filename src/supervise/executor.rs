@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use machines::supervisor::{Command, Input};
 use machines::timer::Timer;
 use machines::{component, operation, process, system};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::child::Task;
@@ -23,10 +23,15 @@ use crate::checkpoint::{Engine, Freezer, Job, Order};
 use crate::config::Config;
 use crate::exec::Sessions;
 use crate::pid1::{sweep, tree};
+use crate::reaper::Reaper;
 use crate::spawn::{Program, Spawner, Streams};
 
 /// Signals that came before the main process was started wait for it, up to this many.
 const EARLY_SIGNALS: usize = 64;
+
+/// How long the freezer waits for children that are being started before it asks again
+/// whether to go on.
+const GATE: Duration = Duration::from_millis(50);
 
 /// What the executor works with.
 #[derive(Debug)]
@@ -329,14 +334,46 @@ async fn report(events: &mpsc::Sender<Message>, input: Input, incarnation: Incar
     let _ = events.send(Message::Event(envelope)).await;
 }
 
-/// Holds the process tree below us for a checkpoint.
-#[derive(Debug, Default)]
+/// Holds the process tree below us for a checkpoint; nothing is started meanwhile.
+#[derive(Debug)]
 pub struct TreeFreezer {
     frozen: Mutex<tree::Frozen>,
+    gate: Arc<RwLock<()>>,
+    closed: Mutex<Option<OwnedRwLockWriteGuard<()>>>,
+}
+
+impl TreeFreezer {
+    /// Holds what is below us, children of `reaper`.
+    #[must_use]
+    pub fn new(reaper: &Reaper) -> Self {
+        Self {
+            frozen: Mutex::default(),
+            gate: reaper.gate(),
+            closed: Mutex::default(),
+        }
+    }
+
+    /// Waits until no child is being started, and lets none be started from then on.
+    fn close_gate(&self, keep_on: &dyn Fn() -> bool) -> std::io::Result<()> {
+        let runtime = tokio::runtime::Handle::current();
+        while keep_on() {
+            let closing = Arc::clone(&self.gate).write_owned();
+            let closing = runtime.block_on(tokio::time::timeout(GATE, closing));
+            if let Ok(guard) = closing {
+                *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
+                return Ok(());
+            }
+        }
+        Err(std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            "given up",
+        ))
+    }
 }
 
 impl Freezer for TreeFreezer {
     fn freeze(&self, keep_on: &dyn Fn() -> bool) -> std::io::Result<()> {
+        self.close_gate(keep_on)?;
         let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
         tree::freeze(&mut frozen, keep_on)
     }
@@ -349,5 +386,6 @@ impl Freezer for TreeFreezer {
     fn thaw(&self) {
         let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
         tree::thaw(&mut frozen);
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

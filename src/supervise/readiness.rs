@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio_util::task::AbortOnDropHandle;
+
 use super::output::{self, Backlog, Sink, Stream, pump};
 use crate::spawn::{Program, SpawnError, Spawner};
 
@@ -29,10 +31,11 @@ pub async fn wait(
         if let Some(err) = child.stderr.and_then(|fd| output::reader(fd).ok()) {
             tokio::spawn(pump(err, label, Stream::Stderr, sink.clone(), None));
         }
-        if let Some(input) = child.stdin.and_then(|fd| output::writer(fd).ok()) {
-            // It ends when nobody reads the input any more.
-            tokio::spawn(backlog.clone().feed(input));
-        }
+        let input = child.stdin.and_then(|fd| output::writer(fd).ok());
+        // It ends with this run: a silent component would never let it find out by itself
+        // that nobody reads any more.
+        let _feed =
+            input.map(|input| AbortOnDropHandle::new(tokio::spawn(backlog.clone().feed(input))));
         let exit = child.exit.await;
         guard.disarm();
         match exit {

@@ -69,28 +69,35 @@ impl CopyStore {
             });
         }
         let work = self.work_dir();
-        durable::remove_tree(&work.join("incoming"))?;
         let mut state = self.state()?;
-        let manifest = Manifest {
-            format: FORMAT,
-            id: intent.auto_id.clone(),
-            create_time: now(),
-            history: self.history(state.base.as_deref()),
-            source_id: state.base.take(),
-            comment: Some(format!("before the restore of {}", intent.id)),
-            is_auto: true,
-            entries: None,
-            bytes: None,
-            skipped: Vec::new(),
-        };
-        manifest.write(&work)?;
+        // A crash may have cut off an earlier try: what it has written stands.
+        if Manifest::read(&work)?.is_none() {
+            let manifest = Manifest {
+                format: FORMAT,
+                id: intent.auto_id.clone(),
+                create_time: now(),
+                history: self.history(state.base.as_deref()),
+                source_id: state.base.take(),
+                comment: Some(format!("before the restore of {}", intent.id)),
+                is_auto: true,
+                entries: None,
+                bytes: None,
+                skipped: Vec::new(),
+            };
+            manifest.write(&work)?;
+        }
         state.base = Some(intent.id.clone());
         state.restored = Some(intent.id.clone());
         self.set_state(&state)?;
         durable::sync_filesystem(&self.store)?;
-        durable::rename(&work, &self.store.join(&intent.auto_id))?;
+        let kept = self.store.join(&intent.auto_id);
+        durable::rename(&work, &kept)?;
         durable::remove_file(&self.intent_file())?;
         *self.work() = None;
+        // Only now: until here a crash would have it needed again.
+        if let Err(error) = durable::remove_tree(&kept.join("incoming")) {
+            tracing::warn!("{error}");
+        }
         if let Err(error) = self.prune() {
             tracing::warn!("cannot remove old automatic checkpoints: {error}");
         }
