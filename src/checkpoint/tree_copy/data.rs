@@ -50,7 +50,11 @@ fn next_data(file: &File, at: u64, size: u64) -> io::Result<Option<(u64, u64)>> 
     }
     match sys::seek(file, sys::SeekFrom::Data(at)) {
         Ok(start) => {
-            let end = sys::seek(file, sys::SeekFrom::Hole(start))?;
+            let end = match sys::seek(file, sys::SeekFrom::Hole(start)) {
+                // The file got shorter meanwhile; the pass in which nothing writes sees it.
+                Err(rustix::io::Errno::NXIO) => return Ok(None),
+                end => end?,
+            };
             Ok((start < size).then_some((start, end.min(size))))
         }
         // No data behind `at`.
