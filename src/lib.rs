@@ -8,6 +8,7 @@
 pub mod api;
 pub mod checkpoint;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod exec;
 pub mod pid1;

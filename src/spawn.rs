@@ -11,19 +11,16 @@ use crate::config::User;
 use crate::reaper::{Child, Reaper};
 use crate::sys::{ChildSetup, SignalMask, set_up_child};
 
-/// Variables of ours that no child gets unless its configuration names them.
+/// Variables of ours that, beside the secret ones, no child gets unless its
+/// configuration names them.
 const WITHHELD: &[&str] = &[
-    "SPRITE_HTTP_API_TOKEN",
-    "SPRITE_HTTP_ADMIN_TOKEN",
-    "SPRITE_S3_ACCESS_KEY",
-    "SPRITE_S3_SECRET_ACCESS_KEY",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
     "LISTEN_PID",
     "NOTIFY_SOCKET",
 ];
 
-/// Those of them that are secret: wiped from our own environment once they were read.
+/// The variables that are secret: no child gets them either, and they are wiped from our own environment once they were read.
 pub const SECRET: &[&str] = &[
     "SPRITE_HTTP_API_TOKEN",
     "SPRITE_HTTP_ADMIN_TOKEN",
@@ -107,7 +104,7 @@ impl Spawner {
         };
         let mut command = Command::new(name);
         command.args(arguments).process_group(0);
-        for variable in WITHHELD {
+        for variable in SECRET.iter().chain(WITHHELD) {
             command.env_remove(variable);
         }
         if let Some(user) = &program.user {

@@ -16,7 +16,8 @@ use super::body::RawBody;
 use super::problem::Problem;
 use super::stream::ndjson;
 use crate::checkpoint::{self, Driver, Manifest, Order, Progress, Request};
-use crate::supervise::status::{Phase, now};
+use crate::clock::now;
+use crate::supervise::status::Phase;
 
 /// A checkpoint, as clients see it.
 #[derive(Debug, Serialize)]

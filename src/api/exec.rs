@@ -14,10 +14,10 @@ use super::Shared;
 use super::body::RawBody;
 use super::problem::Problem;
 use super::stream::ndjson;
+use crate::clock::now;
 use crate::config::value::parse_duration;
 use crate::exec::lines::Data;
 use crate::exec::{Event, Request};
-use crate::supervise::status::now;
 
 /// The body of the request.
 #[derive(Debug, Deserialize)]

@@ -16,14 +16,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
-
 use self::state::State;
 use super::driver::{Cancel, Context as _, Draft, Driver, Error, Interrupted, Restoration};
 use super::durable;
 use super::intent::Intent;
 use super::manifest::{FORMAT, Manifest};
 use super::tree_copy::{self, Report};
+use crate::clock::now;
 use crate::config::Storage;
 
 /// Keeps checkpoints as copies.
@@ -348,10 +347,6 @@ fn is_id(name: &str) -> bool {
     };
     name.strip_prefix("auto-").is_some_and(auto)
         || number(name).is_some_and(|number| name == format!("v{number}"))
-}
-
-fn now() -> String {
-    format!("{:.6}", Timestamp::now())
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ impl EventLoop {
             journal,
             coming_up: None,
         };
-        this.executor.facts.since = status::now();
+        this.executor.facts.since = crate::clock::now();
         this
     }
 
@@ -175,7 +175,7 @@ impl EventLoop {
         }
         let after = *self.supervisor.system().state();
         if before != after {
-            self.executor.facts.since = status::now();
+            self.executor.facts.since = crate::clock::now();
             let path = self.supervisor.system().path().join(" > ");
             tracing::info!("the system is {path}");
         }

@@ -62,7 +62,7 @@ impl Sink {
     async fn line(&self, name: &str, stream: Stream, line: &[u8]) {
         let text = if self.json {
             let object = serde_json::json!({
-                "time": super::status::now(),
+                "time": crate::clock::now(),
                 "component": name,
                 "stream": if stream == Stream::Stdout { "stdout" } else { "stderr" },
                 "line": String::from_utf8_lossy(line),

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use jiff::Timestamp;
 use machines::supervisor::Supervisor;
-use machines::{process, system};
+use machines::system;
 use serde::Serialize;
 
 use super::incarnation::Who;
+use crate::clock::now;
 
 /// Requests that people make, by their names.
 const REQUESTS: &[(&str, system::Event)] = &[
@@ -166,13 +166,6 @@ impl Status {
             phase: Phase::of(*supervisor.system().state()),
         }
     }
-
-    /// Whether the main process runs.
-    #[must_use]
-    pub fn process_runs(&self) -> bool {
-        let running: &'static str = process::State::Running.into();
-        self.process.state.ends_with(running)
-    }
 }
 
 /// What the machines do not know of themselves.
@@ -208,10 +201,4 @@ pub(super) fn accepted(supervisor: &Supervisor) -> Vec<&'static str> {
         .filter(|(_, event)| supervisor.accepts(event))
         .map(|(name, _)| *name)
         .collect()
-}
-
-/// The time, as the wire wants it: RFC 3339, UTC, at most 6 fractional digits.
-#[must_use]
-pub fn now() -> String {
-    format!("{:.6}", Timestamp::now())
 }

@@ -12,8 +12,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use machines::journal::{FORMAT, Header, Line};
 use machines::supervisor::{Input, Reaction, Supervisor};
 
+use crate::clock::now;
 use crate::config;
-use crate::supervise::status::now;
 
 /// How many lines may wait for the disk.
 const LINES: usize = 4096;

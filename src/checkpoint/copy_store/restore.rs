@@ -5,11 +5,12 @@ use std::fs;
 
 use jiff::Timestamp;
 
-use super::{CopyStore, Work, directories, inode, now};
+use super::{CopyStore, Work, directories, inode};
 use crate::checkpoint::driver::{Cancel, Context as _, Driver as _, Error, Restoration};
 use crate::checkpoint::intent::Intent;
 use crate::checkpoint::manifest::{FORMAT, Manifest};
 use crate::checkpoint::{durable, tree_copy};
+use crate::clock::now;
 
 impl CopyStore {
     pub(super) fn stage_restore(&self, id: &str, cancel: &Cancel) -> Result<Restoration, Error> {
