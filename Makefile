@@ -2,6 +2,7 @@
 
 CARGO ?= cargo
 BIN := target/release/sprite-env
+JOURNALS := $(CURDIR)/target/journals
 DEMO_DIR ?= $(CURDIR)/target/demo
 
 .PHONY: help
@@ -25,7 +26,10 @@ run: build ## Build, and run the demo on config.example.json
 
 .PHONY: test
 test: setup build ## Install what the tests need and run them all
-	$(CARGO) test --workspace --release --locked
+	@rm -rf $(JOURNALS) && mkdir -p $(JOURNALS)
+	SPRITE_TEST_JOURNALS=$(JOURNALS) $(CARGO) test --workspace --release --locked
+	@$(BIN) replay --coverage --at-least 90 $(JOURNALS)/*
+	$(MAKE) --no-print-directory mutants
 
 .PHONY: setup
 setup: ## Install what the tests need (Debian packages; can be run twice)
@@ -34,7 +38,7 @@ setup: ## Install what the tests need (Debian packages; can be run twice)
 .PHONY: check
 check: build ## Format, lints, purity, generated files up to date
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
 	$(MAKE) --no-print-directory pure
 	tests/check-generated.sh
 
@@ -42,11 +46,19 @@ check: build ## Format, lints, purity, generated files up to date
 model: ## Check all interleavings of the machines, and say how many there are
 	$(CARGO) test --release --locked -p machines --test model -- --nocapture
 
+.PHONY: mutants
+mutants: ## Break the charts in every small way, and see that something notices each
+	$(CARGO) test --release --locked -p machines --features mutants --test mutants -- --nocapture
+
 .PHONY: coverage-arrows
 coverage-arrows: build ## Run the integration tests, and say which arrows of the diagrams they took
-	@rm -rf target/journals && mkdir -p target/journals
-	SPRITE_TEST_JOURNALS=$(CURDIR)/target/journals $(CARGO) test --release --locked --test integration
-	@$(BIN) replay --coverage target/journals/*
+	@rm -rf $(JOURNALS) && mkdir -p $(JOURNALS)
+	SPRITE_TEST_JOURNALS=$(JOURNALS) $(CARGO) test --release --locked --test integration
+	@$(BIN) replay --coverage --at-least 90 $(JOURNALS)/*
+
+.PHONY: journals
+journals: coverage-arrows ## Keep a few journals of the integration tests for the tests of the machines
+	python3 machines/tests/pick_journals.py $(JOURNALS) machines/tests/journals
 
 .PHONY: pure
 pure: ## Prove that the machines depend on nothing that could do I/O

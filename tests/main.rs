@@ -19,6 +19,7 @@ mod config;
 mod corners;
 mod exec;
 mod exit_codes;
+mod hurry;
 mod load;
 mod places;
 mod recovery;

@@ -11,6 +11,12 @@ use statig::blocking::{IntoStateMachine, State, Superstate};
 pub struct Outbox<E> {
     pub(crate) effects: Vec<E>,
     pub(crate) guards: Vec<Guard>,
+    /// The condition that is found to be its opposite.
+    #[cfg(feature = "mutants")]
+    pub(crate) flipped: Option<&'static str>,
+    /// How many levels below the one whose handler takes nothing.
+    #[cfg(feature = "mutants")]
+    pub(crate) skipped: Option<usize>,
 }
 
 /// A condition that a handler looked at, and what it found.
@@ -27,6 +33,10 @@ impl<E> Outbox<E> {
         Self {
             effects: Vec::new(),
             guards: Vec::new(),
+            #[cfg(feature = "mutants")]
+            flipped: None,
+            #[cfg(feature = "mutants")]
+            skipped: None,
         }
     }
 
@@ -35,8 +45,18 @@ impl<E> Outbox<E> {
         self.effects.push(effect);
     }
 
+    /// Whether the handler of this level is to be passed over; asked once a level.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn skips(&mut self) -> bool {
+        let skips = self.skipped == Some(0);
+        self.skipped = self.skipped.and_then(|levels| levels.checked_sub(1));
+        skips
+    }
+
     /// Notes that the handler's choice hangs on `held`; returns it unchanged.
     pub fn when(&mut self, name: &'static str, held: bool) -> bool {
+        #[cfg(feature = "mutants")]
+        let held = held != (self.flipped == Some(name));
         self.guards.push(Guard { name, held });
         held
     }
@@ -51,12 +71,12 @@ pub trait Chart:
     + for<'a> IntoStateMachine<
         Event<'a> = <Self as Chart>::Input,
         Context<'a> = Outbox<<Self as Chart>::Effect>,
-        State: State<Self> + Copy + Debug + Eq + Hash + Into<&'static str>,
+        State: State<Self> + Copy + Debug + Eq + Hash + Words,
         Superstate<'a>: Superstate<Self> + Into<&'static str>,
     >
 {
     /// An event the chart reacts to.
-    type Input: Clone + Debug + 'static;
+    type Input: Clone + Debug + Words + 'static;
     /// Something the chart asks the outside to do.
     type Effect: Copy + Debug + Eq + 'static;
 
@@ -69,23 +89,30 @@ pub trait Chart:
     /// the chart behave differently.
     fn variants() -> Vec<Self>;
     /// What each leaf state means, by name, reachable or not, in the order of the source.
-    fn states() -> Vec<(&'static str, &'static str)>;
+    #[must_use]
+    fn states() -> Vec<(&'static str, &'static str)> {
+        documented::<<Self as IntoStateMachine>::State>()
+    }
     /// What each superstate means, by name.
     fn superstates() -> &'static [(&'static str, &'static str)];
     /// What each event means, by name.
-    fn events() -> Vec<(&'static str, &'static str)>;
+    #[must_use]
+    fn events() -> Vec<(&'static str, &'static str)> {
+        documented::<Self::Input>()
+    }
     /// The leaf states in which nothing can happen any more.
     fn is_final(_state: &Self::State) -> bool {
         false
     }
 }
 
-/// The names and docs of an enum's variants, for [`Chart::states`] and [`Chart::events`].
-#[must_use]
-pub fn documented<T>() -> Vec<(&'static str, &'static str)>
-where
-    T: strum::IntoEnumIterator + strum::EnumMessage + Into<&'static str>,
-{
+/// An enum whose variants can be listed, each with its name and docs.
+pub trait Words: strum::IntoEnumIterator + strum::EnumMessage + Into<&'static str> {}
+
+impl<T: strum::IntoEnumIterator + strum::EnumMessage + Into<&'static str>> Words for T {}
+
+/// The names and docs of an enum's variants.
+fn documented<T: Words>() -> Vec<(&'static str, &'static str)> {
     T::iter()
         .map(|variant| {
             let doc = variant.get_documentation().unwrap_or_default();

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use statig::prelude::*;
 use strum::{EnumIter, EnumMessage, IntoStaticStr};
 
-use crate::chart::{Chart, Outbox, documented};
+use crate::chart::{Chart, Outbox};
 use crate::exit::Exit;
 use crate::timer::Timer;
 
@@ -139,17 +139,11 @@ impl Chart for Component {
             })
             .to_vec()
     }
-    fn states() -> Vec<(&'static str, &'static str)> {
-        documented::<State>()
-    }
     fn superstates() -> &'static [(&'static str, &'static str)] {
         &[
             ("Up", "Its process runs, ready or not."),
             ("Stopping", "It was told to go and has not gone yet."),
         ]
-    }
-    fn events() -> Vec<(&'static str, &'static str)> {
-        documented::<Event>()
     }
 }
 
@@ -174,7 +168,7 @@ impl Component {
     fn waiting(context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
         match event {
             Event::NeedsReady => Transition(State::Starting),
-            Event::Stop | Event::Kill => {
+            Event::Stop => {
                 context.emit(Effect::ReportStopped);
                 Transition(State::Stopped)
             }

@@ -157,6 +157,22 @@ impl Diagram {
         leaves
     }
 
+    /// The leaf states that nothing leads out of although they are not final, and the
+    /// final ones that something does lead out of.
+    #[must_use]
+    pub fn dead_ends(&self) -> Vec<&'static str> {
+        let is_left = |name| {
+            let mut levels = std::iter::once(name).chain(self.above(name));
+            levels.any(|at| {
+                let mut edges = self.edges.iter();
+                edges.any(|edge| edge.from == at && edge.to.is_some())
+            })
+        };
+        let leaves = self.leaves().into_iter();
+        let wrong = leaves.filter(|(name, node)| is_left(*name) == node.is_final);
+        wrong.map(|(name, _)| name).collect()
+    }
+
     /// A superstate stands where its first leaf does.
     fn first_leaf(&self, name: &str, node: &Node) -> usize {
         if !node.composite {
@@ -253,7 +269,7 @@ fn unreachable<C: Chart>(states: &BTreeMap<&'static str, Node>) -> Vec<&'static 
 
 /// How a picture names an event or effect: its `Debug` form with the data that a
 /// reader needs, on one line: `Exited(0)`, `SetTimer(Backoff)`.
-fn name(value: &impl std::fmt::Debug) -> String {
+pub(crate) fn name(value: &impl std::fmt::Debug) -> String {
     let text = format!("{value:?}");
     let text = text.replace("Code(", "").replace("))", ")");
     match text.find(" { attempt") {

@@ -10,6 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::safety::{self, Witness};
 use crate::supervisor::{Input, Reaction, Supervisor};
 
 /// The version of the journal's format.
@@ -87,6 +88,15 @@ pub enum ReplayError {
     },
     /// The machines did something else than is recorded.
     Divergence(Box<Divergence>),
+    /// The machines did what is recorded, and it must never be: see [`safety`].
+    Unsafe {
+        /// The line's number, from 1.
+        line: usize,
+        /// The input.
+        input: Input,
+        /// What does not hold, or was asked of the world.
+        what: &'static str,
+    },
 }
 
 /// The first place where the machines did something else.
@@ -126,6 +136,10 @@ impl fmt::Display for ReplayError {
                  replayed: {} => {}",
                 d.line, d.input, d.recorded.0, d.recorded.1, d.replayed.0, d.replayed.1
             ),
+            Self::Unsafe { line, input, what } => write!(
+                f,
+                "line {line}: after {input:?} this does not hold, or was done: {what}"
+            ),
         }
     }
 }
@@ -143,8 +157,8 @@ pub struct Replayed {
     pub supervisor: Supervisor,
 }
 
-/// Feeds the inputs of a journal to fresh machines and compares what they do. `watch`
-/// sees each reaction and the machines after it.
+/// Feeds the inputs of a journal to fresh machines, compares what they do, and checks
+/// what must always hold. `watch` sees each reaction and the machines after it.
 pub fn replay(
     text: &str,
     mut watch: impl FnMut(&Reaction, &Supervisor),
@@ -157,6 +171,7 @@ pub fn replay(
         return Err(ReplayError::Newer { format });
     }
     let mut supervisor = header.supervisor;
+    let mut witness = Witness::of(&supervisor);
     let (mut inputs, mut cut_off) = (0, false);
     for (index, text) in lines {
         let number = index + 1;
@@ -177,6 +192,7 @@ pub fn replay(
             });
         }
         let reaction = supervisor.handle(line.input.clone());
+        witness.observe(&line.input, &reaction, &supervisor);
         watch(&reaction, &supervisor);
         let again = Line::new(line.seq, String::new(), line.input, &reaction)
             .map_err(|error| wrong(number, &error))?;
@@ -189,6 +205,14 @@ pub fn replay(
                 recorded,
                 replayed,
             })));
+        }
+        if let Some(what) = safety::broken(&supervisor, &witness) {
+            let input = again.input;
+            return Err(ReplayError::Unsafe {
+                line: number,
+                input,
+                what,
+            });
         }
         inputs += 1;
     }
@@ -249,6 +273,29 @@ mod tests {
         let replayed = replay(&journal(), |_, _| {}).unwrap();
         assert_eq!((replayed.inputs, replayed.cut_off), (4, false));
         assert_eq!(replayed.supervisor.exit_code(), Some(3));
+    }
+
+    #[test]
+    fn what_must_never_be_is_found_even_if_it_replays() {
+        let text = journal();
+        // The tree is said to be empty although nothing was stopped: no world does that,
+        // and the machines believe it.
+        let mut supervisor = Supervisor::new(Plan::default());
+        let mut lines: Vec<_> = text.lines().take(1).map(str::to_owned).collect();
+        let inputs = [
+            Input::System(system::Event::Boot),
+            Input::Process(process::Event::Launched),
+            Input::System(system::Event::ProcessExited { success: true }),
+        ];
+        for (seq, input) in (1..).zip(inputs) {
+            let reaction = supervisor.handle(input.clone());
+            let line = Line::new(seq, String::new(), input, &reaction).unwrap();
+            lines.push(serde_json::to_string(&line).unwrap());
+        }
+        assert!(error(&lines.join("\n")).contains(
+            "line 4: after System(ProcessExited { success: true }) this does not hold, or was \
+             done: the tree was swept before"
+        ));
     }
 
     #[test]

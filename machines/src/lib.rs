@@ -29,6 +29,8 @@ pub mod exit;
 pub mod explore;
 pub mod journal;
 pub mod machine;
+#[cfg(feature = "model")]
+pub mod model;
 #[allow(
     missing_docs,
     reason = "statig 0.4.1 gives its generated `Superstate` no docs"
@@ -40,6 +42,7 @@ pub mod operation;
 )]
 pub mod process;
 pub mod render;
+pub mod safety;
 pub mod supervisor;
 #[allow(
     missing_docs,

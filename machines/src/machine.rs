@@ -3,6 +3,9 @@
 //! `statig` describes charts; this module runs them. A [`Machine`] does no I/O:
 //! what it wants done in the world it returns as effects in the [`Step`].
 
+#[cfg(feature = "mutants")]
+pub mod mutation;
+
 use serde::{Deserialize, Serialize};
 use statig::Outcome;
 use statig::blocking::{State as _, StateExt as _, Superstate as _};
@@ -76,11 +79,28 @@ impl<C: Chart> Machine<C> {
 
     /// Takes one event to completion.
     pub fn step(&mut self, event: &C::Input) -> Step<C::Effect> {
+        #[cfg(feature = "mutants")]
+        if let Some(step) = mutation::step(self, event) {
+            return step;
+        }
+        self.plain_step(event)
+    }
+
+    fn plain_step(&mut self, event: &C::Input) -> Step<C::Effect> {
+        self.step_with(event, Outbox::new(), |_, outcome| outcome)
+    }
+
+    /// A step whose outcome goes through `decide` before anything is left or entered.
+    fn step_with(
+        &mut self,
+        event: &C::Input,
+        mut outbox: Outbox<C::Effect>,
+        decide: impl FnOnce(&mut Self, Outcome<C::State>) -> Outcome<C::State>,
+    ) -> Step<C::Effect> {
         let from = self.state.into();
-        let mut outbox = Outbox::new();
         let (handler, outcome) = self.dispatch(event, &mut outbox);
         let by_handler = outbox.effects.len();
-        let taken = match outcome {
+        let taken = match decide(self, outcome) {
             Outcome::Super => Taken::Ignored,
             Outcome::Handled => Taken::Internal,
             Outcome::Transition(target) => {
@@ -145,6 +165,13 @@ impl<C: Chart> Machine<C> {
         outbox: &mut Outbox<C::Effect>,
     ) -> (Option<&'static str>, Outcome<C::State>) {
         let name = self.state.into();
+        #[cfg(feature = "mutants")]
+        if outbox.skips() {
+            return match self.state.superstate() {
+                Some(parent) => bubble(parent, &mut self.chart, event, outbox),
+                None => (None, Outcome::Super),
+            };
+        }
         match self.state.call_handler(&mut self.chart, event, outbox) {
             Outcome::Super => match self.state.superstate() {
                 Some(parent) => bubble(parent, &mut self.chart, event, outbox),
@@ -169,6 +196,13 @@ fn bubble<C: Chart>(
     event: &C::Input,
     outbox: &mut Outbox<C::Effect>,
 ) -> (Option<&'static str>, Outcome<C::State>) {
+    #[cfg(feature = "mutants")]
+    if outbox.skips() {
+        return match superstate.superstate() {
+            Some(parent) => bubble(parent, chart, event, outbox),
+            None => (None, Outcome::Super),
+        };
+    }
     match superstate.call_handler(chart, event, outbox) {
         Outcome::Super => match superstate.superstate() {
             Some(parent) => bubble(parent, chart, event, outbox),

@@ -93,8 +93,13 @@ impl Operation {
         match event {
             Event::Thawed if context.when("captured", *captured) => Transition(State::Sealing),
             Event::Thawed => Transition(State::Discarding),
-            // The thaw itself is never given up.
-            Event::Abort | Event::Failed => {
+            // The thaw itself is never given up: it is done again until it works.
+            Event::Failed => {
+                *captured = false;
+                context.emit(Effect::Thaw);
+                Handled
+            }
+            Event::Abort => {
                 *captured = false;
                 Handled
             }

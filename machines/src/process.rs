@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use statig::prelude::*;
 use strum::{EnumIter, EnumMessage, IntoStaticStr};
 
-use crate::chart::{Chart, Outbox, documented};
+use crate::chart::{Chart, Outbox};
 use crate::exit::Exit;
 use crate::timer::Timer;
 
@@ -123,9 +123,6 @@ impl Chart for Process {
             })
             .to_vec()
     }
-    fn states() -> Vec<(&'static str, &'static str)> {
-        documented::<State>()
-    }
     fn superstates() -> &'static [(&'static str, &'static str)] {
         &[
             ("Up", "It runs, or is about to."),
@@ -135,9 +132,6 @@ impl Chart for Process {
                 "It does not run, and nothing will start it but the system.",
             ),
         ]
-    }
-    fn events() -> Vec<(&'static str, &'static str)> {
-        documented::<Event>()
     }
 }
 

@@ -51,6 +51,8 @@ impl Supervisor {
         let mut inbox = VecDeque::from([input]);
         let mut reaction = Reaction::default();
         while let Some(input) = inbox.pop_front() {
+            #[cfg(feature = "mutants")]
+            crate::machine::mutation::must_end(reaction.steps.len());
             let commands = &mut reaction.commands;
             let record = match &input {
                 Input::System(event) => {

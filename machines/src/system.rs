@@ -1,5 +1,6 @@
 //! The whole system: in which order things start, stop, are saved and are restored.
 
+mod rules;
 mod words;
 
 use statig::prelude::*;
@@ -28,7 +29,6 @@ impl System {
                 context.emit(Effect::ResumeRollBack);
                 Transition(State::RollingBack)
             }
-            Event::Shutdown => Transition(State::Stopped),
             _ => Super,
         }
     }
@@ -37,15 +37,6 @@ impl System {
     fn online(&mut self, context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
         match event {
             Event::ComponentFailed => self.fail(Failure::Component, State::StoppingProcess),
-            Event::ProcessExited { success } => {
-                self.process_ended(*success, None, State::StoppingComponents, context)
-            }
-            Event::ProcessFailed => self.process_ended(
-                false,
-                Some(Failure::Process),
-                State::StoppingComponents,
-                context,
-            ),
             Event::Shutdown => Transition(State::StoppingProcess),
             Event::ComponentDown | Event::ProcessDown => {
                 self.degraded = true;
@@ -80,16 +71,16 @@ impl System {
     fn starting_process(&mut self, context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
         match event {
             Event::ProcessRunning => Transition(self.settled(context)),
-            _ => Super,
+            _ => self.process_ended(event, State::StoppingComponents, context),
         }
     }
 
     #[superstate(superstate = "online")]
-    fn serving(event: &Event) -> Outcome<State> {
+    fn serving(&mut self, context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
         match event {
             Event::Checkpoint => Transition(State::Checkpointing),
             Event::Restore => Transition(State::Preparing),
-            _ => Super,
+            _ => self.process_ended(event, State::StoppingComponents, context),
         }
     }
 
@@ -121,17 +112,8 @@ impl System {
         match event {
             Event::OperationDone | Event::OperationFailed => Transition(self.settled(context)),
             Event::ComponentFailed => self.fail(Failure::Component, State::StoppingOperation),
-            Event::ProcessExited { success } => {
-                self.process_ended(*success, None, State::StoppingOperation, context)
-            }
-            Event::ProcessFailed => self.process_ended(
-                false,
-                Some(Failure::Process),
-                State::StoppingOperation,
-                context,
-            ),
             Event::Shutdown => Transition(State::StoppingOperation),
-            _ => Super,
+            _ => self.process_ended(event, State::StoppingOperation, context),
         }
     }
 
@@ -161,11 +143,7 @@ impl System {
                 Transition(State::Parked)
             }
             Event::OperationFailed => self.fail(Failure::Operation, State::StoppingProcess),
-            Event::ComponentFailed
-            | Event::ComponentDown
-            | Event::ProcessExited { .. }
-            | Event::ProcessFailed
-            | Event::ProcessDown => Handled,
+            Event::ComponentFailed => Handled,
             _ => Super,
         }
     }
@@ -178,9 +156,7 @@ impl System {
     #[state(superstate = "draining", entry_action = "stop_process")]
     fn draining_process(event: &Event) -> Outcome<State> {
         match event {
-            Event::ProcessStopped | Event::ProcessExited { .. } | Event::ProcessFailed => {
-                Transition(State::DrainingComponents)
-            }
+            Event::ProcessStopped => Transition(State::DrainingComponents),
             _ => Super,
         }
     }
@@ -264,9 +240,7 @@ impl System {
     #[state(superstate = "stopping", entry_action = "stop_process")]
     fn stopping_process(event: &Event) -> Outcome<State> {
         match event {
-            Event::ProcessStopped | Event::ProcessExited { .. } | Event::ProcessFailed => {
-                Transition(State::StoppingComponents)
-            }
+            Event::ProcessStopped => Transition(State::StoppingComponents),
             _ => Super,
         }
     }
@@ -306,53 +280,6 @@ impl System {
     #[state]
     fn failed() -> Outcome<State> {
         Super
-    }
-
-    /// Where the system goes once an operation or the start is over.
-    fn settled(&self, context: &mut Outbox<Effect>) -> State {
-        if context.when("parked", self.parked) {
-            State::Parked
-        } else if context.when("degraded", self.degraded) {
-            State::Degraded
-        } else {
-            State::Running
-        }
-    }
-
-    /// Notes the first failure and goes down by way of `next`.
-    fn fail(&mut self, failure: Failure, next: State) -> Outcome<State> {
-        self.failure.get_or_insert(failure);
-        Transition(next)
-    }
-
-    /// The main process is down for good: the system goes down with it by way of
-    /// `next`, or parks if it ended in error and the system is to stay up.
-    fn process_ended(
-        &mut self,
-        success: bool,
-        failure: Option<Failure>,
-        next: State,
-        context: &mut Outbox<Effect>,
-    ) -> Outcome<State> {
-        let error = !context.when("success", success);
-        if error && context.when("keep alive", self.keep_alive) {
-            self.parked = true;
-            // An operation under way is finished first; it then settles in Parked.
-            return if next == State::StoppingOperation {
-                Handled
-            } else {
-                Transition(State::Parked)
-            };
-        }
-        self.failure = self.failure.or(failure);
-        Transition(next)
-    }
-
-    /// Asks for `effect` if a second shutdown said that there is no time.
-    fn hurry(&self, effect: Effect, context: &mut Outbox<Effect>) {
-        if self.urgent {
-            context.emit(effect);
-        }
     }
 
     #[action]

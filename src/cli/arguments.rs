@@ -108,6 +108,10 @@ pub struct ReplayOptions {
     /// Print which arrows of the diagrams were taken, and which were not.
     #[arg(long)]
     pub coverage: bool,
+    /// With --coverage: fail if fewer than this part of a machine's arrows were taken.
+    #[arg(long, value_name = "PERCENT", requires = "coverage",
+          value_parser = clap::value_parser!(u8).range(..=100))]
+    pub at_least: Option<u8>,
 }
 
 /// Which diagram.

@@ -19,7 +19,7 @@ const NO_INPUT: u8 = 66;
 type Arrow = (&'static str, &'static str, String, &'static str);
 
 /// Replays each file; returns the exit code: 65 if one does not replay, 66 if one
-/// cannot be read.
+/// cannot be read, 1 if too few arrows were taken.
 pub fn run(options: &ReplayOptions) -> u8 {
     let mut taken = BTreeSet::new();
     let mut code = 0;
@@ -48,8 +48,17 @@ pub fn run(options: &ReplayOptions) -> u8 {
         }
     }
     if options.coverage {
+        let wanted = f64::from(options.at_least.unwrap_or(0)) / 100.0;
         for diagram in all() {
-            report(&diagram, &taken);
+            let share = report(&diagram, &taken);
+            if share < wanted && code == 0 {
+                eprintln!(
+                    "sprite-env: only {:.0} % of the arrows of {} were taken",
+                    share * 100.0,
+                    diagram.name
+                );
+                code = 1;
+            }
         }
     }
     code
@@ -82,9 +91,10 @@ fn arrow(step: &Record) -> Option<Arrow> {
     Some((machine, step.from, event.to_owned(), step.to))
 }
 
-/// Prints how many of the diagram's arrows were taken, and the others by name. Arrows
-/// from a superstate were taken if they were from any state in it.
-fn report(diagram: &Diagram, taken: &BTreeSet<Arrow>) {
+/// Prints how many of the diagram's arrows were taken, and the others by name; returns
+/// the part that was, 0 to 1. Arrows from a superstate were taken if they were from any
+/// state in it.
+fn report(diagram: &Diagram, taken: &BTreeSet<Arrow>) -> f64 {
     let event = |name: &str| name.split('(').next().unwrap_or(name).to_owned();
     let arrows: BTreeSet<_> = diagram
         .edges
@@ -101,13 +111,12 @@ fn report(diagram: &Diagram, taken: &BTreeSet<Arrow>) {
         })
     };
     let missing: Vec<_> = arrows.iter().filter(|arrow| !is_taken(arrow)).collect();
-    println!(
-        "{}: {} of {} arrows taken",
-        diagram.name,
-        arrows.len() - missing.len(),
-        arrows.len()
-    );
+    let (all, took) = (arrows.len(), arrows.len() - missing.len());
+    println!("{}: {took} of {all} arrows taken", diagram.name);
     for (from, event, to) in missing {
         println!("  not taken: {from} -- {event} -> {to}");
     }
+    #[allow(clippy::cast_precision_loss, reason = "there are dozens")]
+    let share = took as f64 / all as f64;
+    share
 }

@@ -29,6 +29,9 @@ use crate::spawn::{Program, Spawner, Streams};
 /// Signals that came before the main process was started wait for it, up to this many.
 const EARLY_SIGNALS: usize = 64;
 
+/// The pause before a thaw that failed is tried again.
+const THAW_AGAIN: Duration = Duration::from_millis(100);
+
 /// How long the freezer waits for children that are being started before it asks again
 /// whether to go on.
 const GATE: Duration = Duration::from_millis(50);
@@ -311,10 +314,11 @@ impl Executor {
                 let _ = before.await;
             }
             let work = AssertUnwindSafe(engine.perform(effect, job)).catch_unwind();
-            let event = work.await.unwrap_or(match effect {
-                operation::Effect::Thaw => operation::Event::Thawed,
-                _ => operation::Event::Failed,
-            });
+            let event = work.await.unwrap_or(operation::Event::Failed);
+            if effect == operation::Effect::Thaw && event == operation::Event::Failed {
+                // It will be done again: not at once, so that an error that stays is no storm.
+                tokio::time::sleep(THAW_AGAIN).await;
+            }
             report(&events, Input::Operation(event), incarnation).await;
         });
         if effect != operation::Effect::Thaw {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumMessage, IntoEnumIterator as _, IntoStaticStr};
 
-use crate::chart::{Chart, documented};
+use crate::chart::Chart;
 use crate::timer::Timer;
 
 /// What can happen to an operation.
@@ -173,9 +173,6 @@ impl Chart for Operation {
     fn variants() -> Vec<Self> {
         vec![Self]
     }
-    fn states() -> Vec<(&'static str, &'static str)> {
-        documented::<State>()
-    }
     fn superstates() -> &'static [(&'static str, &'static str)] {
         &[
             ("Checkpointing", "A checkpoint is being taken."),
@@ -189,8 +186,5 @@ impl Chart for Operation {
                 "A restore gets ready; nothing has been stopped or changed yet.",
             ),
         ]
-    }
-    fn events() -> Vec<(&'static str, &'static str)> {
-        documented::<Event>()
     }
 }

@@ -36,7 +36,7 @@ pub enum Command {
 }
 
 /// One step of one machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Record {
     /// The machine and the event.
     pub input: Input,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumMessage, IntoEnumIterator as _, IntoStaticStr};
 
-use crate::chart::{Chart, documented};
+use crate::chart::Chart;
 use crate::timer::Timer;
 
 /// What can happen to the system.
@@ -206,9 +206,6 @@ impl Chart for System {
             })
             .to_vec()
     }
-    fn states() -> Vec<(&'static str, &'static str)> {
-        documented::<State>()
-    }
     fn superstates() -> &'static [(&'static str, &'static str)] {
         &[
             (
@@ -231,9 +228,6 @@ impl Chart for System {
             ("Draining", "A restore stops everything that runs."),
             ("Stopping", "On the way down. Nothing turns it round."),
         ]
-    }
-    fn events() -> Vec<(&'static str, &'static str)> {
-        documented::<Event>()
     }
     fn is_final(state: &State) -> bool {
         matches!(state, State::Stopped | State::Failed)

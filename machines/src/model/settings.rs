@@ -1,0 +1,145 @@
+//! What is supervised in the model: a few small environments that together have every
+//! kind of component, with and without needs and restarts.
+
+use crate::component::{Component, OnFailure};
+use crate::process::Process;
+use crate::supervisor::Plan;
+use crate::system::System;
+
+/// One environment, and how much may go wrong in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// What it is.
+    pub name: &'static str,
+    /// The components, by what follows when they fail.
+    pub components: &'static [OnFailure],
+    /// For each component, the numbers of those that it needs.
+    pub needs: &'static [&'static [usize]],
+    /// How many restarts the main process may have.
+    pub retries: u8,
+    /// Whether the system stays up when the main process ends in error.
+    pub keep_alive: bool,
+    /// How many things may go wrong.
+    pub faults: u8,
+    /// How often the daemon may crash.
+    pub crashes: u8,
+}
+
+impl Setting {
+    /// What the machines are made of.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        Plan {
+            system: System {
+                keep_alive: self.keep_alive,
+                ..System::default()
+            },
+            process: Process {
+                budget: self.retries,
+                ..Process::default()
+            },
+            components: self.components.iter().copied().map(component).collect(),
+            needs: (0..self.components.len())
+                .map(|id| self.needs.get(id).map_or_else(Vec::new, |n| n.to_vec()))
+                .collect(),
+        }
+    }
+}
+
+const fn component(on_failure: OnFailure) -> Component {
+    Component {
+        on_failure,
+        budget: 1,
+        restarts: 0,
+    }
+}
+
+/// Nothing is supervised but a main process.
+const BARE: Setting = Setting {
+    name: "no component",
+    components: &[],
+    needs: &[],
+    retries: 0,
+    keep_alive: false,
+    faults: 3,
+    crashes: 1,
+};
+
+use OnFailure::{Ignore, Restart, Shutdown};
+
+/// From the smallest to the largest.
+pub const SETTINGS: &[Setting] = &[
+    BARE,
+    Setting {
+        name: "no component, kept alive, the process restarts",
+        retries: 1,
+        keep_alive: true,
+        ..BARE
+    },
+    Setting {
+        name: "a component that nothing goes on without",
+        components: &[Shutdown],
+        ..BARE
+    },
+    Setting {
+        name: "a component that is ignored when it fails, kept alive",
+        components: &[Ignore],
+        retries: 1,
+        keep_alive: true,
+        ..BARE
+    },
+    Setting {
+        name: "a component that restarts, as does the process",
+        components: &[Restart],
+        retries: 1,
+        ..BARE
+    },
+    Setting {
+        name: "two components, side by side",
+        components: &[Shutdown, Shutdown],
+        faults: 2,
+        ..BARE
+    },
+    Setting {
+        name: "two components, the second needs the first, kept alive",
+        components: &[Shutdown, Restart],
+        needs: &[&[], &[0]],
+        keep_alive: true,
+        faults: 2,
+        ..BARE
+    },
+    Setting {
+        name: "a component on one that may be missing",
+        components: &[Ignore, Restart],
+        needs: &[&[], &[0]],
+        retries: 1,
+        faults: 2,
+        ..BARE
+    },
+    Setting {
+        name: "three components in a row",
+        components: &[Shutdown, Restart, Ignore],
+        needs: &[&[], &[0], &[1]],
+        faults: 2,
+        crashes: 0,
+        ..BARE
+    },
+    Setting {
+        name: "a database that two need, kept alive",
+        components: &[Restart, Shutdown, Restart],
+        needs: &[&[], &[0], &[0]],
+        retries: 1,
+        keep_alive: true,
+        faults: 1,
+        ..BARE
+    },
+    Setting {
+        // What people add at run time: it comes and goes, and nothing depends on it.
+        name: "two components and a service that comes and goes beside them",
+        components: &[Shutdown, Restart, Ignore],
+        needs: &[&[], &[0], &[]],
+        faults: 2,
+        crashes: 0,
+        ..BARE
+    },
+];

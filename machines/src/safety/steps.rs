@@ -1,0 +1,127 @@
+//! What must be true of each step that a machine takes, in words.
+
+use crate::component::{self, OnFailure};
+use crate::machine::Taken;
+use crate::process;
+use crate::supervisor::{Command, Input, Record, Supervisor};
+use crate::system;
+
+/// A sentence, and whether it is true of a step; the machines are as the whole reaction
+/// left them.
+pub type StepProperty = (&'static str, fn(&Record, &Supervisor) -> bool);
+
+/// What must hold of every step.
+pub const STEPS: &[StepProperty] = &[
+    ("a request is either taken or refused", |step, _| {
+        use system::{Effect, Event as E};
+        !matches!(
+            step.input,
+            Input::System(E::Checkpoint | E::Restore | E::StartProcess)
+        ) || step.taken == Taken::Transition
+            || step.effects == [Command::System(Effect::Refuse)]
+    }),
+    (
+        "a restore is ended by a shutdown or by its own failure, and by nothing else",
+        |step, _| {
+            use system::Event as E;
+            let from = ["Draining", "Swapping", "RollingBack"];
+            !(is_system(step)
+                && from.iter().any(|state| step.from.starts_with(state))
+                && is_stopping(step.to))
+                || matches!(step.input, Input::System(E::Shutdown | E::OperationFailed))
+        },
+    ),
+    (
+        "a sealed checkpoint counts, whatever becomes of its copy elsewhere",
+        |step, _| step.from != "Replicating" || ["Replicating", "Idle"].contains(&step.to),
+    ),
+    (
+        "what is kept alive is not stopped by an error of its process",
+        |step, m| {
+            use system::Event as E;
+            let error = matches!(
+                step.input,
+                Input::System(E::ProcessExited { success: false } | E::ProcessFailed)
+            );
+            let begins_stop = is_stopping(step.to) && !is_stopping(step.from);
+            !(error && m.system().chart().keep_alive && begins_stop)
+        },
+    ),
+    (
+        "a process that ended well does not leave the system parked",
+        |step, _| {
+            let well = Input::System(system::Event::ProcessExited { success: true });
+            step.input != well || step.to != "Parked"
+        },
+    ),
+    (
+        "a component that fails during a stop makes it a failure",
+        |step, m| {
+            step.input != Input::System(system::Event::ComponentFailed)
+                || !is_stopping(step.from)
+                || m.system().chart().failure.is_some()
+        },
+    ),
+    (
+        "what may be missing is lost, and what may not has failed",
+        |step, m| {
+            step.effects.iter().all(|effect| match effect {
+                Command::Component(id, component::Effect::ReportLost) => {
+                    on_failure(m, *id) == Some(OnFailure::Ignore)
+                }
+                Command::Component(id, component::Effect::ReportFailed) => {
+                    on_failure(m, *id) != Some(OnFailure::Ignore)
+                }
+                _ => true,
+            })
+        },
+    ),
+    (
+        "health forgives restarts, and so does a new start",
+        |step, m| match &step.input {
+            Input::Component(id, component::Event::TimedOut) if step.from == "Ready" => {
+                restarts(m, *id) == Some(0)
+            }
+            Input::Component(id, component::Event::Start) if step.to == "Waiting" => {
+                restarts(m, *id) == Some(0)
+            }
+            Input::Process(process::Event::TimedOut) if step.from == "Running" => {
+                m.process().chart().restarts == 0
+            }
+            Input::Process(process::Event::Start) if step.to == "Launching" => {
+                m.process().chart().restarts == 0
+            }
+            _ => true,
+        },
+    ),
+    (
+        "after a second shutdown the process is not started, nor, once they go down, a component",
+        |step, m| {
+            let goes_down = *m.system().state() == system::State::StoppingComponents;
+            let starts = step.effects.iter().any(|effect| match effect {
+                Command::Component(_, component::Effect::Spawn) => goes_down,
+                Command::Process(process::Effect::Spawn) => true,
+                _ => false,
+            });
+            !(starts && m.system().chart().urgent)
+        },
+    ),
+];
+
+const fn is_system(step: &Record) -> bool {
+    matches!(step.input, Input::System(_))
+}
+
+fn is_stopping(state: &str) -> bool {
+    state.starts_with("Stopping") || state == "SweepingTree"
+}
+
+fn on_failure(machines: &Supervisor, id: usize) -> Option<OnFailure> {
+    let component = machines.components().get(id)?;
+    Some(component.chart().on_failure)
+}
+
+fn restarts(machines: &Supervisor, id: usize) -> Option<u8> {
+    let component = machines.components().get(id)?;
+    Some(component.chart().restarts)
+}
