@@ -60,6 +60,10 @@ coverage-arrows: build ## Run the integration tests, and say which arrows of the
 journals: coverage-arrows ## Keep a few journals of the integration tests for the tests of the machines
 	python3 machines/tests/pick_journals.py $(JOURNALS) machines/tests/journals
 
+.PHONY: bench
+bench: ## Measure, each against a limit or a peer in the same run
+	$(CARGO) bench --locked --bench machines
+
 .PHONY: pure
 pure: ## Prove that the machines depend on nothing that could do I/O
 	@$(CARGO) tree --locked -p machines -e normal --no-dedupe --prefix none --format '{lib}' \

@@ -4,6 +4,7 @@ mod auth;
 mod body;
 mod checkpoints;
 mod debug;
+mod events;
 mod exec;
 mod health;
 mod hold;
@@ -22,12 +23,15 @@ use crate::config::Secret;
 use crate::exec::Runner;
 use crate::reaper::Reaper;
 use crate::supervise::Handle;
+use crate::telemetry::ring::Ring;
 
 /// What the handlers share.
 #[derive(Clone, Debug)]
 pub struct Shared {
     /// The way to the machines.
     pub handle: Handle,
+    /// The last steps of the machines.
+    pub ring: Ring,
     /// Runs commands.
     pub runner: Runner,
     /// The checkpoints, if they are on.

@@ -7,9 +7,11 @@ mod executor;
 pub mod handle;
 mod incarnation;
 pub mod output;
+pub mod outside;
 mod readiness;
 pub mod status;
 mod timer;
+pub mod tree_freezer;
 
 pub use event_loop::{EventLoop, Parts};
 pub use handle::{Handle, Refusal};

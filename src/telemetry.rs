@@ -1,3 +1,5 @@
 //! What is recorded of us.
 
-pub mod journal;
+mod journal;
+pub mod recorder;
+pub mod ring;

@@ -74,7 +74,7 @@ fn in_phase(phase: &str, code: i32, then: fn(i32)) {
 #[test]
 fn a_stop_lets_go_of_a_checkpoint_in_its_pause() {
     in_phase("Pausing", 143, |pid| {
-        crate::support::signal_process(pid, libc::SIGTERM)
+        crate::support::signal_process(pid, libc::SIGTERM);
     });
 }
 

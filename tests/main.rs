@@ -17,6 +17,8 @@ mod checkpoints;
 mod commands;
 mod config;
 mod corners;
+mod diagrams;
+mod events;
 mod exec;
 mod exit_codes;
 mod hurry;

@@ -91,6 +91,34 @@ fn what_is_no_journal_is_refused_with_its_place() {
 }
 
 #[test]
+fn a_disk_that_fills_up_ends_the_journal_whole_and_nothing_else() {
+    let mount = "mkdir small && mount -t tmpfs -o size=16k none small && exec \"$@\"";
+    let private = ["unshare", "--mount", "sh", "-c", mount, "sh"];
+    let probe = Command::new("unshare").args(["--mount", "true"]).status();
+    if !probe.is_ok_and(|status| status.success()) {
+        crate::support::skipped("no filesystem can be mounted here (unshare --mount fails)");
+        return;
+    }
+    let config = json!({
+        "process_restart_max_retries": 30, "process_restart_backoff_max": "1ms",
+    });
+    // The journal is read where it is, in the mount namespace of the daemon.
+    let script = "cp small/journal copy; exit 9";
+    let sprite = Sprite::new().config(&config).script(script);
+    let sprite = sprite
+        .env("SPRITE_JOURNAL", "small/journal")
+        .under(&private);
+    let mut daemon = sprite.start();
+    assert_eq!(daemon.wait(), 9, "{}", daemon.output.text());
+    daemon.wait_for("small/journal ends here: No space left on device");
+    let copy = daemon.sprite.path("copy");
+    let (code, text) = replay(&[copy.to_str().unwrap()]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("no divergence"), "{text}");
+    assert!(fs::metadata(&copy).unwrap().len() > 8_000);
+}
+
+#[test]
 fn a_full_disk_ends_the_journal_and_nothing_else() {
     if !std::path::Path::new("/dev/full").exists() {
         crate::support::skipped("there is no /dev/full here");

@@ -12,12 +12,28 @@ need setpriv util-linux
 need curl curl
 need jq jq
 need setfattr attr
-[ -z "$missing" ] && exit 0
-if [ "$(id -u)" -ne 0 ]; then
+need dot graphviz
+need xmllint libxml2-utils
+if [ -n "$missing" ] && [ "$(id -u)" -ne 0 ]; then
     echo "setup: not root, so these packages were not installed:$missing" >&2
-    exit 0
+elif [ -n "$missing" ]; then
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q
+    # shellcheck disable=SC2086
+    apt-get install -y -q --no-install-recommends $missing
 fi
-export DEBIAN_FRONTEND=noninteractive
-apt-get update -q
-# shellcheck disable=SC2086
-apt-get install -y -q --no-install-recommends $missing
+
+# Programs from npm, for this checkout alone. The tests that need them say so without them.
+cd "$(dirname "$0")/.."
+tools=target/tools
+npm_package() { # npm_package NAME VERSION
+    installed="$tools/node_modules/$1/package.json"
+    grep -q "\"version\": *\"$2\"" "$installed" 2>/dev/null && return
+    if command -v npm >/dev/null 2>&1; then
+        mkdir -p "$tools"
+        npm install --no-audit --no-fund --loglevel=error --prefix "$tools" "$1@$2"
+    else
+        echo "setup: there is no npm, so $1 was not installed" >&2
+    fi
+}
+npm_package state-machine-cat 12.0.10

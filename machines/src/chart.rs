@@ -78,7 +78,7 @@ pub trait Chart:
     /// An event the chart reacts to.
     type Input: Clone + Debug + Words + 'static;
     /// Something the chart asks the outside to do.
-    type Effect: Copy + Debug + Eq + 'static;
+    type Effect: Copy + Debug + Eq + Words + 'static;
 
     /// The chart's name in diagrams and logs.
     const NAME: &'static str;
@@ -99,6 +99,16 @@ pub trait Chart:
     #[must_use]
     fn events() -> Vec<(&'static str, &'static str)> {
         documented::<Self::Input>()
+    }
+    /// What each effect means, by name.
+    #[must_use]
+    fn effects() -> Vec<(&'static str, &'static str)> {
+        documented::<Self::Effect>()
+    }
+    /// The events that an operator asks for, by name, and what that is and how to do it.
+    #[must_use]
+    fn requests() -> &'static [(&'static str, &'static str)] {
+        &[]
     }
     /// The leaf states in which nothing can happen any more.
     fn is_final(_state: &Self::State) -> bool {

@@ -30,7 +30,20 @@ pub enum Event {
 }
 
 /// What a component asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    EnumIter,
+    EnumMessage,
+    IntoStaticStr,
+)]
 pub enum Effect {
     /// Ask whether what it needs is ready.
     AskNeeds,

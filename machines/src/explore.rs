@@ -24,6 +24,10 @@ pub struct Diagram {
     pub states: BTreeMap<&'static str, Node>,
     /// Every event of the alphabet: its name and what it means.
     pub events: Vec<(&'static str, &'static str)>,
+    /// Every effect: its name and what it means.
+    pub effects: Vec<(&'static str, &'static str)>,
+    /// The events that an operator asks for: name, and what and how.
+    pub requests: &'static [(&'static str, &'static str)],
     /// All transitions and internal reactions.
     pub edges: Vec<Edge>,
     /// Leaf states that no sequence of events leads to.
@@ -109,6 +113,8 @@ impl Diagram {
             name: C::NAME,
             initial,
             events: C::events(),
+            effects: C::effects(),
+            requests: C::requests(),
             unreachable: unreachable::<C>(&states),
             edges: edges.into_iter().collect(),
             ignored,

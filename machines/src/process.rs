@@ -28,7 +28,20 @@ pub enum Event {
 }
 
 /// What the main process asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    EnumIter,
+    EnumMessage,
+    IntoStaticStr,
+)]
 pub enum Effect {
     /// Start it.
     Spawn,

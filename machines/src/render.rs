@@ -61,22 +61,20 @@ fn labels(edges: &[&Edge]) -> Vec<String> {
 /// The guards and effects of `edge`, as they stand behind the event in a label.
 fn consequence(edge: &Edge) -> String {
     let mut text = String::new();
-    let guards: Vec<_> = edge
-        .guards
-        .iter()
-        .map(|guard| {
-            if guard.held {
-                guard.name.to_owned()
-            } else {
-                format!("not {}", guard.name)
-            }
-        })
-        .collect();
-    if !guards.is_empty() {
-        let _ = write!(text, " [{}]", guards.join(", "));
+    let conditions = conditions(edge);
+    if !conditions.is_empty() {
+        let _ = write!(text, " [{}]", conditions.join(", "));
     }
     if !edge.effects.is_empty() {
         let _ = write!(text, " / {}", edge.effects.join(", "));
     }
     text
+}
+
+/// The conditions of `edge`: `failed`, `not failed`.
+fn conditions(edge: &Edge) -> Vec<String> {
+    let guards = edge.guards.iter();
+    guards
+        .map(|guard| format!("{}{}", if guard.held { "" } else { "not " }, guard.name))
+        .collect()
 }

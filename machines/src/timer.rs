@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 /// What a timer is for. How long it runs is configuration, not the chart's business.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Default)]
 pub enum Timer {
     /// How long a component may take to become ready.
+    #[default]
     Readiness,
     /// How long a process may take to go after the stop signal.
     Grace,

@@ -49,8 +49,12 @@ fn everything_is_documented() {
         for (name, node) in &diagram.states {
             assert!(!node.doc.is_empty(), "{}::{name}", diagram.name);
         }
-        for (name, doc) in &diagram.events {
+        for (name, doc) in diagram.events.iter().chain(&diagram.effects) {
             assert!(!doc.is_empty(), "{}::{name}", diagram.name);
+        }
+        for (name, _) in diagram.requests {
+            let mut events = diagram.events.iter();
+            assert!(events.any(|(event, _)| event == name), "{name}");
         }
     }
 }

@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::problem::Problem;
-use super::{Shared, auth, checkpoints, debug, exec, health, process, status};
+use super::{Shared, auth, checkpoints, debug, events, exec, health, process, status};
 
 /// Everything that is served.
 pub fn router(shared: Shared) -> Router {
@@ -37,6 +37,8 @@ pub fn router(shared: Shared) -> Router {
 fn guarded(shared: &Shared) -> Router<Shared> {
     let mut routes = Router::new()
         .route("/status", get(status::get))
+        .route("/events", get(events::stream))
+        .route("/journal", get(events::journal))
         .route("/exec", post(exec::post))
         .route("/process/start", post(process::start))
         .route("/checkpoint", post(checkpoints::create))

@@ -145,6 +145,8 @@ pub enum Format {
     Mermaid,
     /// Graphviz.
     Dot,
+    /// The picture that Graphviz lays out, with an id for each state and arrow.
+    Svg,
     /// W3C SCXML.
     Scxml,
     /// A Markdown table, state by event.

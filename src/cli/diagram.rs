@@ -26,7 +26,10 @@ pub fn run(options: &DiagramOptions) -> u8 {
     };
     let mut out = io::stdout().lock();
     for machine in machines {
-        let text = render(&explore(machine), options.format);
+        let text = match options.format {
+            Format::Svg => picture(machine).to_owned(),
+            format => render(&explore(machine), format),
+        };
         if write!(out, "{text}").is_err() {
             return 1;
         }
@@ -37,6 +40,17 @@ pub fn run(options: &DiagramOptions) -> u8 {
 /// The diagrams of all machines.
 pub fn all() -> Vec<Diagram> {
     ALL.map(explore).to_vec()
+}
+
+/// The laid-out picture. Graphviz draws it when the diagrams are generated (`make
+/// generate`), so that none is needed where the program runs.
+const fn picture(machine: MachineName) -> &'static str {
+    match machine {
+        MachineName::System => include_str!("../../docs/diagrams/system.svg"),
+        MachineName::Operation => include_str!("../../docs/diagrams/operation.svg"),
+        MachineName::Process => include_str!("../../docs/diagrams/process.svg"),
+        MachineName::Component => include_str!("../../docs/diagrams/component.svg"),
+    }
 }
 
 fn explore(machine: MachineName) -> Diagram {
@@ -51,7 +65,7 @@ fn explore(machine: MachineName) -> Diagram {
 fn render(diagram: &Diagram, format: Format) -> String {
     match format {
         Format::Mermaid => mermaid::render(diagram, &[]),
-        Format::Dot => dot::render(diagram),
+        Format::Dot | Format::Svg => dot::render(diagram),
         Format::Scxml => scxml::render(diagram),
         Format::Matrix => matrix::render(diagram),
         Format::Page => page::render(diagram),

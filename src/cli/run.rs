@@ -16,10 +16,12 @@ use crate::pid1::signals::{Meaning, Signals};
 use crate::pid1::{self, is_pid_1, sweep};
 use crate::reaper::Reaper;
 use crate::spawn::{SECRET, Spawner};
-use crate::supervise::event_loop::TreeFreezer;
 use crate::supervise::output::Sink;
+use crate::supervise::outside::RealWorld;
+use crate::supervise::tree_freezer::TreeFreezer;
 use crate::supervise::{EventLoop, Handle, Parts, handle};
 use crate::sys::{self, SignalMask};
+use crate::telemetry::ring::Ring;
 
 /// sysexits: the command line is wrong.
 const USAGE: u8 = 64;
@@ -117,6 +119,7 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
     );
     let (handle, inbox) = handle::channel();
     let sessions = Sessions::new(reaper.clone(), config.limits.exec_sessions);
+    let ring = Ring::default();
     let store = open_store(&config).await?;
     let engine = store
         .as_ref()
@@ -127,6 +130,7 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
         &handle,
         &spawner,
         &sessions,
+        &ring,
         store.as_ref().map(|(d, _)| Arc::clone(d)),
     )
     .await?;
@@ -134,10 +138,13 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
     let (sink, writers) = Sink::start(config.log_json);
     let event_loop = EventLoop::new(Parts {
         config: Arc::clone(&config),
-        spawner,
-        sink,
+        outside: Arc::new(RealWorld {
+            spawner,
+            sink,
+            engine,
+        }),
         sessions,
-        engine,
+        ring,
         inbox,
     });
     let interrupted = store.and_then(|(_, interrupted)| interrupted);
@@ -207,6 +214,7 @@ async fn serve(
     handle: &Handle,
     spawner: &Spawner,
     sessions: &Sessions,
+    ring: &Ring,
     driver: Option<Arc<dyn Driver>>,
 ) -> Result<(), Failure> {
     let Some(api) = &config.api else {
@@ -218,6 +226,7 @@ async fn serve(
     let router = api::routes::router(Shared {
         handle: handle.clone(),
         runner: Runner::new(config, spawner.clone(), sessions.clone()),
+        ring: ring.clone(),
         driver,
         reaper: spawner.reaper.clone(),
         token: api.token.clone(),

@@ -10,10 +10,11 @@ use machines::supervisor::Input;
 use tokio::sync::mpsc;
 
 use super::handle::{Envelope, Message};
-use super::incarnation::{Incarnation, Who};
+use super::incarnation::Who;
 use super::output::{self, Backlog, Sink, Stream, pump};
+use super::outside::Start;
 use super::readiness;
-use crate::spawn::{Program, Spawner};
+use crate::spawn::Spawner;
 
 /// What a child's task needs.
 #[derive(Clone, Debug)]
@@ -21,13 +22,7 @@ pub struct Task {
     /// Starts it.
     pub spawner: Spawner,
     /// What to start.
-    pub program: Program,
-    /// What is asked whether it is ready; components only.
-    pub ready: Option<Program>,
-    /// How messages call it.
-    pub name: String,
-    /// Which start it is.
-    pub incarnation: Incarnation,
+    pub start: Start,
     /// Where its events go.
     pub events: mpsc::Sender<Message>,
     /// Where its output goes.
@@ -40,7 +35,7 @@ impl Task {
         let run = AssertUnwindSafe(self.live()).catch_unwind().await;
         // After a panic: it was logged by the hook, and the guard has killed the child.
         let exit = run.unwrap_or(Exit::Signal(9));
-        let input = match self.incarnation.who {
+        let input = match self.start.incarnation.who {
             Who::Component(id) => Input::Component(id, component::Event::Exited(exit)),
             _ => Input::Process(process::Event::Exited(exit)),
         };
@@ -48,10 +43,10 @@ impl Task {
     }
 
     async fn live(&self) -> Exit {
-        let child = match self.spawner.spawn_soon(self.program.clone()).await {
+        let child = match self.spawner.spawn_soon(self.start.program.clone()).await {
             Ok(child) => child,
             Err(error) => {
-                let what = format!("{}: {error}", self.name);
+                let what = format!("{}: {error}", self.start.name);
                 tracing::error!("{what}");
                 let _ = self.send(Message::Failure(what)).await;
                 return Exit::Code(error.exit_code());
@@ -60,12 +55,12 @@ impl Task {
         // Should this task panic, the child must not live on unwatched.
         let guard = self.spawner.reaper.guard(child.pid);
         let spawned = Message::Spawned {
-            incarnation: self.incarnation,
+            incarnation: self.start.incarnation,
             pid: child.pid,
         };
         let _ = self.send(spawned).await;
         let backlog = Backlog::default();
-        let name = || self.name.clone();
+        let name = || self.start.name.clone();
         if let Some(out) = child.stdout.and_then(|fd| output::reader(fd).ok()) {
             let backlog = Some(backlog.clone());
             tokio::spawn(pump(
@@ -99,12 +94,12 @@ impl Task {
 
     /// Reports when the component is ready. Never returns: the child's end is awaited.
     async fn await_ready(&self, pid: i32, backlog: Backlog) -> std::convert::Infallible {
-        if let Who::Component(id) = self.incarnation.who {
-            let ready = match &self.ready {
+        if let Who::Component(id) = self.start.incarnation.who {
+            let ready = match &self.start.ready {
                 None => Ok(()),
                 Some(program) => {
                     let (spawner, sink) = (self.spawner.clone(), self.sink.clone());
-                    let name = self.name.clone();
+                    let name = self.start.name.clone();
                     readiness::wait(spawner, program.clone(), name, backlog, sink).await
                 }
             };
@@ -115,7 +110,7 @@ impl Task {
                 }
                 Err(error) => {
                     // Without its check it cannot become ready: it has failed.
-                    let what = format!("{}: ready_command: {error}", self.name);
+                    let what = format!("{}: ready_command: {error}", self.start.name);
                     tracing::error!("{what}");
                     let _ = self.send(Message::Failure(what)).await;
                     self.spawner.reaper.signal_group(pid, libc::SIGKILL);
@@ -128,7 +123,7 @@ impl Task {
     async fn event(&self, input: Input) {
         let envelope = Envelope {
             input,
-            incarnation: Some(self.incarnation),
+            incarnation: Some(self.start.incarnation),
             order: None,
             reply: None,
         };

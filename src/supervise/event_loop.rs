@@ -3,6 +3,9 @@
 //! **One event in; the machines take it to completion; all commands out. Nothing else
 //! ever touches a machine.**
 
+#[cfg(test)]
+mod paths;
+
 use std::sync::Arc;
 
 use machines::component::Component;
@@ -12,31 +15,28 @@ use machines::system::{self, System};
 use machines::{component, operation, process};
 
 use super::executor::Executor;
-pub use super::executor::TreeFreezer;
 use super::handle::{Envelope, Inbox, Message, Refusal};
 use super::incarnation::Who;
-use super::output::Sink;
+use super::outside::Outside;
 use super::status::{self, Phase, Status};
-use crate::checkpoint::{Engine, Interrupted, Job, Order, Progress, Request};
+use crate::checkpoint::{Interrupted, Job, Order, Progress, Request};
 use crate::config::Config;
 use crate::exec::Sessions;
 use crate::pid1::signals::suspend_ourselves;
-use crate::spawn::Spawner;
-use crate::telemetry::journal::Journal;
+use crate::telemetry::recorder::Recorder;
+use crate::telemetry::ring::Ring;
 
 /// What the loop is made of.
 #[derive(Debug)]
 pub struct Parts {
     /// The configuration.
     pub config: Arc<Config>,
-    /// Starts children.
-    pub spawner: Spawner,
-    /// Where components' output goes.
-    pub sink: Sink,
+    /// What the executor does things to.
+    pub outside: Arc<dyn Outside>,
     /// The exec sessions.
     pub sessions: Sessions,
-    /// Does the work of checkpoints, if they are on.
-    pub engine: Option<Engine>,
+    /// Where the last steps are kept.
+    pub ring: Ring,
     /// The other end of the handle.
     pub inbox: Inbox,
 }
@@ -48,7 +48,7 @@ pub struct EventLoop {
     executor: Executor,
     inbox: Inbox,
     names: Vec<String>,
-    journal: Option<Journal>,
+    recorder: Recorder,
     /// A restore that was successful, or rolled back, and whose last line waits for
     /// the system to be up again.
     coming_up: Option<(Arc<Job>, operation::Effect)>,
@@ -61,19 +61,11 @@ impl EventLoop {
         let names = parts.config.components.iter().map(|c| c.name.clone());
         let names = names.collect();
         let supervisor = Supervisor::new(plan(&parts.config));
-        let journal = parts.config.journal.as_ref().and_then(|settings| {
-            let started = Journal::start(settings, &supervisor);
-            let path = settings.path.display();
-            started
-                .inspect_err(|error| tracing::error!("cannot write the journal {path}: {error}"))
-                .ok()
-        });
+        let recorder = Recorder::start(parts.ring, parts.config.journal.as_ref(), &supervisor);
         let executor = Executor::new(
             parts.config,
-            parts.spawner,
-            parts.sink,
+            parts.outside,
             parts.sessions,
-            parts.engine,
             parts.inbox.sender.clone(),
         );
         let mut this = Self {
@@ -81,16 +73,30 @@ impl EventLoop {
             executor,
             inbox: parts.inbox,
             names,
-            journal,
+            recorder,
             coming_up: None,
         };
         this.executor.facts.since = crate::clock::now();
         this
     }
 
-    /// Boots, first finishing what a crash has cut off, and runs to the end. Returns
-    /// the exit code.
+    /// Boots and runs to the end. Returns the exit code.
     pub async fn run(mut self, interrupted: Option<Interrupted>) -> u8 {
+        self.boot(interrupted);
+        loop {
+            if let Some(code) = self.supervisor.exit_code() {
+                return code;
+            }
+            // The loop itself holds a sender, so the channel never closes.
+            let Some(message) = self.inbox.messages.recv().await else {
+                return 70;
+            };
+            self.receive(message);
+        }
+    }
+
+    /// Boots, first finishing what a crash has cut off.
+    fn boot(&mut self, interrupted: Option<Interrupted>) {
         let boot = match interrupted {
             None => system::Event::Boot,
             Some(Interrupted::Restore) => system::Event::ResumeRestore,
@@ -104,16 +110,6 @@ impl EventLoop {
             });
         }
         self.take(Input::System(boot));
-        loop {
-            if let Some(code) = self.supervisor.exit_code() {
-                return code;
-            }
-            // The loop itself holds a sender, so the channel never closes.
-            let Some(message) = self.inbox.messages.recv().await else {
-                return 70;
-            };
-            self.receive(message);
-        }
     }
 
     fn receive(&mut self, message: Message) {
@@ -165,11 +161,8 @@ impl EventLoop {
     /// Takes one event to completion and carries out what comes of it.
     fn take(&mut self, input: Input) -> Reaction {
         let before = *self.supervisor.system().state();
-        let copy = self.journal.as_ref().map(|_| input.clone());
-        let reaction = self.supervisor.handle(input);
-        if let (Some(journal), Some(input)) = (&mut self.journal, copy) {
-            journal.record(input, &reaction, &self.supervisor);
-        }
+        let reaction = self.supervisor.handle(input.clone());
+        self.recorder.record(input, &reaction, &self.supervisor);
         for step in &reaction.steps {
             log(step);
         }

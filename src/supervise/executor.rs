@@ -3,48 +3,36 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use machines::supervisor::{Command, Input};
 use machines::timer::Timer;
 use machines::{component, operation, process, system};
-use tokio::sync::{OwnedRwLockWriteGuard, RwLock, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::child::Task;
 use super::handle::{Envelope, Message};
 use super::incarnation::{Incarnation, Incarnations, Kind, Who};
-use super::output::Sink;
+use super::outside::{Outside, Start};
 use super::status::Facts;
 use super::timer::Durations;
-use crate::checkpoint::{Engine, Freezer, Job, Order};
+use crate::checkpoint::{Job, Order};
 use crate::config::Config;
 use crate::exec::Sessions;
-use crate::pid1::{sweep, tree};
-use crate::reaper::Reaper;
-use crate::spawn::{Program, Spawner, Streams};
+use crate::spawn::{Program, Streams};
 
 /// Signals that came before the main process was started wait for it, up to this many.
 const EARLY_SIGNALS: usize = 64;
-
-/// The pause before a thaw that failed is tried again.
-const THAW_AGAIN: Duration = Duration::from_millis(100);
-
-/// How long the freezer waits for children that are being started before it asks again
-/// whether to go on.
-const GATE: Duration = Duration::from_millis(50);
 
 /// What the executor works with.
 #[derive(Debug)]
 pub struct Executor {
     config: Arc<Config>,
     durations: Durations,
-    spawner: Spawner,
-    sink: Sink,
+    outside: Arc<dyn Outside>,
     sessions: Sessions,
-    engine: Option<Engine>,
     events: mpsc::Sender<Message>,
     incarnations: Incarnations,
     timers: BTreeMap<Who, JoinHandle<()>>,
@@ -63,19 +51,15 @@ impl Executor {
     /// Ready to carry out commands.
     pub fn new(
         config: Arc<Config>,
-        spawner: Spawner,
-        sink: Sink,
+        outside: Arc<dyn Outside>,
         sessions: Sessions,
-        engine: Option<Engine>,
         events: mpsc::Sender<Message>,
     ) -> Self {
         Self {
             durations: Durations::new(&config),
             config,
-            spawner,
-            sink,
+            outside,
             sessions,
-            engine,
             events,
             incarnations: Incarnations::default(),
             timers: BTreeMap::new(),
@@ -124,7 +108,7 @@ impl Executor {
     /// Sends a signal to the process group of `who`.
     pub fn signal(&mut self, who: Who, signal: i32) {
         if let Some((pid, _)) = self.facts.running.get(&who) {
-            self.spawner.reaper.signal_group(*pid, signal);
+            self.outside.signal(*pid, signal);
         } else if let Some(early) = self.early.get_mut(&who)
             && early.len() < EARLY_SIGNALS
         {
@@ -242,16 +226,14 @@ impl Executor {
 
     fn spawn(&mut self, who: Who, name: String, program: Program, ready: Option<Program>) {
         self.early.insert(who, Vec::new());
-        let task = Task {
-            spawner: self.spawner.clone(),
+        let incarnation = self.incarnations.next(who, Kind::Child);
+        let start = Start {
+            name,
             program,
             ready,
-            name,
-            incarnation: self.incarnations.next(who, Kind::Child),
-            events: self.events.clone(),
-            sink: self.sink.clone(),
+            incarnation,
         };
-        tokio::spawn(task.run());
+        self.outside.start(start, self.events.clone());
     }
 
     /// Tells `who` to go. A stopped process must run to hear it.
@@ -267,8 +249,9 @@ impl Executor {
             return;
         };
         let events = self.events.clone();
+        let sleep = self.outside.sleep(who, duration);
         let task = tokio::spawn(async move {
-            tokio::time::sleep(duration).await;
+            sleep.await;
             report(&events, input, incarnation).await;
         });
         self.timers.insert(who, task);
@@ -284,7 +267,7 @@ impl Executor {
     fn sweep_tree(&mut self) {
         self.kill_tree.send_replace(false);
         let incarnation = self.incarnations.next(Who::System, Kind::Job);
-        let sweep = sweep::sweep(self.spawner.reaper.clone(), self.kill_tree.subscribe());
+        let sweep = self.outside.sweep(self.kill_tree.subscribe());
         let events = self.events.clone();
         tokio::spawn(async move {
             // A panic must not leave the system waiting; the kernel ends the rest with us.
@@ -296,7 +279,7 @@ impl Executor {
 
     fn work(&mut self, effect: operation::Effect) {
         let incarnation = self.incarnations.next(Who::Operation, Kind::Job);
-        let (Some(engine), Some(job)) = (self.engine.clone(), self.job.clone()) else {
+        let Some(job) = self.job.clone() else {
             // Requests are refused before they come here when checkpoints are off.
             let events = self.events.clone();
             let failed = Input::Operation(operation::Event::Failed);
@@ -309,16 +292,12 @@ impl Executor {
             _ => self.work.take(),
         };
         let events = self.events.clone();
+        let work = self.outside.work(effect, job);
         let task = tokio::spawn(async move {
             if let Some(before) = before {
                 let _ = before.await;
             }
-            let work = AssertUnwindSafe(engine.perform(effect, job)).catch_unwind();
-            let event = work.await.unwrap_or(operation::Event::Failed);
-            if effect == operation::Effect::Thaw && event == operation::Event::Failed {
-                // It will be done again: not at once, so that an error that stays is no storm.
-                tokio::time::sleep(THAW_AGAIN).await;
-            }
+            let event = work.await;
             report(&events, Input::Operation(event), incarnation).await;
         });
         if effect != operation::Effect::Thaw {
@@ -336,60 +315,4 @@ async fn report(events: &mpsc::Sender<Message>, input: Input, incarnation: Incar
         reply: None,
     };
     let _ = events.send(Message::Event(envelope)).await;
-}
-
-/// Holds the process tree below us for a checkpoint; nothing is started meanwhile.
-#[derive(Debug)]
-pub struct TreeFreezer {
-    frozen: Mutex<tree::Frozen>,
-    gate: Arc<RwLock<()>>,
-    closed: Mutex<Option<OwnedRwLockWriteGuard<()>>>,
-}
-
-impl TreeFreezer {
-    /// Holds what is below us, children of `reaper`.
-    #[must_use]
-    pub fn new(reaper: &Reaper) -> Self {
-        Self {
-            frozen: Mutex::default(),
-            gate: reaper.gate(),
-            closed: Mutex::default(),
-        }
-    }
-
-    /// Waits until no child is being started, and lets none be started from then on.
-    fn close_gate(&self, keep_on: &dyn Fn() -> bool) -> std::io::Result<()> {
-        let runtime = tokio::runtime::Handle::current();
-        while keep_on() {
-            let closing = Arc::clone(&self.gate).write_owned();
-            let closing = runtime.block_on(tokio::time::timeout(GATE, closing));
-            if let Ok(guard) = closing {
-                *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
-                return Ok(());
-            }
-        }
-        Err(std::io::Error::new(
-            std::io::ErrorKind::TimedOut,
-            "given up",
-        ))
-    }
-}
-
-impl Freezer for TreeFreezer {
-    fn freeze(&self, keep_on: &dyn Fn() -> bool) -> std::io::Result<()> {
-        self.close_gate(keep_on)?;
-        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
-        tree::freeze(&mut frozen, keep_on)
-    }
-
-    fn held(&self) -> Vec<i32> {
-        let frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
-        frozen.pids()
-    }
-
-    fn thaw(&self) {
-        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
-        tree::thaw(&mut frozen);
-        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
 }

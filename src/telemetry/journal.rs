@@ -9,22 +9,17 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
-use machines::journal::{FORMAT, Header, Line};
-use machines::supervisor::{Input, Reaction, Supervisor};
-
-use crate::clock::now;
 use crate::config;
 
 /// How many lines may wait for the disk.
 const LINES: usize = 4096;
 
-/// The journal, from the event loop's side.
+/// The journal, from the recorder's side.
 #[derive(Debug)]
 pub struct Journal {
     /// None once a line could not be written.
     lines: Option<SyncSender<Entry>>,
     writer: Option<std::thread::JoinHandle<()>>,
-    seq: u64,
     written: u64,
     size: u64,
 }
@@ -38,11 +33,9 @@ enum Entry {
 }
 
 impl Journal {
-    /// Begins a journal with the machines as they are. What is in the file's place is
-    /// kept as `….1`.
-    pub fn start(settings: &config::Journal, supervisor: &Supervisor) -> io::Result<Self> {
-        let header = header(0, supervisor)?;
-        let file = begin(&settings.path, &header)?;
+    /// Begins a journal with its first line. What is in the file's place is kept as `….1`.
+    pub fn start(settings: &config::Journal, header: &str) -> io::Result<Self> {
+        let file = begin(&settings.path, header)?;
         let (sender, entries) = sync_channel(LINES);
         let path = settings.path.clone();
         let writer = std::thread::Builder::new()
@@ -51,33 +44,21 @@ impl Journal {
         Ok(Self {
             lines: Some(sender),
             writer: Some(writer),
-            seq: 0,
             written: header.len() as u64,
             size: settings.size,
         })
     }
 
-    /// Records that `input` led to `reaction` and left the machines as `supervisor`.
-    pub fn record(&mut self, input: Input, reaction: &Reaction, supervisor: &Supervisor) {
-        if self.lines.is_none() {
-            return;
-        }
-        self.seq += 1;
-        let line = Line::new(self.seq, now(), input, reaction);
-        let text = line.and_then(|line| serde_json::to_string(&line));
-        let Ok(text) = text else {
-            return self.end("a step cannot be written as JSON");
-        };
-        self.written += text.len() as u64 + 1;
-        self.send(Entry::Line(text + "\n"));
-        if self.written >= self.size {
-            match header(self.seq, supervisor) {
-                Ok(header) => {
-                    self.written = header.len() as u64;
-                    self.send(Entry::Rotate(header));
-                }
-                Err(_) => self.end("the machines cannot be written as JSON"),
-            }
+    /// Appends a line; `header` is asked for when the file is begun anew.
+    pub fn write(&mut self, line: &str, header: impl FnOnce() -> Option<String>) {
+        self.written += line.len() as u64 + 1;
+        self.send(Entry::Line(format!("{line}\n")));
+        if self.written >= self.size
+            && self.lines.is_some()
+            && let Some(header) = header()
+        {
+            self.written = header.len() as u64;
+            self.send(Entry::Rotate(header));
         }
     }
 
@@ -107,15 +88,6 @@ impl Drop for Journal {
             }
         }
     }
-}
-
-fn header(after: u64, supervisor: &Supervisor) -> io::Result<String> {
-    let header = Header {
-        format: FORMAT,
-        after,
-        supervisor: supervisor.clone(),
-    };
-    Ok(serde_json::to_string(&header)? + "\n")
 }
 
 /// Makes a new file that begins with `header`. What is not a plain file (a pipe, a

@@ -116,21 +116,31 @@ impl Client {
 
     /// Starts a command; returns its events as they come.
     pub fn exec_stream(&self, body: &Value) -> impl Iterator<Item = Value> + use<> {
-        let request = ureq::http::Request::builder()
-            .method("POST")
-            .uri(format!("{}/exec", self.base))
-            .header(
-                "authorization",
-                format!("Bearer {}", self.token.as_ref().unwrap()),
-            )
-            .body(body.to_string().into_bytes())
-            .unwrap();
+        let lines = self.stream("POST", "/exec", &[], body.to_string().as_bytes());
+        lines.map(|line| serde_json::from_str(&line).unwrap())
+    }
+
+    /// The lines of an answer as they come.
+    pub fn stream(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> impl Iterator<Item = String> + use<> {
+        let token = self.token.as_ref().unwrap();
+        let mut request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header("authorization", format!("Bearer {token}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body.to_vec()).unwrap();
         let response = self.agent.run(request).unwrap();
         assert_eq!(response.status().as_u16(), 200);
         let lines = BufReader::new(response.into_body().into_reader()).lines();
-        lines
-            .map_while(Result::ok)
-            .map(|line| serde_json::from_str(&line).unwrap())
+        lines.map_while(Result::ok)
     }
 
     /// Asks for a checkpoint; the daemon may die over it.

@@ -58,7 +58,20 @@ pub enum Event {
 }
 
 /// What an operation asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    EnumIter,
+    EnumMessage,
+    IntoStaticStr,
+)]
 pub enum Effect {
     /// Run the components' `checkpoint_command`s.
     Announce,

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::{arrows, notes};
 use crate::explore::{Diagram, Node};
 
-const HEAD: &str = r#"  compound=true; rankdir=TB; nodesep=0.35; ranksep=0.55;
+const HEAD: &str = r#"  compound=true; newrank=true; rankdir=TB; nodesep=0.35; ranksep=0.55;
   graph [fontname="Helvetica", bgcolor="transparent"];
   node [shape=box, style="rounded,filled", fillcolor=white, fontname="Helvetica"];
   edge [fontname="Helvetica", fontsize=10, color="gray35"];

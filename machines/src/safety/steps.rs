@@ -94,6 +94,16 @@ pub const STEPS: &[StepProperty] = &[
             _ => true,
         },
     ),
+    ("a second shutdown hurries the stop", |step, _| {
+        use system::Effect as E;
+        let hurry = match step.from {
+            "SweepingTree" => E::KillTree,
+            _ => E::Escalate,
+        };
+        step.input != Input::System(system::Event::Shutdown)
+            || !is_stopping(step.from)
+            || step.effects.contains(&Command::System(hurry))
+    }),
     (
         "after a second shutdown the process is not started, nor, once they go down, a component",
         |step, m| {

@@ -65,7 +65,20 @@ pub enum Event {
 }
 
 /// What the system asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    EnumIter,
+    EnumMessage,
+    IntoStaticStr,
+)]
 pub enum Effect {
     /// Start every component.
     StartComponents,
@@ -227,6 +240,17 @@ impl Chart for System {
             ),
             ("Draining", "A restore stops everything that runs."),
             ("Stopping", "On the way down. Nothing turns it round."),
+        ]
+    }
+    fn requests() -> &'static [(&'static str, &'static str)] {
+        &[
+            ("Checkpoint", "Take a checkpoint: `POST /checkpoint`"),
+            ("Restore", "Restore one: `POST /checkpoints/{id}/restore`"),
+            (
+                "StartProcess",
+                "Start the main process again: `POST /process/start`",
+            ),
+            ("Shutdown", "Stop everything: SIGTERM or SIGINT"),
         ]
     }
     fn is_final(state: &State) -> bool {

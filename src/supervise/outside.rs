@@ -1,0 +1,103 @@
+//! Everything that the executor can do to the world, behind one trait: the real world
+//! here, and one that a test holds in its hands in `paths`.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use machines::operation::{Effect, Event};
+use tokio::sync::{mpsc, watch};
+
+use super::child::Task;
+use super::handle::Message;
+use super::incarnation::{Incarnation, Who};
+use super::output::Sink;
+use crate::checkpoint::{Engine, Job};
+use crate::pid1::sweep;
+use crate::spawn::{Program, Spawner};
+
+/// The pause before a thaw that failed is tried again.
+const THAW_AGAIN: Duration = Duration::from_millis(100);
+
+/// A child to start.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// How messages call it.
+    pub name: String,
+    /// What to start.
+    pub program: Program,
+    /// What is asked whether it is ready; components only.
+    pub ready: Option<Program>,
+    /// Which start it is.
+    pub incarnation: Incarnation,
+}
+
+/// What the executor can do to the world. Nothing here waits: what comes of it arrives
+/// as messages, or when the future that is returned ends.
+pub trait Outside: Send + Sync + fmt::Debug {
+    /// Starts a child. Its start, its readiness and its end go to `events`.
+    fn start(&self, start: Start, events: mpsc::Sender<Message>);
+    /// Sends `signal` to the process group that `pid` leads.
+    fn signal(&self, pid: i32, signal: i32);
+    /// Ends after `duration`. Dropped when the timer of `who` is cleared.
+    fn sleep(&self, who: Who, duration: Duration) -> BoxFuture<'static, ()>;
+    /// Tells everything left in the tree to go, and ends when nothing is left. `kill`
+    /// becomes true when there is no more time.
+    fn sweep(&self, kill: watch::Receiver<bool>) -> BoxFuture<'static, ()>;
+    /// Does a piece of work of an operation.
+    fn work(&self, effect: Effect, job: Arc<Job>) -> BoxFuture<'static, Event>;
+}
+
+/// The real world.
+#[derive(Debug)]
+pub struct RealWorld {
+    /// Starts children.
+    pub spawner: Spawner,
+    /// Where components' output goes.
+    pub sink: Sink,
+    /// Does the work of checkpoints, if they are on.
+    pub engine: Option<Engine>,
+}
+
+impl Outside for RealWorld {
+    fn start(&self, start: Start, events: mpsc::Sender<Message>) {
+        let task = Task {
+            spawner: self.spawner.clone(),
+            start,
+            events,
+            sink: self.sink.clone(),
+        };
+        tokio::spawn(task.run());
+    }
+
+    fn signal(&self, pid: i32, signal: i32) {
+        self.spawner.reaper.signal_group(pid, signal);
+    }
+
+    fn sleep(&self, _who: Who, duration: Duration) -> BoxFuture<'static, ()> {
+        tokio::time::sleep(duration).boxed()
+    }
+
+    fn sweep(&self, kill: watch::Receiver<bool>) -> BoxFuture<'static, ()> {
+        sweep::sweep(self.spawner.reaper.clone(), kill).boxed()
+    }
+
+    fn work(&self, effect: Effect, job: Arc<Job>) -> BoxFuture<'static, Event> {
+        let Some(engine) = self.engine.clone() else {
+            return std::future::ready(Event::Failed).boxed();
+        };
+        async move {
+            let work = AssertUnwindSafe(engine.perform(effect, job)).catch_unwind();
+            let event = work.await.unwrap_or(Event::Failed);
+            if effect == Effect::Thaw && event == Event::Failed {
+                // It will be done again: not at once, so that an error that stays is no storm.
+                tokio::time::sleep(THAW_AGAIN).await;
+            }
+            event
+        }
+        .boxed()
+    }
+}
