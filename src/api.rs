@@ -3,15 +3,20 @@
 mod auth;
 mod body;
 mod checkpoints;
+mod control;
 mod debug;
 mod events;
 mod exec;
+mod files;
 mod health;
 mod hold;
+mod id;
 pub mod problem;
 mod process;
+mod proxy;
 pub mod routes;
 pub mod serve;
+mod sprite;
 mod status;
 mod stream;
 
@@ -21,6 +26,7 @@ use std::time::Duration;
 use crate::checkpoint::Driver;
 use crate::config::Secret;
 use crate::exec::Runner;
+use crate::files::Files;
 use crate::reaper::Reaper;
 use crate::supervise::Handle;
 use crate::telemetry::ring::Ring;
@@ -30,6 +36,8 @@ use crate::telemetry::ring::Ring;
 pub struct Shared {
     /// The way to the machines.
     pub handle: Handle,
+    /// The environment's files.
+    pub files: Files,
     /// The last steps of the machines.
     pub ring: Ring,
     /// Runs commands.
@@ -44,6 +52,8 @@ pub struct Shared {
     pub debug_endpoints: bool,
     /// The name in `/v1/sprites/{name}/…`.
     pub sprite_name: String,
+    /// When the daemon was started: RFC 3339.
+    pub since: String,
     /// The largest body of a request, in bytes.
     pub request_body: usize,
     /// How long a request is held while the system starts or restores.

@@ -72,6 +72,8 @@ pub struct Config {
     pub storage: Option<Storage>,
     /// Commands that are run over the API.
     pub exec: Exec,
+    /// The directory below which clients reach files.
+    pub fs_root: PathBuf,
     /// Bounds on what clients may use.
     pub limits: Limits,
     /// The journal of the machines, if one is kept.

@@ -1,8 +1,16 @@
-//! Commands that people run in the environment.
+//! Commands that people run in the environment. Each is a [`session::Session`], which any
+//! number of clients may watch.
 
+pub mod history;
 pub mod lines;
+mod pump;
 pub mod run;
+pub mod session;
 pub mod sessions;
+pub mod start;
+pub mod terminal;
 
-pub use run::{Event, Request, Runner};
+pub use run::{Event, Request};
+pub use session::{Attachment, Input, Linger, Output, Session};
 pub use sessions::Sessions;
+pub use start::{Runner, Spec};

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod exec;
+pub mod files;
 pub mod pid1;
 pub mod reaper;
 pub mod spawn;

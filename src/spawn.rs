@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use crate::config::User;
 use crate::reaper::{Child, Reaper};
@@ -29,7 +30,7 @@ pub const SECRET: &[&str] = &[
 ];
 
 /// Where a child's input comes from and its output goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Streams {
     /// Ours, untouched.
     Inherited,
@@ -37,6 +38,8 @@ pub enum Streams {
     Output,
     /// Everything through pipes.
     Piped,
+    /// A terminal that the child has for itself, in a session of its own.
+    Terminal(Arc<OwnedFd>),
 }
 
 /// What to start.
@@ -44,6 +47,8 @@ pub enum Streams {
 pub struct Program {
     /// The program and its arguments.
     pub command: Vec<String>,
+    /// What the program is to take for its name; none = the first word of the command.
+    pub arg0: Option<String>,
     /// Where it runs; none = where we run.
     pub working_dir: Option<PathBuf>,
     /// What is added to the environment.
@@ -103,7 +108,10 @@ impl Spawner {
             return Err(self.error(program, io::ErrorKind::InvalidInput.into()));
         };
         let mut command = Command::new(name);
-        command.args(arguments).process_group(0);
+        command.args(arguments);
+        if let Some(arg0) = &program.arg0 {
+            command.arg0(arg0);
+        }
         for variable in SECRET.iter().chain(WITHHELD) {
             command.env_remove(variable);
         }
@@ -122,17 +130,8 @@ impl Spawner {
         command.envs(&program.environment);
         let dir = program.working_dir.as_deref().unwrap_or(Path::new(""));
         command.current_dir(self.base_dir.join(dir));
-        match program.streams {
-            Streams::Inherited => {}
-            Streams::Output => {
-                command.stdin(Stdio::null());
-                command.stdout(Stdio::piped()).stderr(Stdio::piped());
-            }
-            Streams::Piped => {
-                command.stdin(Stdio::piped());
-                command.stdout(Stdio::piped()).stderr(Stdio::piped());
-            }
-        }
+        let connected = connect(&mut command, &program.streams);
+        connected.map_err(|source| self.error(program, source))?;
         let setup = ChildSetup {
             mask: self.mask,
             user: program
@@ -140,6 +139,7 @@ impl Spawner {
                 .as_ref()
                 .map(|user| (user.uid, user.gid, user.groups.clone())),
             foreground_of: program.foreground.then(terminal).flatten(),
+            owns_terminal: matches!(program.streams, Streams::Terminal(_)),
         };
         set_up_child(&mut command, setup);
         self.reaper
@@ -171,6 +171,30 @@ impl Spawner {
             source,
         }
     }
+}
+
+/// Gives the child its input and output, and a process group of its own: with a terminal
+/// the session that it begins is one.
+fn connect(command: &mut Command, streams: &Streams) -> io::Result<()> {
+    match streams {
+        Streams::Inherited => {}
+        Streams::Output => {
+            command.stdin(Stdio::null());
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        }
+        Streams::Piped => {
+            command.stdin(Stdio::piped());
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        }
+        Streams::Terminal(terminal) => {
+            command.stdin(terminal.try_clone()?);
+            command.stdout(terminal.try_clone()?);
+            command.stderr(terminal.try_clone()?);
+            return Ok(());
+        }
+    }
+    command.process_group(0);
+    Ok(())
 }
 
 /// The terminal on our standard input, if we are in its foreground.

@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+use std::sync::Arc;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -71,6 +72,13 @@ pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd stays the same open descriptor until it is dropped, and the
     // AsyncFd owns it and deregisters it before that.
     Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+}
+
+/// Makes it possible to wait for a descriptor that others hold too.
+pub fn watch_shared(fd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    let interest = Interest::READABLE | Interest::WRITABLE;
+    // SAFETY: as for `watch`: the Arc keeps the descriptor open and the same.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)
 }
 
 /// Reads one signal; `WouldBlock` if there is none.
@@ -147,11 +155,17 @@ pub struct ChildSetup {
     pub user: Option<(u32, u32, Vec<u32>)>,
     /// The terminal whose foreground process group it becomes.
     pub foreground_of: Option<RawFd>,
+    /// Whether its standard input is a terminal that it is to have for itself, in a
+    /// session of its own.
+    pub owns_terminal: bool,
 }
 
 /// Makes the child of `command` do `setup` before it becomes the program.
 pub fn set_up_child(command: &mut Command, setup: ChildSetup) {
     let act = move || {
+        if setup.owns_terminal {
+            own_terminal()?;
+        }
         if let Some(terminal) = setup.foreground_of {
             take_foreground(terminal)?;
         }
@@ -161,7 +175,7 @@ pub fn set_up_child(command: &mut Command, setup: ChildSetup) {
         set_mask(&setup.mask)
     };
     // SAFETY: between fork and exec only async-signal-safe functions are called
-    // (sigaddset, pthread_sigmask, getpgrp, tcsetpgrp, setgroups, setgid, setuid), and
+    // (sigaddset, pthread_sigmask, getpgrp, tcsetpgrp, setsid, ioctl, setgroups, setgid, setuid), and
     // nothing is allocated: the groups were collected before.
     unsafe {
         command.pre_exec(act);
@@ -195,6 +209,17 @@ fn take_foreground(terminal: RawFd) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Begins a session whose controlling terminal is the one on standard input.
+fn own_terminal() -> io::Result<()> {
+    // SAFETY: calls on integers.
+    unsafe {
+        if libc::setsid() < 0 || libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {

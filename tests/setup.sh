@@ -37,3 +37,12 @@ npm_package() { # npm_package NAME VERSION
     fi
 }
 npm_package state-machine-cat 12.0.10
+npm_package @fly/sprites 0.1.0
+
+# And from PyPI.
+python=$tools/python/bin/python
+if ! "$python" -c 'import importlib.metadata as m; assert m.version("sprites-py") == "0.7.2"' \
+    2>/dev/null; then
+    python3 -m venv "$tools/python"
+    "$python" -m pip install --quiet --disable-pip-version-check sprites-py==0.7.2
+fi

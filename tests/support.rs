@@ -1,6 +1,7 @@
 //! A daemon under test: started with what a test says, watched by what it prints.
 
 pub mod http;
+pub mod socket;
 pub mod trees;
 
 use std::io::{BufRead as _, BufReader, Read};

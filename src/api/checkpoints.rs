@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use machines::system;
@@ -13,6 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Shared;
 use super::body::RawBody;
+use super::id::Id;
 use super::problem::Problem;
 use super::stream::ndjson;
 use crate::checkpoint::{self, Driver, Manifest, Order, Progress, Request};
@@ -111,19 +112,13 @@ pub async fn list(
 }
 
 /// `GET /checkpoints/{id}`
-pub async fn get(
-    State(shared): State<Shared>,
-    Path(id): Path<String>,
-) -> Result<Json<Checkpoint>, Problem> {
+pub async fn get(State(shared): State<Shared>, Id(id): Id) -> Result<Json<Checkpoint>, Problem> {
     let found = blocking(&shared, move |driver| driver.find(&id)).await?;
     Ok(Json(found.into()))
 }
 
 /// `DELETE /checkpoints/{id}`
-pub async fn delete(
-    State(shared): State<Shared>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Problem> {
+pub async fn delete(State(shared): State<Shared>, Id(id): Id) -> Result<StatusCode, Problem> {
     let phase = shared.handle.status().borrow().phase;
     if matches!(phase, Phase::Operating | Phase::Busy) {
         return Err(Problem::conflict(
@@ -135,10 +130,7 @@ pub async fn delete(
 }
 
 /// `POST /checkpoints/{id}/restore`
-pub async fn restore(
-    State(shared): State<Shared>,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
+pub async fn restore(State(shared): State<Shared>, Id(id): Id) -> Result<Response, Problem> {
     // An unknown id is answered before anything happens.
     let found = blocking(&shared, move |driver| driver.find(&id)).await?;
     let request = Request::Restore { id: found.id };
@@ -148,7 +140,7 @@ pub async fn restore(
 /// `POST /restore`
 pub async fn restore_by_body(state: State<Shared>, body: RawBody) -> Result<Response, Problem> {
     let body: Restore = body.json("{\"checkpoint_id\": \"v1\"}")?;
-    restore(state, Path(body.checkpoint_id)).await
+    restore(state, Id(body.checkpoint_id)).await
 }
 
 async fn operate(

@@ -53,6 +53,12 @@ impl Problem {
         }
     }
 
+    /// The sentence for people.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The request makes no sense: 400.
     #[must_use]
     pub fn bad_request(detail: impl Into<String>) -> Self {

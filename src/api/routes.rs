@@ -5,16 +5,26 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post, put};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::problem::Problem;
-use super::{Shared, auth, checkpoints, debug, events, exec, health, process, status};
+use super::{
+    Shared, auth, checkpoints, control, debug, events, exec, files, health, process, proxy, sprite,
+    status,
+};
 
 /// Everything that is served.
 pub fn router(shared: Shared) -> Router {
     let named = guarded(&shared).layer(middleware::from_fn_with_state(shared.clone(), check_name));
     let authorized = Router::new()
+        .route("/v1/sprites", get(sprite::list).post(sprite::create))
+        .route(
+            "/v1/sprites/{name}",
+            get(sprite::get)
+                .delete(sprite::delete)
+                .put(sprite::not_built),
+        )
         .nest("/v1/sprites/{name}", named)
         .merge(guarded(&shared))
         .fallback(not_found)
@@ -39,7 +49,23 @@ fn guarded(shared: &Shared) -> Router<Shared> {
         .route("/status", get(status::get))
         .route("/events", get(events::stream))
         .route("/journal", get(events::journal))
-        .route("/exec", post(exec::post))
+        .route("/exec", get(exec::socket::get).post(exec::post))
+        .route("/exec/{id}", get(exec::socket::attach))
+        .route("/exec/{id}/kill", post(exec::sessions::kill))
+        .route("/control", get(control::get))
+        .route("/proxy", get(proxy::get))
+        .route("/fs/read", get(files::read::read))
+        .route("/fs/write", put(files::write::write))
+        .route("/fs/list", get(files::list))
+        .route("/fs/delete", delete(files::change::delete))
+        .route("/fs/rename", post(files::change::rename))
+        .route("/fs/copy", post(files::change::copy))
+        .route("/fs/chmod", post(files::change::chmod))
+        .route("/fs/chown", post(files::change::chown))
+        .route("/fs/watch", get(files::watch::get))
+        .route("/check", get(sprite::check))
+        .route("/upgrade", post(sprite::not_built))
+        .route("/restart", post(sprite::not_built))
         .route("/process/start", post(process::start))
         .route("/checkpoint", post(checkpoints::create))
         .route("/checkpoints", get(checkpoints::list))
@@ -65,13 +91,22 @@ async fn check_name(
     next: Next,
 ) -> Response {
     let name = parameters.iter().find(|(key, _)| key == "name");
-    match name {
-        Some((_, name)) if *name != shared.sprite_name => Problem::not_found(format!(
+    match name.map_or(Ok(()), |(_, name)| shared.check_name(name)) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+impl Shared {
+    /// Whether `name` is this environment's.
+    pub(super) fn check_name(&self, name: &str) -> Result<(), Problem> {
+        if name == self.sprite_name {
+            return Ok(());
+        }
+        Err(Problem::not_found(format!(
             "there is no environment \"{name}\" here; this one is \"{}\"",
-            shared.sprite_name
-        ))
-        .into_response(),
-        _ => next.run(request).await,
+            self.sprite_name
+        )))
     }
 }
 

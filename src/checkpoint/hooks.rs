@@ -113,6 +113,7 @@ impl Hooks {
         environment.insert("CHECKPOINT_DIR".to_owned(), dir.display().to_string());
         let program = Program {
             command,
+            arg0: None,
             working_dir: component.working_dir.clone(),
             environment,
             user: component.user.clone(),

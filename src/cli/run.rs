@@ -12,6 +12,7 @@ use crate::api::{self, Shared};
 use crate::checkpoint::{CopyStore, Driver, Engine, Freezer, Hooks, Interrupted};
 use crate::config::{Config, ConfigError, Flags, Listen, SignalMap, load};
 use crate::exec::{Runner, Sessions};
+use crate::files::Files;
 use crate::pid1::signals::{Meaning, Signals};
 use crate::pid1::{self, is_pid_1, sweep};
 use crate::reaper::Reaper;
@@ -223,15 +224,22 @@ async fn serve(
     let listener = api::serve::listen(&api.listen).await;
     let listener = listener.map_err(|error| Failure::new(UNAVAILABLE, error))?;
     tracing::info!("the API listens at {}", listener.address());
+    let files = Files::new(&config.fs_root, config.process.user.clone());
+    let files = files.map_err(|error| {
+        let root = config.fs_root.display();
+        Failure::new(CONFIG, format!("cannot open fs.root, {root}: {error}"))
+    })?;
     let router = api::routes::router(Shared {
         handle: handle.clone(),
         runner: Runner::new(config, spawner.clone(), sessions.clone()),
+        files,
         ring: ring.clone(),
         driver,
         reaper: spawner.reaper.clone(),
         token: api.token.clone(),
         debug_endpoints: config.debug_endpoints,
         sprite_name: config.sprite_name.clone(),
+        since: crate::clock::now(),
         request_body: config.limits.request_body,
         hold: config.limits.hold,
     });

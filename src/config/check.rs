@@ -90,6 +90,7 @@ impl Checker<'_> {
             storage: self.storage(write_dir.as_deref()),
             exec: self.exec(),
             limits: self.limits(),
+            fs_root: self.fs_root(),
             journal: self.journal(),
             keep_alive_on_error: self.variable_switch("SPRITE_KEEP_ALIVE_ON_ERROR"),
             subreaper: self.subreaper(),
@@ -224,6 +225,18 @@ impl Checker<'_> {
             wrapper,
             tty_wrapper,
         }
+    }
+
+    fn fs_root(&mut self) -> PathBuf {
+        let root = self.file.fs.clone().unwrap_or_default().root;
+        let root = [from_file(root.as_ref())];
+        let root = self.ledger.pick("fs.root", root, "/".to_owned());
+        let path = std::path::absolute(&root).unwrap_or_else(|_| root.clone().into());
+        if !path.is_dir() {
+            let why = format!("\"{root}\" is not a directory; make it first");
+            self.ledger.wrong("fs.root", why);
+        }
+        path
     }
 
     fn limits(&mut self) -> Limits {

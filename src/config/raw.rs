@@ -78,6 +78,8 @@ pub struct File {
     pub exec_wrapper_command: Option<Vec<Text>>,
     /// The same as `exec.tty_wrapper_command`.
     pub exec_tty_wrapper_command: Option<Vec<Text>>,
+    /// The files that clients may reach over the API.
+    pub fs: Option<Fs>,
     /// Bounds on what clients may use.
     pub limits: Option<Limits>,
     /// What is recorded of us.
@@ -240,6 +242,14 @@ pub struct Exec {
     pub wrapper_command: Option<Vec<Text>>,
     /// Put in front of every command that has a terminal.
     pub tty_wrapper_command: Option<Vec<Text>>,
+}
+
+/// The files that clients may reach over the API.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fs {
+    /// The directory that no path leads out of. Default: `/`.
+    pub root: Option<Text>,
 }
 
 /// Bounds on what clients may use.

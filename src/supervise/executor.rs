@@ -151,6 +151,7 @@ impl Executor {
                 let process = &self.config.process;
                 let program = Program {
                     command: process.command.clone(),
+                    arg0: None,
                     working_dir: process.working_dir.clone(),
                     environment: process.environment.clone(),
                     user: process.user.clone(),
@@ -182,6 +183,7 @@ impl Executor {
             E::Spawn => {
                 let program = |command, streams| Program {
                     command,
+                    arg0: None,
                     working_dir: component.working_dir.clone(),
                     environment: component.environment.clone(),
                     user: component.user.clone(),

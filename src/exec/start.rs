@@ -1,0 +1,239 @@
+//! Starting a command as a session.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use machines::exit::Exit;
+use tokio::sync::{mpsc, oneshot};
+
+use super::pump::{self, Channel};
+use super::session::{Attachment, Facts, Input, Linger, Session, Stream};
+use super::sessions::{Admission, NotAdmitted, Sessions};
+use super::terminal::{self, Size};
+use crate::config::{Config, User};
+use crate::reaper::Child;
+use crate::spawn::{Program, SpawnError, Spawner, Streams};
+
+/// What is used where we ourselves were started without: a program must find others, and
+/// know what terminal it has.
+const DEFAULT_ENVIRONMENT: &[(&str, &str)] = &[
+    (
+        "PATH",
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    ),
+    ("HOME", "/"),
+    ("LANG", "C.UTF-8"),
+    ("SHELL", "/bin/sh"),
+];
+const DEFAULT_TERM: (&str, &str) = ("TERM", "xterm-256color");
+
+/// What is to be run.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// The program, if it is not the first word of the command.
+    pub path: Option<String>,
+    /// What is added to its environment.
+    pub environment: BTreeMap<String, String>,
+    /// Where it runs; none = where the main process does.
+    pub working_dir: Option<PathBuf>,
+    /// Whether it reads what clients send; otherwise its standard input is empty.
+    pub stdin: bool,
+    /// The size of its terminal, if it is to have one.
+    pub terminal: Option<Size>,
+    /// What becomes of it without clients.
+    pub linger: Linger,
+}
+
+/// Runs commands.
+#[derive(Clone, Debug)]
+pub struct Runner {
+    spawner: Spawner,
+    sessions: Sessions,
+    wrapper: Vec<String>,
+    terminal_wrapper: Vec<String>,
+    working_dir: Option<PathBuf>,
+    environment: BTreeMap<String, String>,
+    user: Option<User>,
+}
+
+impl Runner {
+    /// Commands run as the main process does: same directory, environment and user.
+    #[must_use]
+    pub fn new(config: &Config, spawner: Spawner, sessions: Sessions) -> Self {
+        let defaults = DEFAULT_ENVIRONMENT.iter();
+        let mut environment: BTreeMap<_, _> = defaults
+            .filter(|(name, _)| std::env::var_os(name).is_none())
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        environment.extend(config.process.environment.clone());
+        Self {
+            spawner,
+            sessions,
+            wrapper: config.exec.wrapper.clone(),
+            terminal_wrapper: config.exec.tty_wrapper.clone(),
+            working_dir: config.process.working_dir.clone(),
+            environment,
+            user: config.process.user.clone(),
+        }
+    }
+
+    /// The commands that run now, and those that ran lately.
+    #[must_use]
+    pub const fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Starts a command; whoever asked for it is its first client. That it could not be
+    /// started is told there.
+    pub fn start(&self, spec: Spec) -> Result<Attachment, NotAdmitted> {
+        let admission = self.sessions.admit()?;
+        let working_dir = spec.working_dir.as_ref().or(self.working_dir.as_ref());
+        let facts = Facts {
+            id: admission.id(),
+            command: spec.command.clone(),
+            working_dir: working_dir
+                .unwrap_or(&self.spawner.base_dir)
+                .display()
+                .to_string(),
+            created: jiff::Timestamp::now().as_second(),
+            tty: spec.terminal.is_some(),
+            linger: spec.linger,
+        };
+        let reaper = self.spawner.reaper.clone();
+        let (session, inputs) = Session::new(facts, spec.terminal, reaper);
+        let attachment = session.attach();
+        admission.began(&session);
+        tokio::spawn(self.clone().conduct(spec, session, admission, inputs));
+        Ok(attachment)
+    }
+
+    /// Conducts a session from its start to its end.
+    async fn conduct(
+        self,
+        spec: Spec,
+        session: Arc<Session>,
+        admission: Admission,
+        inputs: mpsc::Receiver<Input>,
+    ) {
+        let code = match self.spawn(&spec).await {
+            Ok((child, terminal)) => {
+                let pid = child.pid;
+                // Should this task panic, the command must not live on unwatched.
+                let guard = self.spawner.reaper.guard(pid);
+                session.started(pid, terminal.clone());
+                admission.started(pid);
+                if session.is_abandoned() {
+                    self.spawner.reaper.signal_group(pid, libc::SIGKILL);
+                }
+                let code = watch(child, terminal, &session, inputs).await;
+                guard.disarm();
+                code
+            }
+            Err(error) => {
+                session.failed(error.to_string()).await;
+                error.exit_code()
+            }
+        };
+        admission.ended();
+        session.finish(code).await;
+    }
+
+    async fn spawn(&self, spec: &Spec) -> Result<(Child, Option<Arc<OwnedFd>>), SpawnError> {
+        let mut environment = self.environment.clone();
+        if spec.terminal.is_some() {
+            let (name, value) = DEFAULT_TERM;
+            environment
+                .entry(name.to_owned())
+                .or_insert(value.to_owned());
+        }
+        environment.extend(spec.environment.clone());
+        let wrapper = match spec.terminal {
+            Some(_) => &self.terminal_wrapper,
+            None => &self.wrapper,
+        };
+        let mut command = wrapper.clone();
+        command.extend(spec.command.clone());
+        let mut arg0 = None;
+        if let (Some(path), true, Some(first)) =
+            (&spec.path, wrapper.is_empty(), command.first_mut())
+            && path != first
+        {
+            arg0 = Some(std::mem::replace(first, path.clone()));
+        }
+        let mut program = Program {
+            command,
+            arg0,
+            working_dir: spec
+                .working_dir
+                .clone()
+                .or_else(|| self.working_dir.clone()),
+            environment,
+            user: self.user.clone(),
+            streams: if spec.stdin {
+                Streams::Piped
+            } else {
+                Streams::Output
+            },
+            foreground: false,
+        };
+        let mut ours = None;
+        if let Some(size) = spec.terminal {
+            let opened = terminal::open(size, self.user.as_ref());
+            let (master, slave) = opened.map_err(|source| SpawnError {
+                program: "a terminal".to_owned(),
+                working_dir: None,
+                source,
+            })?;
+            ours = Some(Arc::new(master));
+            program.streams = Streams::Terminal(Arc::new(slave));
+        }
+        let child = self.spawner.spawn_soon(program).await?;
+        Ok((child, ours))
+    }
+}
+
+/// Passes on everything between the command and its session; returns the exit code once
+/// the command is gone and all that it wrote was passed on.
+async fn watch(
+    child: Child,
+    terminal: Option<Arc<OwnedFd>>,
+    session: &Arc<Session>,
+    inputs: mpsc::Receiver<Input>,
+) -> u8 {
+    let channel = |fd: OwnedFd| Channel::new(Arc::new(fd)).ok();
+    // One descriptor can be waited for once: what is read and what is written is each its own.
+    let duplicate = || channel(terminal.as_ref()?.try_clone().ok()?);
+    let stdin = child.stdin.map(Into::into).and_then(channel);
+    if let Some(sink) = stdin.or_else(duplicate) {
+        let feeding = tokio::spawn(pump::input(sink, inputs));
+        let mut exit = session.exit();
+        tokio::spawn(async move {
+            // What a grandchild has of the input it keeps; we stop writing to it.
+            let _ = exit.wait_for(Option::is_some).await;
+            feeding.abort();
+        });
+    }
+    let (first_over, first) = oneshot::channel();
+    let (second_over, second) = oneshot::channel();
+    let exit = async {
+        let exit = child.exit.await.unwrap_or(Exit::Signal(9));
+        let _ = first_over.send(());
+        let _ = second_over.send(());
+        exit
+    };
+    let exit = if session.facts.tty {
+        let output = pump::output(duplicate(), Stream::Terminal, first, session);
+        tokio::join!(exit, output).0
+    } else {
+        let stdout = child.stdout.map(Into::into).and_then(channel);
+        let stderr = child.stderr.map(Into::into).and_then(channel);
+        let stdout = pump::output(stdout, Stream::Stdout, first, session);
+        let stderr = pump::output(stderr, Stream::Stderr, second, session);
+        tokio::join!(exit, stdout, stderr).0
+    };
+    exit.code()
+}

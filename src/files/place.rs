@@ -1,0 +1,155 @@
+//! Where a path leads: a directory that is held open, and a name in it.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use super::error::{Error, Result};
+use crate::config::User;
+
+/// How many links are followed at the end of a path.
+const LINKS: usize = 40;
+
+/// Everything below one root.
+#[derive(Clone, Debug)]
+pub struct Files {
+    root: Arc<OwnedFd>,
+    /// Who gets what is made, unless it is asked for as root.
+    pub owner: Option<User>,
+}
+
+/// A name in a directory that is held open.
+#[derive(Debug)]
+pub struct Place {
+    /// The directory.
+    pub parent: OwnedFd,
+    /// The name in it; `.` for the root itself.
+    pub name: OsString,
+    /// The path as the client named it, made absolute.
+    pub path: String,
+}
+
+impl Files {
+    /// Everything below `root`.
+    pub fn new(root: &Path, owner: Option<User>) -> std::io::Result<Self> {
+        let root = rustix::fs::open(
+            root,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        Ok(Self {
+            root: Arc::new(root),
+            owner,
+        })
+    }
+
+    /// `path`, relative to `working_dir` unless it is absolute.
+    pub fn absolute(what: &'static str, working_dir: &str, path: &str) -> Result<PathBuf> {
+        if path.is_empty() {
+            return Err(Error::invalid(what, path, "no path is given"));
+        }
+        if path.contains('\0') || working_dir.contains('\0') {
+            return Err(Error::invalid(what, "it", "a path cannot contain NUL"));
+        }
+        Ok(Path::new("/").join(working_dir).join(path))
+    }
+
+    /// Opens `path` below the root.
+    pub fn open(&self, what: &'static str, path: &Path, flags: OFlags) -> Result<OwnedFd> {
+        let below = relative(path);
+        let flags = flags | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat2(
+            &*self.root,
+            &below,
+            flags,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+        );
+        opened.map_err(|errno| Error::new(what, &path.display().to_string(), errno))
+    }
+
+    /// The directory that `path` is in, and its name there. The last name is not followed
+    /// if it is a link.
+    pub fn place(&self, what: &'static str, path: &Path) -> Result<Place> {
+        let text = path.display().to_string();
+        let (parent, name) = match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => (parent, name),
+            // Up to where `..` leads, and there the directory itself.
+            _ => (path, OsStr::new(".")),
+        };
+        let parent = self.open(what, parent, OFlags::PATH | OFlags::DIRECTORY);
+        let parent = parent.map_err(|error| Error {
+            path: text.clone(),
+            ..error
+        })?;
+        Ok(Place {
+            parent,
+            name: name.to_owned(),
+            path: text,
+        })
+    }
+
+    /// Like [`Files::place`], but where a link leads.
+    pub fn followed(&self, what: &'static str, path: &Path) -> Result<Place> {
+        let mut path = path.to_owned();
+        for _ in 0..LINKS {
+            let place = self.place(what, &path)?;
+            let link = rustix::fs::readlinkat(&place.parent, &place.name, Vec::new());
+            let Ok(target) = link else { return Ok(place) };
+            let target = Path::new(OsStr::from_bytes(target.as_bytes()));
+            path = path.parent().unwrap_or(Path::new("/")).join(target);
+        }
+        let text = path.display().to_string();
+        Err(Error::new(what, &text, Errno::LOOP))
+    }
+}
+
+impl Place {
+    /// What is there, without following a link.
+    pub fn stat(&self) -> rustix::io::Result<Stat> {
+        rustix::fs::statat(&self.parent, &self.name, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// An error about this place.
+    #[must_use]
+    pub fn error(&self, what: &'static str, errno: Errno) -> Error {
+        Error::new(what, &self.path, errno)
+    }
+
+    /// Whether there is a directory.
+    #[must_use]
+    pub fn is_directory(&self) -> bool {
+        self.stat()
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+    }
+}
+
+/// The path below the root: the kernel takes it from there.
+fn relative(path: &Path) -> PathBuf {
+    let below: PathBuf = path
+        .components()
+        .filter(|part| !matches!(part, Component::RootDir | Component::Prefix(_)))
+        .collect();
+    if below.as_os_str().is_empty() {
+        PathBuf::from(".")
+    } else {
+        below
+    }
+}
+
+/// Gives what was made to `owner`, if we may.
+pub fn give(fd: impl AsFd, owner: Option<&User>) -> rustix::io::Result<()> {
+    let Some(owner) = owner else { return Ok(()) };
+    let uid = rustix::fs::Uid::from_raw(owner.uid);
+    let gid = rustix::fs::Gid::from_raw(owner.gid);
+    match rustix::fs::fchown(fd, Some(uid), Some(gid)) {
+        // Who is not root makes everything as themselves.
+        Err(Errno::PERM) => Ok(()),
+        result => result,
+    }
+}
