@@ -99,3 +99,34 @@ fn the_proxy_says_what_is_wrong() {
     assert_eq!(socket.next(), Came::Close(1011));
     daemon.stop(143);
 }
+
+#[test]
+fn what_the_target_said_last_arrives_while_the_client_still_sends() {
+    use std::io::Write as _;
+    let mut daemon = running();
+    let client = daemon.client();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let target = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(&vec![b'x'; 3_000_000]).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        stream
+    });
+    let mut socket = client.socket("/proxy").unwrap();
+    socket.json(&json!({"port": port}));
+    assert!(matches!(socket.next(), Came::Text(text) if text["status"] == "connected"));
+    for _ in 0..100 {
+        socket.bytes(&[0; 8192]);
+    }
+    let mut length = 0;
+    loop {
+        match socket.next() {
+            Came::Bytes(bytes) => length += bytes.len(),
+            other => break assert_eq!(other, Came::Close(1000), "after {length} bytes"),
+        }
+    }
+    assert_eq!(length, 3_000_000);
+    drop(target.join().unwrap());
+    daemon.stop(143);
+}

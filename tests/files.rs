@@ -323,3 +323,79 @@ fn changes_are_told_and_bad_subscriptions_refused() {
     assert!(seen.iter().any(|event| event["event"] == "write"));
     daemon.stop(143);
 }
+
+#[test]
+fn a_copy_takes_nothing_away() {
+    let mut daemon = rooted();
+    let client = daemon.client();
+    let root = daemon.sprite.path("root");
+    fs::create_dir(root.join("dir")).unwrap();
+    fs::write(root.join("dir/file"), "kept").unwrap();
+    symlink("dir/file", root.join("link")).unwrap();
+    fs::hard_link(root.join("dir/file"), root.join("same")).unwrap();
+    for (source, dest) in [
+        ("/dir/file", "/dir/file"),
+        ("/dir/file", "/dir"),
+        ("/link", "/dir/file"),
+        ("/dir/file", "/link"),
+        ("/same", "/dir/file"),
+    ] {
+        client.post("/fs/copy", &json!({"source": source, "dest": dest}));
+        for name in ["dir/file", "same"] {
+            assert_eq!(
+                fs::read_to_string(root.join(name)).unwrap(),
+                "kept",
+                "{source} {dest}"
+            );
+        }
+    }
+    // A pipe has no end to wait for.
+    let made = std::process::Command::new("mkfifo")
+        .arg(root.join("pipe"))
+        .status();
+    assert!(made.unwrap().success());
+    let body = json!({"source": "/same", "dest": "/pipe"});
+    assert_eq!(client.post("/fs/copy", &body).status, 400);
+    assert_eq!(client.get("/fs/read?path=/pipe").status, 400);
+    daemon.stop(143);
+}
+
+#[test]
+fn what_the_kernel_makes_up_is_read_to_its_end() {
+    let daemon = Sprite::new().command(&["sleep", "1000"]).api().start();
+    daemon.wait_running();
+    let client = daemon.client();
+    for path in [
+        "/proc/self/comm",
+        "/sys/kernel/mm/transparent_hugepage/enabled",
+    ] {
+        if let Ok(text) = fs::read_to_string(path) {
+            let read = client.get(&format!("/fs/read?path={path}"));
+            assert_eq!(
+                (read.status, read.text.is_empty()),
+                (200, text.is_empty()),
+                "{path}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_recursive_watch_follows_no_link() {
+    let mut daemon = rooted();
+    let client = daemon.client();
+    let (root, outside) = (daemon.sprite.path("root"), daemon.sprite.path("outside"));
+    fs::create_dir(&outside).unwrap();
+    fs::create_dir(root.join("inside")).unwrap();
+    symlink(&outside, root.join("escape")).unwrap();
+    let mut socket = client.socket("/fs/watch").unwrap();
+    socket.json(&json!({"type": "subscribe", "paths": ["/"], "recursive": true}));
+    assert!(matches!(socket.next(), Came::Text(text) if text["type"] == "subscribed"));
+    fs::write(outside.join("secret"), "").unwrap();
+    fs::write(root.join("inside/seen"), "").unwrap();
+    match socket.next() {
+        Came::Text(event) => assert_eq!(event["path"], "/inside/seen"),
+        other => panic!("{other:?}"),
+    }
+    daemon.stop(143);
+}

@@ -354,3 +354,70 @@ fn garbage_ends_its_connection_and_nothing_else() {
     wait_for_sessions(&daemon, 0);
     daemon.stop(143);
 }
+
+#[test]
+fn a_signal_is_heard_behind_input_that_nobody_reads() {
+    let mut daemon = running();
+    let client = daemon.client();
+    for query in [
+        "cmd=sleep&cmd=1000&stdin=true",
+        "cmd=sleep&cmd=1000",
+        "cmd=sleep&cmd=1000&tty=true",
+    ] {
+        let mut socket = client.socket(&format!("/exec?{query}")).unwrap();
+        let tty = socket.info()["tty"] == true;
+        for _ in 0..20 {
+            socket.bytes(&vec![0; 32 * 1024]);
+        }
+        socket.json(&json!({"type": "signal", "signal": "KILL"}));
+        if tty {
+            loop {
+                match socket.next() {
+                    Came::Bytes(_) => {}
+                    Came::Text(exit) => break assert_eq!(exit["exit_code"], 137),
+                    other => panic!("{other:?}"),
+                }
+            }
+        } else {
+            assert_eq!(socket.until_exit().2, 137, "{query}");
+        }
+    }
+    daemon.stop(143);
+}
+
+#[test]
+fn no_terminal_is_larger_than_a_screen() {
+    let mut daemon = running();
+    let client = daemon.client();
+    for size in ["rows=65535&cols=65535", "rows=1000&cols=1000", "rows=1001"] {
+        let path = format!("/exec?cmd=true&tty=true&{size}");
+        assert_eq!(client.socket(&path).err(), Some(400), "{size}");
+    }
+    let mut socket = client.socket("/exec?cmd=sh&tty=true&env=PS1=").unwrap();
+    socket.info();
+    socket.json(&json!({"type": "resize", "rows": 65535, "cols": 65535}));
+    socket.json(&json!({"type": "resize", "rows": 0, "cols": 0}));
+    socket.bytes(b"stty size; exit\n");
+    socket.until("24 80\r\n");
+    daemon.stop(143);
+}
+
+#[test]
+fn a_body_that_is_cut_off_is_no_end_of_input() {
+    use std::io::Write as _;
+    let mut daemon = running();
+    let client = daemon.client();
+    let path = sh("cat >part && mv part whole; echo over >over") + "&stdin=true";
+    let address = client.base().strip_prefix("http://").unwrap().to_owned();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer test-token\r\n\
+         Content-Length: 1000000\r\n\r\nthe beginning"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    assert_eq!(wait_for_file(&daemon.sprite.path("part")), "the beginning");
+    drop(stream);
+    wait_for_sessions(&daemon, 0);
+    assert!(!daemon.sprite.path("whole").exists() && !daemon.sprite.path("over").exists());
+    daemon.stop(143);
+}

@@ -1,6 +1,9 @@
 //! `GET /control`: one WebSocket for one operation after another, each like a connection
 //! of its own.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use axum::extract::ws::{Message, WebSocket};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -101,6 +104,8 @@ struct Control {
 /// The operation under way.
 struct Running {
     data: mpsc::Sender<Message>,
+    /// Whether its last envelope is on its way: whoever has seen that may start another.
+    is_over: Arc<AtomicBool>,
     task: AbortOnDropHandle<()>,
 }
 
@@ -123,6 +128,12 @@ impl Control {
     }
 
     async fn take(&mut self, message: Message) {
+        if let Some(running) = &mut self.running
+            && running.is_over.load(Ordering::Acquire)
+        {
+            let _ = (&mut running.task).await;
+            self.running = None;
+        }
         if let Message::Text(text) = &message
             && let Some(envelope) = text.strip_prefix(PREFIX)
             && let Ok(envelope) = serde_json::from_str::<Envelope>(envelope)
@@ -174,11 +185,16 @@ impl Control {
 
     async fn start(&mut self, id: String, op: &str, query: &Query) {
         let (data, inbox) = mpsc::channel(QUEUE);
-        let out = self.out.clone();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let end = End {
+            id: id.clone(),
+            out: self.out.clone(),
+            is_over: Arc::clone(&is_over),
+        };
         let task = match op {
             "exec" => match self.exec(query).await {
                 Ok((attachment, dialect, is_owner)) => {
-                    tokio::spawn(exec(id, attachment, dialect, is_owner, inbox, out))
+                    tokio::spawn(exec(end, attachment, dialect, is_owner, inbox))
                 }
                 Err(problem) => {
                     return self.error(&id, op, "op.failed", problem.detail()).await;
@@ -187,7 +203,7 @@ impl Control {
             "proxy" => {
                 let target = query.get("host").zip(query.get("port"));
                 let target = target.map(|(host, port)| (host.to_owned(), port.to_owned()));
-                tokio::spawn(proxied(id, target, inbox, out))
+                tokio::spawn(proxied(end, target, inbox))
             }
             _ => {
                 let why = format!("there is no operation \"{op}\"; there are exec and proxy");
@@ -196,6 +212,7 @@ impl Control {
         };
         self.running = Some(Running {
             data,
+            is_over,
             task: AbortOnDropHandle::new(task),
         });
     }
@@ -236,12 +253,11 @@ fn is_release(message: &Message) -> bool {
 
 /// A command, until its exit.
 async fn exec(
-    id: String,
+    end: End,
     mut attachment: Attachment,
     dialect: Dialect,
     is_owner: bool,
     mut inbox: mpsc::Receiver<Message>,
-    out: mpsc::Sender<Message>,
 ) {
     let mut listener = Listener::new(attachment.session(), dialect);
     let code = {
@@ -252,7 +268,7 @@ async fn exec(
             std::future::pending().await
         };
         tokio::select! {
-            code = speak(&mut attachment, is_owner, &out) => code,
+            code = speak(&mut attachment, is_owner, &end.out) => code,
             never = listening => never,
         }
     };
@@ -260,43 +276,43 @@ async fn exec(
         Some(code) => json!({"ok": true, "exitCode": code}),
         None => json!({"ok": false, "exitCode": 255, "error": "the client did not read"}),
     };
-    complete(id, &mut args, &mut inbox, &out).await;
+    end.complete(&mut args, &mut inbox).await;
 }
 
 /// A connection to a port, until one side closes it.
-async fn proxied(
-    id: String,
-    target: Option<(String, String)>,
-    inbox: mpsc::Receiver<Message>,
-    out: mpsc::Sender<Message>,
-) {
+async fn proxied(end: End, target: Option<(String, String)>, inbox: mpsc::Receiver<Message>) {
     let mut incoming = Incoming::Inbox(inbox);
-    let mut args = match proxy::run(target, &mut incoming, &out).await {
+    let mut args = match proxy::run(target, &mut incoming, &end.out).await {
         Ok(()) => json!({"ok": true}),
         Err(failure) => json!({"ok": false, "error": failure.why}),
     };
     if let Incoming::Inbox(mut inbox) = incoming {
-        complete(id, &mut args, &mut inbox, &out).await;
+        end.complete(&mut args, &mut inbox).await;
     }
 }
 
-/// Tells that the operation is over, and how much of what the client sent came too late.
-async fn complete(
+/// How an operation ends.
+struct End {
     id: String,
-    args: &mut Value,
-    inbox: &mut mpsc::Receiver<Message>,
-    out: &mpsc::Sender<Message>,
-) {
-    inbox.close();
-    let mut dropped = 0_u32;
-    while inbox.try_recv().is_ok() {
-        dropped += 1;
+    out: mpsc::Sender<Message>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl End {
+    /// Tells that the operation is over, and how much of what the client sent came too late.
+    async fn complete(self, args: &mut Value, inbox: &mut mpsc::Receiver<Message>) {
+        inbox.close();
+        let mut dropped = 0_u32;
+        while inbox.try_recv().is_ok() {
+            dropped += 1;
+        }
+        if dropped > 0 {
+            args["dropped"] = dropped.into();
+        }
+        let envelope = json!({"type": "op.complete", "id": self.id, "args": args});
+        self.is_over.store(true, Ordering::Release);
+        let _ = self.out.send(enveloped(&envelope)).await;
     }
-    if dropped > 0 {
-        args["dropped"] = dropped.into();
-    }
-    let envelope = json!({"type": "op.complete", "id": id, "args": args});
-    let _ = out.send(enveloped(&envelope)).await;
 }
 
 fn enveloped(envelope: &Value) -> Message {

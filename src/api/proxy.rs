@@ -1,12 +1,13 @@
 //! `GET /proxy`: a TCP connection to a port in the environment, over a WebSocket.
 
 use std::io;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use axum::http::StatusCode;
 use axum::response::Response;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use futures_util::stream::SplitStream;
 use serde::Deserialize;
@@ -22,6 +23,12 @@ use super::problem::Problem;
 
 /// The most that is read from the target at once.
 const PIECE: usize = 32 * 1024;
+/// How long a target may take to answer.
+const CONNECT: Duration = Duration::from_secs(30);
+/// How long nothing may be sent to a client: then a ping is.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// How long a client that still sends may take to read the rest and close.
+const FAREWELL: Duration = Duration::from_secs(10);
 /// WebSocket close codes.
 const NORMAL: u16 = 1000;
 const UNSUPPORTED: u16 = 1003;
@@ -91,7 +98,14 @@ async fn serve(socket: WebSocket) {
         let _ = out.send(Message::Close(Some(close))).await;
         drop(out);
     };
-    tokio::join!(running, write(sink, queue));
+    tokio::select! {
+        // A client that is gone ends it; otherwise this ends once all is written.
+        () = write(sink, queue) => {}
+        () = async { running.await; std::future::pending().await } => {}
+    }
+    // Closing TCP while the client still sends would take what it has not read away again.
+    let goodbye = async { while incoming.next().await.is_some() {} };
+    let _ = tokio::time::timeout(FAREWELL, goodbye).await;
 }
 
 /// Connects to `target`, or to what the first message names, and passes on bytes both
@@ -110,7 +124,8 @@ pub async fn run(
     } else {
         host
     };
-    let stream = match connect(&host, port).await {
+    let connecting = tokio::time::timeout(CONNECT, connect(&host, port)).await;
+    let stream = match connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(stream) => stream,
         Err(error) => {
             let why = format!(
@@ -190,7 +205,17 @@ async fn from_target(mut reader: OwnedReadHalf, out: &mpsc::Sender<Message>) {
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(PIECE);
-        match reader.read_buf(&mut buffer).await {
+        let read = tokio::select! {
+            read = reader.read_buf(&mut buffer) => read,
+            // A client that left while the target does not read is noticed by writing to it.
+            () = tokio::time::sleep(KEEP_ALIVE) => {
+                if out.send(Message::Ping(Bytes::new())).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+        };
+        match read {
             Ok(0) | Err(_) => return,
             Ok(_) => {
                 let piece = buffer.split().freeze();

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
@@ -43,19 +44,22 @@ pub async fn output(
     session: &Session,
 ) {
     let Some(source) = source else { return };
-    let mut buffer = vec![0; PIECE];
+    let mut buffer = Vec::new();
     let mut is_over = false;
     loop {
+        buffer.clear();
+        buffer.reserve(PIECE);
         // Not `try_read`: it asks the kernel only when the kernel has said that there is
         // something, and what the command wrote last may not have been said yet.
-        match rustix::io::read(source.fd(), &mut buffer[..]) {
+        match rustix::io::read(source.fd(), spare_capacity(&mut buffer)) {
             Ok(0) => return,
-            Ok(read) => {
-                let piece = Bytes::copy_from_slice(buffer.get(..read).unwrap_or_default());
-                session.emit(stream, piece).await;
-            }
+            Ok(_) => session.emit(stream, Bytes::copy_from_slice(&buffer)).await,
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) if !is_over => is_over = wait_for_more(&source, &mut over).await,
+            Err(Errno::AGAIN) if !is_over => {
+                // A silent command takes no memory.
+                buffer = Vec::new();
+                is_over = wait_for_more(&source, &mut over).await;
+            }
             // A terminal's last output may still be on its way through the kernel; asking
             // whether there is something waits for it.
             Err(Errno::AGAIN) if is_readable(source.fd()) => {}

@@ -52,9 +52,12 @@ pub struct Session {
     reaper: Reaper,
 }
 
+/// A client's number, and the way to it.
+type Client = (u64, mpsc::Sender<Output>);
+
 #[derive(Debug)]
 struct State {
-    clients: Vec<(u64, mpsc::Sender<Output>)>,
+    clients: Vec<Client>,
     next_client: u64,
     history: History,
     failure: Option<String>,
@@ -144,19 +147,25 @@ impl Session {
 
     /// The command could not be started.
     pub async fn failed(&self, why: String) {
-        self.lock().failure = Some(why.clone());
-        self.send(&Output::Failed(why)).await;
+        let clients = {
+            let mut state = self.lock();
+            state.failure = Some(why.clone());
+            state.clients.clone()
+        };
+        self.send(clients, &Output::Failed(why)).await;
     }
 
     /// The command wrote `bytes`. Waits for the slowest client.
     pub async fn emit(&self, stream: Stream, bytes: Bytes) {
-        {
+        // Who attaches later finds it in the history, and must not hear it twice.
+        let clients = {
             let mut state = self.lock();
             state.history.record(stream, &bytes);
             state.bytes += bytes.len() as u64;
             state.last_activity = (Instant::now(), now());
-        }
-        self.send(&Output::Data(stream, bytes)).await;
+            state.clients.clone()
+        };
+        self.send(clients, &Output::Data(stream, bytes)).await;
     }
 
     /// The command is gone and everything it wrote was emitted.
@@ -176,8 +185,7 @@ impl Session {
         }
     }
 
-    async fn send(&self, output: &Output) {
-        let clients = self.lock().clients.clone();
+    async fn send(&self, clients: Vec<Client>, output: &Output) {
         for (key, client) in clients {
             let sent = tokio::time::timeout(STUCK, client.send(output.clone())).await;
             if !matches!(sent, Ok(Ok(()))) {

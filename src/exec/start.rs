@@ -216,6 +216,9 @@ async fn watch(
             let _ = exit.wait_for(Option::is_some).await;
             feeding.abort();
         });
+    } else {
+        // What clients send is thrown away at once.
+        drop(inputs);
     }
     let (first_over, first) = oneshot::channel();
     let (second_over, second) = oneshot::channel();

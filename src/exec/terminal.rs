@@ -9,6 +9,12 @@ use rustix::termios::Winsize;
 
 use crate::config::User;
 
+/// The most lines, and the most characters a line: the screen of each terminal is kept in
+/// memory.
+pub const LARGEST: u16 = 1000;
+/// The most characters on a screen.
+const MOST: u32 = 250_000;
+
 /// The size of a terminal, in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
@@ -30,9 +36,13 @@ impl Default for Size {
 }
 
 impl Size {
-    /// None if one of them is 0: no terminal has no lines.
+    /// None if one of them is 0, since no terminal has no lines; or if it is larger than
+    /// any screen.
     #[must_use]
     pub fn new(rows: u16, cols: u16) -> Option<Self> {
+        let is_sane =
+            rows <= LARGEST && cols <= LARGEST && u32::from(rows) * u32::from(cols) <= MOST;
+        is_sane.then_some(())?;
         Some(Self {
             rows: NonZeroU16::new(rows)?,
             cols: NonZeroU16::new(cols)?,

@@ -1,6 +1,6 @@
 //! Removing, renaming and copying files, and changing what they belong to.
 
-use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::error::{Error, Result};
 use super::place::{Files, Place, give};
-use super::write::sync_directory;
+use super::write::{Options, sync_directory};
 
 /// A file that was copied, and its length in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,56 +153,64 @@ impl Files {
         let what = "copy";
         let to = self.place(what, dest)?;
         let error = |errno| to.error(what, errno);
-        let permissions = Mode::from(stat.st_mode & 0o7777);
+        let permissions = stat.st_mode & 0o7777;
         let mut size = 0;
-        let made = match FileType::from_raw_mode(stat.st_mode) {
+        match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
                 match rustix::fs::mkdirat(&to.parent, &to.name, Mode::from(0o700)) {
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(errno) => return Err(error(errno)),
                 }
-                self.open(what, dest, OFlags::RDONLY | OFlags::DIRECTORY)?
+                let made = self.open(what, dest, OFlags::RDONLY | OFlags::DIRECTORY)?;
+                self.dress(&made, stat, options).map_err(error)?;
+                rustix::fs::fchmod(&made, Mode::from(permissions)).map_err(error)?;
             }
             FileType::RegularFile => {
                 let (mut from, _) = self.read(source)?;
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-                let flags = flags | OFlags::NOFOLLOW;
-                let fd = rustix::fs::openat(&to.parent, &to.name, flags, Mode::from(0o600));
-                let mut file = File::from(fd.map_err(error)?);
-                size = std::io::copy(&mut from, &mut file)
-                    .map_err(|error| Error::io(what, &to.path, &error))?;
-                file.into()
+                // Beside its place first: a copy onto itself, or one that fails, takes
+                // nothing away.
+                let mut draft = self.write(
+                    dest,
+                    Options {
+                        mode: Some(permissions),
+                        as_root: options.as_root,
+                        ..Options::default()
+                    },
+                )?;
+                draft.append_all(&mut from)?;
+                self.dress(draft.file(), stat, options).map_err(error)?;
+                size = draft.keep()?.1;
             }
             FileType::Symlink => return self.copy_link(source, &to),
             _ => return Ok(None),
-        };
-        if options.preserve {
-            let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-            match rustix::fs::fchown(&made, Some(uid), Some(gid)) {
-                Ok(()) | Err(Errno::PERM) => {}
-                Err(errno) => return Err(error(errno)),
-            }
-        } else {
-            let owner = self.owner.as_ref().filter(|_| !options.as_root);
-            give(&made, owner).map_err(error)?;
-        }
-        rustix::fs::fchmod(&made, permissions).map_err(error)?;
-        if options.preserve {
-            let time = |seconds, nanoseconds: u64| rustix::fs::Timespec {
-                tv_sec: seconds,
-                tv_nsec: i64::try_from(nanoseconds).unwrap_or(0),
-            };
-            let times = rustix::fs::Timestamps {
-                last_access: time(stat.st_atime, stat.st_atime_nsec),
-                last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
-            };
-            rustix::fs::futimens(&made, &times).map_err(error)?;
         }
         Ok(Some(Copied {
             source: source.to_owned(),
             dest: dest.to_owned(),
             size,
         }))
+    }
+
+    /// Gives a copy the owner and times that it is to have.
+    fn dress(&self, made: impl AsFd, stat: &Stat, options: CopyOptions) -> rustix::io::Result<()> {
+        if !options.preserve {
+            let owner = self.owner.as_ref().filter(|_| !options.as_root);
+            return give(made, owner);
+        }
+        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+        match rustix::fs::fchown(&made, Some(uid), Some(gid)) {
+            Ok(()) | Err(Errno::PERM) => {}
+            Err(errno) => return Err(errno),
+        }
+        let time = |seconds, nanoseconds: u64| rustix::fs::Timespec {
+            tv_sec: seconds,
+            tv_nsec: i64::try_from(nanoseconds).unwrap_or(0),
+        };
+        let times = rustix::fs::Timestamps {
+            last_access: time(stat.st_atime, stat.st_atime_nsec),
+            last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+        };
+        rustix::fs::futimens(&made, &times)
     }
 
     fn copy_link(&self, source: &Path, to: &Place) -> Result<Option<Copied>> {
@@ -221,16 +229,19 @@ impl Files {
 
     /// Sets permissions; returns the paths.
     pub fn chmod(&self, path: &Path, mode: u32, recursive: bool) -> Result<Vec<PathBuf>> {
+        let what = "change the mode of";
         self.each(path, recursive, |place| {
-            match rustix::fs::chmodat(
-                &place.parent,
-                &place.name,
-                Mode::from(mode & 0o7777),
-                AtFlags::empty(),
-            ) {
-                Ok(()) => Ok(()),
-                Err(errno) => Err(place.error("change the mode of", errno)),
+            // Held, so that nobody puts a link in its place meanwhile.
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let held = rustix::fs::openat(&place.parent, &place.name, flags, Mode::empty())
+                .map_err(|errno| place.error(what, errno))?;
+            let stat = rustix::fs::fstat(&held).map_err(|errno| place.error(what, errno))?;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+                return Err(place.error(what, Errno::LOOP));
             }
+            let held = format!("/proc/self/fd/{}", held.as_raw_fd());
+            rustix::fs::chmod(held, Mode::from(mode & 0o7777))
+                .map_err(|errno| place.error(what, errno))
         })
     }
 

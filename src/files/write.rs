@@ -143,6 +143,19 @@ impl Draft {
         written.map_err(|error| Error::io("write", &self.place.path, &error))
     }
 
+    /// Copies everything that `source` has.
+    pub fn append_all(&mut self, source: &mut File) -> Result<()> {
+        let copied = std::io::copy(source, &mut self.file);
+        self.written += copied.map_err(|error| Error::io("write", &self.place.path, &error))?;
+        Ok(())
+    }
+
+    /// The file as it is being written.
+    #[must_use]
+    pub const fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Puts the file in its place; returns its path, length and permissions.
     pub fn keep(mut self) -> Result<(String, u64, u32)> {
         let error = |errno| self.place.error("write", errno);

@@ -1,10 +1,12 @@
 //! What is said between a client and a session over a WebSocket: frames of output and
 //! input, messages about the terminal and signals, the exit.
 
+use std::sync::Arc;
+
 use axum::extract::ws::Message;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Duration, Instant};
 
 use crate::config::signal;
@@ -20,6 +22,10 @@ const END_OF_INPUT: u8 = 4;
 
 /// Input is passed on in pieces of this size.
 const PIECE: usize = 32 * 1024;
+/// How much input may wait for a command that does not read it, in bytes.
+const WAITING: usize = 1024 * 1024;
+/// What a piece that waits takes beside its bytes.
+const OVERHEAD: usize = 128;
 /// A client in a browser's clothes sees no pings; without a message for 45 s it gives up.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// How long after an attach a lone end of input is taken for the client's habit.
@@ -108,10 +114,14 @@ pub async fn speak(
     }
 }
 
-/// Listens to a client, message by message.
+/// Listens to a client, message by message. What the command does not read yet waits
+/// beside, so that signals and pings behind it are heard.
 #[derive(Debug)]
 pub struct Listener {
-    session: std::sync::Arc<Session>,
+    session: Arc<Session>,
+    waiting: mpsc::Sender<(Input, OwnedSemaphorePermit)>,
+    /// Bounds what waits, in bytes.
+    room: Arc<Semaphore>,
     dialect: Dialect,
     began: Instant,
     is_first: bool,
@@ -121,9 +131,21 @@ pub struct Listener {
 impl Listener {
     /// Listens for `session`.
     #[must_use]
-    pub fn new(session: &std::sync::Arc<Session>, dialect: Dialect) -> Self {
+    pub fn new(session: &Arc<Session>, dialect: Dialect) -> Self {
+        let (waiting, mut queue) = mpsc::channel(WAITING / OVERHEAD);
+        let reader = Arc::clone(session);
+        // It goes on when the client has left: what was sent was sent.
+        tokio::spawn(async move {
+            while let Some((input, _room)) = queue.recv().await {
+                if !reader.input(input).await {
+                    return;
+                }
+            }
+        });
         Self {
-            session: session.clone(),
+            session: Arc::clone(session),
+            waiting,
+            room: Arc::new(Semaphore::new(WAITING)),
             dialect,
             began: Instant::now(),
             is_first: true,
@@ -131,7 +153,7 @@ impl Listener {
         }
     }
 
-    /// Does what a message says. Waits while the command does not read its input.
+    /// Does what a message says. Waits while too much input waits for the command.
     pub async fn hear(&mut self, message: Message) {
         match message {
             Message::Text(text) => self.request(text.as_bytes()),
@@ -167,7 +189,7 @@ impl Listener {
             _ if self.ended => {}
             Some(&END_OF_INPUT) if !self.dialect.raw_input || lone_end => {
                 self.ended = true;
-                self.session.input(Input::End).await;
+                self.queue(Input::End, 0).await;
             }
             _ if self.dialect.raw_input => self.pass_on(bytes).await,
             Some(&STDIN) => self.pass_on(bytes.slice(1..)).await,
@@ -184,10 +206,25 @@ impl Listener {
     async fn pass_on(&self, mut bytes: Bytes) {
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(PIECE));
-            if !self.session.input(Input::Data(piece)).await {
+            let length = piece.len();
+            if !self.queue(Input::Data(piece), length).await {
                 return;
             }
         }
+    }
+
+    /// Puts input where it waits; returns false when the command takes none.
+    async fn queue(&self, input: Input, length: usize) -> bool {
+        // Small pieces take memory too.
+        let room = u32::try_from(length + OVERHEAD).unwrap_or(u32::MAX);
+        let mut exit = self.session.exit();
+        let room = tokio::select! {
+            room = Arc::clone(&self.room).acquire_many_owned(room) => room,
+            _ = exit.wait_for(Option::is_some) => return false,
+            () = self.waiting.closed() => return false,
+        };
+        // There is room for as many pieces as have a permit.
+        room.is_ok_and(|room| self.waiting.try_send((input, room)).is_ok())
     }
 
     /// Takes a binary message for a request if it is one; says whether it was.

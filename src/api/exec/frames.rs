@@ -21,6 +21,8 @@ use crate::exec::{Attachment, Input, Linger, Output, Session, Spec};
 
 /// The longest frame, its first byte included.
 const LONGEST: usize = 8 * 1024;
+/// How long nothing may be sent: then an empty frame is.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// How long the exit is kept back, so that it is not read together with output.
 const EXIT_DELAY: Duration = Duration::from_millis(15);
 
@@ -56,10 +58,15 @@ pub async fn post(shared: Shared, query: &Query, body: Body) -> Result<Response,
     Ok((headers, Body::from_stream(frames.map(Ok::<_, Infallible>))).into_response())
 }
 
-/// The body is the command's standard input, to its end.
+/// The body is the command's standard input, to its end. A body that was cut off is no
+/// end: the command must not take it for whole.
 async fn feed(session: std::sync::Arc<Session>, body: Body) {
     let mut parts = body.into_data_stream();
-    while let Some(Ok(part)) = parts.next().await {
+    while let Some(part) = parts.next().await {
+        let Ok(part) = part else {
+            let _ = session.signal(libc::SIGKILL);
+            return;
+        };
         if !session.input(Input::Data(part)).await {
             return;
         }
@@ -70,7 +77,12 @@ async fn feed(session: std::sync::Arc<Session>, body: Body) {
 /// The next frames, and the attachment unless it was the exit.
 async fn next(attachment: Option<Attachment>) -> Option<(Vec<Bytes>, Option<Attachment>)> {
     let mut attachment = attachment?;
-    let (kind, bytes) = match attachment.next().await? {
+    let output = tokio::select! {
+        output = attachment.next() => output?,
+        // A client that left while its input waits is noticed when it is written to.
+        () = tokio::time::sleep(KEEP_ALIVE) => return Some((vec![frame(1, &[])], Some(attachment))),
+    };
+    let (kind, bytes) = match output {
         Output::Exit(code) => {
             tokio::time::sleep(EXIT_DELAY).await;
             return Some((vec![frame(3, &[code])], None));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::api::problem::Problem;
 use crate::config::value::parse_duration;
-use crate::exec::terminal::Size;
+use crate::exec::terminal::{LARGEST, Size};
 use crate::exec::{Linger, Spec};
 
 /// How long a command without a terminal runs on when its client is gone.
@@ -135,7 +135,12 @@ impl Query {
         };
         let rows = number("rows", default.rows.get())?;
         let cols = number("cols", default.cols.get())?;
-        Ok(Size::new(rows, cols).unwrap_or_default())
+        Size::new(rows, cols).ok_or_else(|| {
+            Problem::bad_request(format!(
+                "a terminal of {rows} lines of {cols} characters is too large: at most {LARGEST} \
+                 of each, and 250000 characters in all"
+            ))
+        })
     }
 
     fn linger(&self, tty: bool) -> Result<Linger, Problem> {
@@ -206,6 +211,8 @@ mod tests {
             "cmd=x%00",
             "cmd=x&dir=%00",
             "cmd=x&tty=true&rows=many",
+            "cmd=x&tty=true&rows=65535&cols=65535",
+            "cmd=x&tty=true&rows=1000&cols=1000",
             "cmd=x&max_run_after_disconnect=soon",
         ] {
             assert!(Query::parse(Some(bad)).spec().is_err(), "{bad}");

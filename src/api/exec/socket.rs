@@ -22,6 +22,9 @@ use crate::exec::Attachment;
 
 /// The largest message that is taken.
 pub const LARGEST: usize = 16 * 1024 * 1024;
+/// What each connection reads into: what most of what clients send fits in, and small,
+/// since a thousand of them may be idle.
+const READ_BUFFER: usize = 8 * 1024;
 /// How many messages may wait for a client; the command waits beyond that.
 pub const QUEUE: usize = 8;
 /// How long one message may take to be written before the client is given up.
@@ -101,6 +104,7 @@ where
     R: Future<Output = ()> + Send + 'static,
 {
     upgrade
+        .read_buffer_size(READ_BUFFER)
         .max_message_size(LARGEST)
         .max_frame_size(LARGEST)
         .on_upgrade(serve)

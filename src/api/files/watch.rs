@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::extract::ws::{Message, WebSocket};
@@ -106,7 +107,7 @@ async fn subscribe(
     })?;
     let subscribed = json!({"type": "subscribed", "paths": paths});
     let _ = out.send(Message::Text(subscribed.to_string().into())).await;
-    let task = tokio::spawn(tell(places, changes, out.clone()));
+    let task = tokio::spawn(tell(Arc::new(places), changes, out.clone()));
     Ok((watcher, tokio_util::task::AbortOnDropHandle::new(task)))
 }
 
@@ -122,10 +123,13 @@ fn watch(
         _ => Error::invalid(what, path, error.to_string()),
     };
     let (sender, changes) = mpsc::channel(CHANGES);
-    let watcher = notify::recommended_watcher(move |event| {
+    let told = move |event| {
         // When it is full the client has been told enough to look for itself.
         let _ = sender.try_send(event);
-    });
+    };
+    // Below what is watched no link is followed; what is watched is itself named by one.
+    let config = notify::Config::default().with_follow_symlinks(!wanted.recursive);
+    let watcher = notify::RecommendedWatcher::new(told, config);
     let mut watcher = watcher.map_err(|error| failed("files", &error))?;
     let mode = if wanted.recursive {
         RecursiveMode::Recursive
@@ -136,10 +140,18 @@ fn watch(
     let directory = wanted.working_dir.as_deref().unwrap_or("/");
     for path in &wanted.paths {
         let path = Files::absolute(what, directory, path)?;
-        let held = files.open(what, &path, OFlags::PATH)?;
+        let mut flags = OFlags::PATH;
+        if wanted.recursive {
+            flags |= OFlags::DIRECTORY;
+        }
+        let held = files.open(what, &path, flags)?;
         let text = path.display().to_string();
+        let mut at = held_path(&held);
+        if wanted.recursive {
+            at.push(".");
+        }
         watcher
-            .watch(&held_path(&held), mode)
+            .watch(&at, mode)
             .map_err(|error| failed(&text, &error))?;
         places.push(Watched { held, path });
     }
@@ -151,11 +163,15 @@ fn held_path(held: &OwnedFd) -> PathBuf {
 }
 
 /// Tells a client of changes, to the end of its connection.
-async fn tell(places: Vec<Watched>, mut changes: Changes, out: mpsc::Sender<Message>) {
+async fn tell(places: Arc<Vec<Watched>>, mut changes: Changes, out: mpsc::Sender<Message>) {
     while let Some(change) = changes.recv().await {
         let full = changes.len() + 1 >= CHANGES;
         let messages = match change {
-            Ok(event) => messages(&places, &event),
+            Ok(event) => {
+                let places = Arc::clone(&places);
+                let looking = tokio::task::spawn_blocking(move || messages(&places, &event));
+                looking.await.unwrap_or_default()
+            }
             Err(error) => vec![json!({"type": "error", "message": error.to_string()})],
         };
         for message in messages {
@@ -193,7 +209,12 @@ fn messages(places: &[Watched], event: &notify::Event) -> Vec<serde_json::Value>
                 watched.path.join(below)
             })
         });
-        let meta = std::fs::symlink_metadata(path).ok();
+        let is_itself = places.iter().any(|place| held_path(&place.held) == *path);
+        let meta = if is_itself {
+            std::fs::metadata(path).ok()
+        } else {
+            std::fs::symlink_metadata(path).ok()
+        };
         json!({
             "type": "event",
             "path": shown.as_deref().unwrap_or(Path::new("/")),
