@@ -1,17 +1,11 @@
 //! Control connections and the TCP proxy, message by message.
 
 use crate::support::socket::{Came, Socket};
-use crate::support::{Daemon, Sprite, Value, json};
-
-fn running() -> Daemon {
-    let daemon = Sprite::new().command(&["sleep", "1000"]).api().start();
-    daemon.wait_running();
-    daemon
-}
+use crate::support::{Sprite, Value, json};
 
 #[test]
 fn operations_follow_one_another_on_a_control_connection() {
-    let mut daemon = running();
+    let mut daemon = Sprite::new().idle();
     let client = daemon.client();
     assert_eq!(
         client.socket_as("/control", "sprites-go-sdk/1.0").err(),
@@ -71,7 +65,7 @@ fn operations_follow_one_another_on_a_control_connection() {
 
 #[test]
 fn the_proxy_says_what_is_wrong() {
-    let mut daemon = running();
+    let mut daemon = Sprite::new().idle();
     let client = daemon.client();
     client.get("/proxy").assert_problem(426, "WebSocket");
     for (first, code) in [
@@ -103,7 +97,7 @@ fn the_proxy_says_what_is_wrong() {
 #[test]
 fn what_the_target_said_last_arrives_while_the_client_still_sends() {
     use std::io::Write as _;
-    let mut daemon = running();
+    let mut daemon = Sprite::new().idle();
     let client = daemon.client();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -4,13 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::support::http::Client;
-use crate::support::{BIN, Daemon, Sprite, Value};
-
-fn running() -> Daemon {
-    let daemon = Sprite::new().command(&["sleep", "1000"]).api().start();
-    daemon.wait_running();
-    daemon
-}
+use crate::support::{BIN, Sprite, Value};
 
 /// The next event of a stream: its id, its name, its data.
 fn next(lines: &mut impl Iterator<Item = String>) -> (u64, String, Value) {
@@ -35,7 +29,7 @@ fn follow(client: &Client, last: &str) -> impl Iterator<Item = String> + use<> {
 
 #[test]
 fn steps_are_streamed_from_where_a_client_left_off() {
-    let mut daemon = running();
+    let mut daemon = Sprite::new().idle();
     let client = daemon.client();
     let mut events = follow(&client, "0");
     let (id, name, first) = next(&mut events);
@@ -71,7 +65,7 @@ fn steps_are_streamed_from_where_a_client_left_off() {
 
 #[test]
 fn a_client_that_was_away_too_long_is_told_what_it_missed() {
-    let mut daemon = running();
+    let mut daemon = Sprite::new().idle();
     let client = daemon.client();
     // Each refused request is a step.
     for _ in 0..2_000 {
@@ -87,7 +81,7 @@ fn a_client_that_was_away_too_long_is_told_what_it_missed() {
 
 #[test]
 fn the_last_steps_can_be_had_as_a_journal_that_replays() {
-    let mut daemon = running();
+    let mut daemon = Sprite::new().idle();
     let client = daemon.client();
     for _ in 0..2_000 {
         client.request("POST", "/process/start", b"");

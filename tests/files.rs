@@ -9,13 +9,11 @@ use crate::support::{Daemon, Sprite, TOKEN, Value, is_root, json};
 
 /// A daemon whose clients see `root` in the test's directory as `/`.
 fn rooted() -> Daemon {
-    let sprite = Sprite::new().command(&["sleep", "1000"]);
+    let sprite = Sprite::new();
     fs::create_dir(sprite.path("root")).unwrap();
     let root = sprite.path("root");
     let config = json!({"fs": {"root": root.to_str().unwrap()}});
-    let daemon = sprite.config(&config).api().start();
-    daemon.wait_running();
-    daemon
+    sprite.config(&config).idle()
 }
 
 fn put(client: &Client, query: &str, body: &[u8]) -> Answer {
@@ -258,10 +256,9 @@ fn what_is_made_belongs_to_the_environments_user() {
         crate::support::skipped("only root can give files away");
         return;
     }
-    let sprite = Sprite::new().command(&["sleep", "1000"]);
+    let sprite = Sprite::new();
     let config = json!({"process_user": "65534:65534"});
-    let mut daemon = sprite.config(&config).api().start();
-    daemon.wait_running();
+    let mut daemon = sprite.config(&config).idle();
     let client = daemon.client();
     let dir = daemon.sprite.path("made/deep");
     let query = format!("path={}/file&mkdirParents=true", dir.display());
@@ -362,8 +359,7 @@ fn a_copy_takes_nothing_away() {
 
 #[test]
 fn what_the_kernel_makes_up_is_read_to_its_end() {
-    let daemon = Sprite::new().command(&["sleep", "1000"]).api().start();
-    daemon.wait_running();
+    let daemon = Sprite::new().idle();
     let client = daemon.client();
     for path in [
         "/proc/self/comm",

@@ -30,6 +30,7 @@ mod recovery;
 mod regressions;
 mod replay;
 mod sdks;
+mod sessions;
 mod signals;
 mod sockets;
 mod support;

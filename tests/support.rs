@@ -1,16 +1,17 @@
 //! A daemon under test: started with what a test says, watched by what it prints.
 
 pub mod http;
+pub mod output;
 pub mod socket;
 pub mod trees;
 
-use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
+pub use output::Output;
 pub use serde_json::{Value, json};
 
 /// How long anything may take before a test is given up. Not a bar: a stop for hangs.
@@ -157,92 +158,18 @@ impl Sprite {
         }
     }
 
+    /// Starts it with the API and a main process that does nothing, and waits until it runs.
+    pub fn idle(self) -> Daemon {
+        let daemon = self.command(&["sleep", "1000"]).api().start();
+        daemon.wait_running();
+        daemon
+    }
+
     /// Runs to the end; returns the exit code and everything printed.
     pub fn run(self) -> (i32, String) {
         let mut daemon = self.start();
         let code = daemon.wait();
         (code, daemon.output.text())
-    }
-}
-
-/// Everything a daemon prints, a line at a time.
-#[derive(Clone, Default)]
-pub struct Output(Arc<(Mutex<Lines>, Condvar)>);
-
-#[derive(Default)]
-struct Lines {
-    lines: Vec<(&'static str, String)>,
-    open: usize,
-}
-
-impl Output {
-    fn collect(&self, name: &'static str, source: impl Read + Send + 'static) {
-        self.0.0.lock().unwrap().open += 1;
-        let this = self.clone();
-        std::thread::spawn(move || {
-            let mut source = BufReader::new(source);
-            let mut line = Vec::new();
-            while source
-                .read_until(b'\n', &mut line)
-                .is_ok_and(|read| read > 0)
-            {
-                let text = String::from_utf8_lossy(&line)
-                    .trim_end_matches('\n')
-                    .to_owned();
-                this.0.0.lock().unwrap().lines.push((name, text));
-                this.0.1.notify_all();
-                line.clear();
-            }
-            this.0.0.lock().unwrap().open -= 1;
-            this.0.1.notify_all();
-        });
-    }
-
-    /// Everything printed so far.
-    pub fn text(&self) -> String {
-        let lines = self.0.0.lock().unwrap();
-        let lines: Vec<_> = lines.lines.iter().map(|(_, line)| line.as_str()).collect();
-        lines.join(
-            "
-",
-        ) + "
-"
-    }
-
-    /// What was printed to one of the outputs.
-    pub fn of(&self, name: &str) -> Vec<String> {
-        let lines = self.0.0.lock().unwrap();
-        let of = lines.lines.iter().filter(|(from, _)| *from == name);
-        of.map(|(_, line)| line.clone()).collect()
-    }
-
-    /// Waits for the `count`-th line that contains `needle`.
-    fn wait_for(&self, needle: &str, count: usize) -> String {
-        let start = Instant::now();
-        let mut lines = self.0.0.lock().unwrap();
-        loop {
-            let mut found = lines.lines.iter().filter(|(_, line)| line.contains(needle));
-            if let Some((_, line)) = found.nth(count - 1) {
-                return line.clone();
-            }
-            let left = PATIENCE.checked_sub(start.elapsed());
-            let text: Vec<_> = lines.lines.iter().map(|(_, line)| line.as_str()).collect();
-            let Some(left) = left.filter(|_| lines.open > 0) else {
-                panic!(
-                    "never printed {needle:?} {count} times:\n{}",
-                    text.join("\n")
-                );
-            };
-            lines = self.0.1.wait_timeout(lines, left).unwrap().0;
-        }
-    }
-
-    /// Waits until nothing more can come.
-    fn wait_closed(&self) {
-        let mut lines = self.0.0.lock().unwrap();
-        while lines.open > 0 {
-            lines = self.0.1.wait(lines).unwrap();
-        }
     }
 }
 

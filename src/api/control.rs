@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::ws::{Message, WebSocket};
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
@@ -18,7 +18,7 @@ use super::Shared;
 use super::exec::conversation::{Dialect, Listener, speak};
 use super::exec::query::Query;
 use super::exec::sessions;
-use super::exec::socket::{QUEUE, Upgrade, next, upgraded, write};
+use super::exec::socket::{QUEUE, Upgrade, next, no_upgrade, upgraded, write};
 use super::problem::Problem;
 use super::proxy::{self, Incoming};
 use crate::exec::Attachment;
@@ -58,13 +58,7 @@ pub async fn get(
             "control connections do not work with this client; it uses direct ones instead",
         ));
     }
-    let upgrade = upgrade.map_err(|_| {
-        Problem::new(
-            StatusCode::UPGRADE_REQUIRED,
-            "upgrade_required",
-            "this is a WebSocket endpoint: send an upgrade",
-        )
-    })?;
+    let upgrade = upgrade.map_err(|_| no_upgrade())?;
     shared.hold_for_commands().await?;
     let query = Query::parse(query.as_deref());
     Ok(upgraded(upgrade, move |socket| {

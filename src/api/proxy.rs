@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use axum::http::StatusCode;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -18,7 +17,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 
 use super::Shared;
-use super::exec::socket::{QUEUE, Upgrade, next, upgraded, write};
+use super::exec::socket::{QUEUE, Upgrade, next, no_upgrade, upgraded, write};
 use super::problem::Problem;
 
 /// The most that is read from the target at once.
@@ -70,13 +69,7 @@ impl Incoming {
 
 /// Opens a proxy connection.
 pub async fn get(State(shared): State<Shared>, upgrade: Upgrade) -> Result<Response, Problem> {
-    let upgrade = upgrade.map_err(|_| {
-        Problem::new(
-            StatusCode::UPGRADE_REQUIRED,
-            "upgrade_required",
-            "this is a WebSocket endpoint: send an upgrade",
-        )
-    })?;
+    let upgrade = upgrade.map_err(|_| no_upgrade())?;
     shared.hold_for_commands().await?;
     Ok(upgraded(upgrade, serve))
 }

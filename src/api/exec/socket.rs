@@ -89,11 +89,12 @@ async fn attach_to(
     Ok(accept(upgrade, session.attach(), false, dialect))
 }
 
-fn no_upgrade() -> Problem {
+/// That a request should have been an upgrade.
+pub fn no_upgrade() -> Problem {
     Problem::new(
         axum::http::StatusCode::UPGRADE_REQUIRED,
         "upgrade_required",
-        "this is a WebSocket endpoint: send an upgrade, or use POST",
+        "this is a WebSocket endpoint: send an upgrade",
     )
 }
 

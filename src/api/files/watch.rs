@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::extract::ws::{Message, WebSocket};
-use axum::http::StatusCode;
 use axum::response::Response;
 use futures_util::StreamExt as _;
 use notify::event::{EventKind, ModifyKind};
@@ -18,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::{Failure, blocking};
 use crate::api::Shared;
-use crate::api::exec::socket::{QUEUE, Upgrade, next, upgraded, write};
+use crate::api::exec::socket::{QUEUE, Upgrade, next, no_upgrade, upgraded, write};
 use crate::api::problem::Problem;
 use crate::clock::now;
 use crate::files::{Error, Files};
@@ -47,13 +46,7 @@ struct Watched {
 
 /// Opens a connection on which changes are told.
 pub async fn get(State(shared): State<Shared>, upgrade: Upgrade) -> Result<Response, Problem> {
-    let upgrade = upgrade.map_err(|_| {
-        Problem::new(
-            StatusCode::UPGRADE_REQUIRED,
-            "upgrade_required",
-            "this is a WebSocket endpoint: send an upgrade",
-        )
-    })?;
+    let upgrade = upgrade.map_err(|_| no_upgrade())?;
     shared.hold().await?;
     Ok(upgraded(upgrade, move |socket| serve(socket, shared)))
 }
