@@ -215,3 +215,24 @@ fn a_unix_socket_needs_no_token() {
     daemon.stop(143);
     assert!(!socket.exists());
 }
+
+#[test]
+fn what_is_not_built_says_so() {
+    let mut daemon = Sprite::new().idle();
+    let client = daemon.client();
+    for path in ["/policy/network", "/policy/resources", "/suspend", "/sync"] {
+        client.get(path).assert_problem(501, "not built yet");
+        client
+            .post(path, &json!({}))
+            .assert_problem(501, "not built yet");
+    }
+    for path in ["/upgrade", "/restart"] {
+        client
+            .post(path, &json!({}))
+            .assert_problem(501, "cannot be changed");
+    }
+    client
+        .post("/v1/sprites", &json!({"name": "another"}))
+        .assert_problem(400, "one environment");
+    daemon.stop(143);
+}

@@ -5,7 +5,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{delete, get, post, put};
+use axum::routing::{any, delete, get, post, put};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::problem::Problem;
@@ -63,6 +63,9 @@ fn guarded(shared: &Shared) -> Router<Shared> {
         .route("/fs/chmod", post(files::change::chmod))
         .route("/fs/chown", post(files::change::chown))
         .route("/fs/watch", get(files::watch::get))
+        .route("/policy/{kind}", any(sprite::not_yet))
+        .route("/suspend", any(sprite::not_yet))
+        .route("/sync", any(sprite::not_yet))
         .route("/check", get(sprite::check))
         .route("/upgrade", post(sprite::not_built))
         .route("/restart", post(sprite::not_built))

@@ -93,7 +93,16 @@ pub async fn delete() -> Problem {
     )
 }
 
-/// What this server does not do yet.
+/// What this server does not do yet: it does not pretend to.
+pub async fn not_yet() -> Problem {
+    Problem::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "not_implemented",
+        "policies, suspend and sync are not built yet; nothing was changed",
+    )
+}
+
+/// What an environment that is the only one cannot do.
 pub async fn not_built() -> Problem {
     Problem::new(
         StatusCode::NOT_IMPLEMENTED,
