@@ -165,14 +165,12 @@ impl<C: Chart> Machine<C> {
         outbox: &mut Outbox<C::Effect>,
     ) -> (Option<&'static str>, Outcome<C::State>) {
         let name = self.state.into();
-        #[cfg(feature = "mutants")]
-        if outbox.skips() {
-            return match self.state.superstate() {
-                Some(parent) => bubble(parent, &mut self.chart, event, outbox),
-                None => (None, Outcome::Super),
-            };
-        }
-        match self.state.call_handler(&mut self.chart, event, outbox) {
+        let outcome = if outbox.skips() {
+            Outcome::Super
+        } else {
+            self.state.call_handler(&mut self.chart, event, outbox)
+        };
+        match outcome {
             Outcome::Super => match self.state.superstate() {
                 Some(parent) => bubble(parent, &mut self.chart, event, outbox),
                 None => (None, Outcome::Super),
@@ -196,14 +194,12 @@ fn bubble<C: Chart>(
     event: &C::Input,
     outbox: &mut Outbox<C::Effect>,
 ) -> (Option<&'static str>, Outcome<C::State>) {
-    #[cfg(feature = "mutants")]
-    if outbox.skips() {
-        return match superstate.superstate() {
-            Some(parent) => bubble(parent, chart, event, outbox),
-            None => (None, Outcome::Super),
-        };
-    }
-    match superstate.call_handler(chart, event, outbox) {
+    let outcome = if outbox.skips() {
+        Outcome::Super
+    } else {
+        superstate.call_handler(chart, event, outbox)
+    };
+    match outcome {
         Outcome::Super => match superstate.superstate() {
             Some(parent) => bubble(parent, chart, event, outbox),
             None => (None, Outcome::Super),

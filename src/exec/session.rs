@@ -12,12 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
 use super::history::History;
 use super::terminal::Size;
-use crate::clock::now;
 use crate::reaper::Reaper;
 
 pub use attachment::Attachment;
@@ -69,7 +69,7 @@ struct State {
     early: Vec<i32>,
     bytes: u64,
     begun: Instant,
-    last_activity: (Instant, String),
+    last_activity: (Instant, Timestamp),
     /// Ends the command when nobody has come back.
     timer: Option<AbortHandle>,
 }
@@ -96,7 +96,7 @@ impl Session {
                 early: Vec::new(),
                 bytes: 0,
                 begun: Instant::now(),
-                last_activity: (Instant::now(), now()),
+                last_activity: (Instant::now(), Timestamp::now()),
                 timer: None,
             }),
             input,
@@ -162,7 +162,7 @@ impl Session {
             let mut state = self.lock();
             state.history.record(stream, &bytes);
             state.bytes += bytes.len() as u64;
-            state.last_activity = (Instant::now(), now());
+            state.last_activity = (Instant::now(), Timestamp::now());
             state.clients.clone()
         };
         self.send(clients, &Output::Data(stream, bytes)).await;
@@ -201,7 +201,7 @@ impl Session {
     /// Passes on a client's input. Waits while the command does not read; returns false
     /// when it never will.
     pub async fn input(&self, input: Input) -> bool {
-        self.lock().last_activity = (Instant::now(), now());
+        self.lock().last_activity = (Instant::now(), Timestamp::now());
         let mut exit = self.exit.subscribe();
         tokio::select! {
             sent = self.input.send(input) => sent.is_ok(),
@@ -263,7 +263,7 @@ impl Session {
         Activity {
             bytes_per_second: bytes / state.begun.elapsed().as_secs_f64().max(1.0),
             is_active: state.last_activity.0.elapsed() < ACTIVE,
-            last: state.last_activity.1.clone(),
+            last: crate::clock::text(state.last_activity.1),
         }
     }
 

@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
 use super::error::{Error, Result};
-use super::place::{Files, Place, give};
+use super::place::{Files, Place, give, give_to};
 use super::write::{Options, sync_directory};
 
 /// A file that was copied, and its length in bytes.
@@ -197,11 +197,7 @@ impl Files {
             let owner = self.owner.as_ref().filter(|_| !options.as_root);
             return give(made, owner);
         }
-        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-        match rustix::fs::fchown(&made, Some(uid), Some(gid)) {
-            Ok(()) | Err(Errno::PERM) => {}
-            Err(errno) => return Err(errno),
-        }
+        give_to(&made, stat.st_uid, stat.st_gid)?;
         let time = |seconds, nanoseconds: u64| rustix::fs::Timespec {
             tv_sec: seconds,
             tv_nsec: i64::try_from(nanoseconds).unwrap_or(0),

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, OFlags, Stat};
 use rustix::io::Errno;
 use serde::Serialize;
 
@@ -81,14 +81,8 @@ impl Files {
         let text = directory.display().to_string();
         let error = |errno| Error::new(what, &text, errno);
         let fd = self.open(what, directory, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        let again = rustix::fs::openat(
-            &fd,
-            ".",
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        );
         let mut children = Vec::new();
-        for child in Dir::new(again.map_err(error)?).map_err(error)? {
+        for child in Dir::read_from(&fd).map_err(error)? {
             let child = child.map_err(error)?;
             let name: &CStr = child.file_name();
             if [c".", c".."].contains(&name) {

@@ -144,9 +144,15 @@ fn relative(path: &Path) -> PathBuf {
 
 /// Gives what was made to `owner`, if we may.
 pub fn give(fd: impl AsFd, owner: Option<&User>) -> rustix::io::Result<()> {
-    let Some(owner) = owner else { return Ok(()) };
-    let uid = rustix::fs::Uid::from_raw(owner.uid);
-    let gid = rustix::fs::Gid::from_raw(owner.gid);
+    owner.map_or(Ok(()), |owner| give_to(fd, owner.uid, owner.gid))
+}
+
+/// Gives what was made to a user and a group by their numbers, if we may.
+pub fn give_to(fd: impl AsFd, uid: u32, gid: u32) -> rustix::io::Result<()> {
+    let (uid, gid) = (
+        rustix::fs::Uid::from_raw(uid),
+        rustix::fs::Gid::from_raw(gid),
+    );
     match rustix::fs::fchown(fd, Some(uid), Some(gid)) {
         // Who is not root makes everything as themselves.
         Err(Errno::PERM) => Ok(()),

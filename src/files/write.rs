@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::error::{Error, Result};
-use super::place::{Files, Place, give};
+use super::place::{Files, Place, give, give_to};
 
 /// The permissions of a file that is made, unless told otherwise.
 const FILE: u32 = 0o644;
@@ -82,14 +82,7 @@ impl Files {
         };
         let given = match before {
             // What is replaced keeps its owner.
-            Some(stat) => {
-                let uid = rustix::fs::Uid::from_raw(stat.st_uid);
-                let gid = rustix::fs::Gid::from_raw(stat.st_gid);
-                match rustix::fs::fchown(&draft.file, Some(uid), Some(gid)) {
-                    Err(Errno::PERM) => Ok(()),
-                    result => result,
-                }
-            }
+            Some(stat) => give_to(&draft.file, stat.st_uid, stat.st_gid),
             None => give(&draft.file, owner),
         };
         given.map_err(|errno| draft.place.error(what, errno))?;

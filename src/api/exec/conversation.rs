@@ -15,9 +15,9 @@ use crate::exec::terminal::Size;
 use crate::exec::{Attachment, Input, Output, Session};
 
 const STDIN: u8 = 0;
-const STDOUT: u8 = 1;
-const STDERR: u8 = 2;
-const EXIT: u8 = 3;
+pub(super) const STDOUT: u8 = 1;
+pub(super) const STDERR: u8 = 2;
+pub(super) const EXIT: u8 = 3;
 const END_OF_INPUT: u8 = 4;
 
 /// Input is passed on in pieces of this size.
@@ -280,8 +280,13 @@ fn session_info(session: &Session, is_owner: bool) -> Message {
 }
 
 fn framed(kind: u8, payload: &[u8]) -> Message {
+    Message::Binary(frame(kind, payload))
+}
+
+/// A frame: what it is, and its payload.
+pub(super) fn frame(kind: u8, payload: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(payload.len() + 1);
     frame.put_u8(kind);
     frame.put_slice(payload);
-    Message::Binary(frame.freeze())
+    frame.freeze()
 }

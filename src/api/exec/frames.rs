@@ -9,10 +9,11 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
+use super::conversation::{EXIT, STDERR, STDOUT, frame};
 use super::query::Query;
 use crate::api::Shared;
 use crate::api::problem::Problem;
@@ -80,24 +81,17 @@ async fn next(attachment: Option<Attachment>) -> Option<(Vec<Bytes>, Option<Atta
     let output = tokio::select! {
         output = attachment.next() => output?,
         // A client that left while its input waits is noticed when it is written to.
-        () = tokio::time::sleep(KEEP_ALIVE) => return Some((vec![frame(1, &[])], Some(attachment))),
+        () = tokio::time::sleep(KEEP_ALIVE) => return Some((vec![frame(STDOUT, &[])], Some(attachment))),
     };
     let (kind, bytes) = match output {
         Output::Exit(code) => {
             tokio::time::sleep(EXIT_DELAY).await;
-            return Some((vec![frame(3, &[code])], None));
+            return Some((vec![frame(EXIT, &[code])], None));
         }
-        Output::Data(Stream::Stderr, bytes) => (2, bytes),
-        Output::Data(_, bytes) => (1, bytes),
-        Output::Failed(why) => (2, Bytes::from(why + "\n")),
+        Output::Data(Stream::Stderr, bytes) => (STDERR, bytes),
+        Output::Data(_, bytes) => (STDOUT, bytes),
+        Output::Failed(why) => (STDERR, Bytes::from(why + "\n")),
     };
     let frames = bytes.chunks(LONGEST - 1).map(|piece| frame(kind, piece));
     Some((frames.collect(), Some(attachment)))
-}
-
-fn frame(kind: u8, payload: &[u8]) -> Bytes {
-    let mut frame = BytesMut::with_capacity(payload.len() + 1);
-    frame.put_u8(kind);
-    frame.put_slice(payload);
-    frame.freeze()
 }
