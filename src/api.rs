@@ -11,6 +11,7 @@ mod files;
 mod health;
 mod hold;
 mod id;
+mod ports;
 pub mod problem;
 mod process;
 mod proxy;
@@ -19,14 +20,16 @@ pub mod serve;
 mod sprite;
 mod status;
 mod stream;
+mod url_proxy;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::checkpoint::Driver;
-use crate::config::Secret;
+use crate::config::{Secret, UrlProxy};
 use crate::exec::Runner;
 use crate::files::Files;
+use crate::network::{Namespace, Ports};
 use crate::reaper::Reaper;
 use crate::supervise::Handle;
 use crate::telemetry::ring::Ring;
@@ -38,6 +41,12 @@ pub struct Shared {
     pub handle: Handle,
     /// The environment's files.
     pub files: Files,
+    /// Where the environment's ports are.
+    pub namespace: Namespace,
+    /// Which of them are open.
+    pub ports: Ports,
+    /// What becomes of requests for the environment's own web server.
+    pub url_proxy: UrlProxy,
     /// The last steps of the machines.
     pub ring: Ring,
     /// Runs commands.

@@ -74,6 +74,10 @@ pub struct Config {
     pub exec: Exec,
     /// The directory below which clients reach files.
     pub fs_root: PathBuf,
+    /// Where the environment's ports are.
+    pub network: Network,
+    /// What becomes of requests for the environment's own web server.
+    pub url_proxy: UrlProxy,
     /// Bounds on what clients may use.
     pub limits: Limits,
     /// The journal of the machines, if one is kept.
@@ -155,6 +159,24 @@ pub struct Exec {
     pub wrapper: Vec<String>,
     /// Put in front of every command that has a terminal.
     pub tty_wrapper: Vec<String>,
+}
+
+/// Where the environment's ports are.
+#[derive(Clone, Debug, Default)]
+pub struct Network {
+    /// The file of its network namespace; none = ours.
+    pub namespace: Option<PathBuf>,
+}
+
+/// What becomes of requests for the environment's own web server.
+#[derive(Clone, Debug)]
+pub struct UrlProxy {
+    /// The port of those that name none.
+    pub port: u16,
+    /// How long an answer may take to begin; none = for ever.
+    pub response_timeout: Option<Duration>,
+    /// Whether an edge need not send the token.
+    pub trust_edge: bool,
 }
 
 /// Bounds on what clients may use.

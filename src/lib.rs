@@ -3,7 +3,7 @@
 //! Everything that decides is in the crate `machines`; everything that has an effect
 //! is here. `cli` reads what is wanted, `supervise` runs the one event loop, `pid1`
 //! owns signals and the process tree, `api` serves people, `exec` runs their commands,
-//! `checkpoint` keeps the environment's directory.
+//! `checkpoint` keeps the environment's directory, `network` reaches its ports.
 
 pub mod api;
 pub mod checkpoint;
@@ -12,6 +12,7 @@ pub mod clock;
 pub mod config;
 pub mod exec;
 pub mod files;
+pub mod network;
 pub mod pid1;
 pub mod reaper;
 pub mod spawn;

@@ -75,7 +75,7 @@ fn four_ways_to_send_the_token() {
         ("authorization", TOKEN.to_owned()),
         // base64 of "root:test-token"
         ("authorization", "Basic cm9vdDp0ZXN0LXRva2Vu".to_owned()),
-        ("fly-replay-src", format!("state=proxy:{TOKEN}")),
+        ("fly-replay-src", format!("state=other:{TOKEN}")),
     ];
     for (name, value) in &wrong {
         let answer = client.send("GET", "/status", &[(name, value)], b"");

@@ -30,7 +30,19 @@ fn tool(path: &str) -> Option<PathBuf> {
     None
 }
 
-fn drive(mut command: Command, script: &str, daemon: &mut Daemon) {
+/// Whether a program from Debian is there.
+pub fn has(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|dir| dir.join(program).exists());
+    if !found {
+        skipped(&format!(
+            "there is no {program}: tests/setup.sh installs it, as root"
+        ));
+    }
+    found
+}
+
+pub fn drive(mut command: Command, script: &str, daemon: &mut Daemon) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/sdk")
         .join(script);
@@ -66,7 +78,7 @@ fn the_python_sdk_works_with_files() {
 }
 
 /// Node, with the SDK. A module is looked for beside the script; this one is elsewhere.
-fn node() -> Option<Command> {
+pub fn node() -> Option<Command> {
     let sdk = tool("node_modules/@fly/sprites")?.join("dist/index.js");
     let mut node = Command::new("node");
     node.arg("--experimental-websocket").env("SPRITES_SDK", sdk);
@@ -97,4 +109,21 @@ fn the_javascript_sdk_runs_commands() {
     });
     node.env("ECHO_PORT", port.to_string());
     drive(node, "commands.mjs", &mut running());
+}
+
+#[test]
+fn the_javascript_sdk_sits_out_a_long_silence() {
+    let Some(node) = node() else { return };
+    drive(node, "silence.mjs", &mut running());
+}
+
+#[test]
+fn who_attaches_to_a_program_that_fills_the_screen_sees_that_screen() {
+    let Some(python) = tool("python/bin/python") else {
+        return;
+    };
+    if !(has("vim") && has("htop")) {
+        return;
+    }
+    drive(Command::new(python), "screens.py", &mut running());
 }

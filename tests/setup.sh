@@ -14,6 +14,11 @@ need jq jq
 need setfattr attr
 need dot graphviz
 need xmllint libxml2-utils
+need ip iproute2
+need vim vim
+need htop htop
+need redis-server redis-server
+need psql postgresql
 if [ -n "$missing" ] && [ "$(id -u)" -ne 0 ]; then
     echo "setup: not root, so these packages were not installed:$missing" >&2
 elif [ -n "$missing" ]; then
@@ -41,8 +46,10 @@ npm_package @fly/sprites 0.1.0
 
 # And from PyPI.
 python=$tools/python/bin/python
-if ! "$python" -c 'import importlib.metadata as m; assert m.version("sprites-py") == "0.7.2"' \
-    2>/dev/null; then
+pypi="sprites-py==0.7.2 pyte==0.8.2"
+if [ "$(cat "$tools/python/installed" 2>/dev/null)" != "$pypi" ]; then
     python3 -m venv "$tools/python"
-    "$python" -m pip install --quiet --disable-pip-version-check sprites-py==0.7.2
+    # shellcheck disable=SC2086
+    "$python" -m pip install --quiet --disable-pip-version-check $pypi
+    echo "$pypi" >"$tools/python/installed"
 fi

@@ -12,6 +12,9 @@ use super::Shared;
 use super::problem::Problem;
 use crate::config::Secret;
 
+/// The header with which an edge replays requests to us.
+pub const REPLAY_SOURCE: &str = "fly-replay-src";
+
 /// Lets only those through who send the token.
 pub async fn require(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let allowed = match &shared.token {
@@ -33,17 +36,26 @@ pub async fn require(State(shared): State<Shared>, request: Request, next: Next)
 
 fn is_authorized(headers: &HeaderMap, token: &Secret) -> bool {
     let authorization = headers.get_all(header::AUTHORIZATION).iter();
-    let replayed = headers.get_all("fly-replay-src").iter();
     authorization
         .filter_map(|value| value.to_str().ok())
         .any(|value| authorization_is(value, token))
-        || replayed
-            .filter_map(|value| value.to_str().ok())
-            .any(|value| replay_source_is(value, token))
+        || replay_states(headers).any(|state| replay_state_is(state, token))
 }
 
-/// `Bearer TOKEN`, or `Basic` with user `bearer` and the token as password.
-fn authorization_is(value: &str, token: &Secret) -> bool {
+/// What an edge that replays requests says of each: the `state`s of `fly-replay-src`, a
+/// list of `key=value` between semicolons.
+pub fn replay_states(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(REPLAY_SOURCE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|part| part.trim().strip_prefix("state="))
+        .map(str::trim)
+}
+
+/// Whether it is `Bearer TOKEN`, or `Basic` with user `bearer` and the token as password.
+pub fn authorization_is(value: &str, token: &Secret) -> bool {
     let Some((scheme, credentials)) = value.trim().split_once(' ') else {
         return false;
     };
@@ -60,16 +72,10 @@ fn authorization_is(value: &str, token: &Secret) -> bool {
     false
 }
 
-/// `…;state=TOKEN` or `…;state=api:TOKEN`, as Fly's edge replays requests.
-fn replay_source_is(value: &str, token: &Secret) -> bool {
-    value
-        .split(';')
-        .filter_map(|part| part.trim().strip_prefix("state="))
-        .any(|state| {
-            let state = state.trim();
-            let api = state.strip_prefix("api:").unwrap_or(state);
-            token.is(state.as_bytes()) | token.is(api.as_bytes())
-        })
+/// `TOKEN` or `api:TOKEN`.
+fn replay_state_is(state: &str, token: &Secret) -> bool {
+    let api = state.strip_prefix("api:").unwrap_or(state);
+    token.is(state.as_bytes()) | token.is(api.as_bytes())
 }
 
 #[cfg(test)]

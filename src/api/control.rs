@@ -22,6 +22,8 @@ use super::exec::socket::{QUEUE, Upgrade, next, no_upgrade, upgraded, write};
 use super::problem::Problem;
 use super::proxy::{self, Incoming};
 use crate::exec::Attachment;
+use crate::network::Namespace;
+use crate::network::ports::Watch;
 
 /// What makes a text message an envelope.
 const PREFIX: &str = "control:";
@@ -188,7 +190,8 @@ impl Control {
         let task = match op {
             "exec" => match self.exec(query).await {
                 Ok((attachment, dialect, is_owner)) => {
-                    tokio::spawn(exec(end, attachment, dialect, is_owner, inbox))
+                    let ports = self.shared.ports.watch();
+                    tokio::spawn(exec(end, (attachment, ports), dialect, is_owner, inbox))
                 }
                 Err(problem) => {
                     return self.error(&id, op, "op.failed", problem.detail()).await;
@@ -197,7 +200,8 @@ impl Control {
             "proxy" => {
                 let target = query.get("host").zip(query.get("port"));
                 let target = target.map(|(host, port)| (host.to_owned(), port.to_owned()));
-                tokio::spawn(proxied(end, target, inbox))
+                let namespace = self.shared.namespace.clone();
+                tokio::spawn(proxied(end, namespace, target, inbox))
             }
             _ => {
                 let why = format!("there is no operation \"{op}\"; there are exec and proxy");
@@ -248,7 +252,7 @@ fn is_release(message: &Message) -> bool {
 /// A command, until its exit.
 async fn exec(
     end: End,
-    mut attachment: Attachment,
+    (mut attachment, mut ports): (Attachment, Watch),
     dialect: Dialect,
     is_owner: bool,
     mut inbox: mpsc::Receiver<Message>,
@@ -262,7 +266,7 @@ async fn exec(
             std::future::pending().await
         };
         tokio::select! {
-            code = speak(&mut attachment, is_owner, &end.out) => code,
+            code = speak(&mut attachment, is_owner, &mut ports, &end.out) => code,
             never = listening => never,
         }
     };
@@ -274,9 +278,14 @@ async fn exec(
 }
 
 /// A connection to a port, until one side closes it.
-async fn proxied(end: End, target: Option<(String, String)>, inbox: mpsc::Receiver<Message>) {
+async fn proxied(
+    end: End,
+    namespace: Namespace,
+    target: Option<(String, String)>,
+    inbox: mpsc::Receiver<Message>,
+) {
     let mut incoming = Incoming::Inbox(inbox);
-    let mut args = match proxy::run(target, &mut incoming, &end.out).await {
+    let mut args = match proxy::run(&namespace, target, &mut incoming, &end.out).await {
         Ok(()) => json!({"ok": true}),
         Err(failure) => json!({"ok": false, "error": failure.why}),
     };

@@ -12,13 +12,13 @@ use futures_util::stream::SplitStream;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 
 use super::Shared;
 use super::exec::socket::{QUEUE, Upgrade, next, no_upgrade, upgraded, write};
 use super::problem::Problem;
+use crate::network::Namespace;
 
 /// The most that is read from the target at once.
 const PIECE: usize = 32 * 1024;
@@ -71,15 +71,16 @@ impl Incoming {
 pub async fn get(State(shared): State<Shared>, upgrade: Upgrade) -> Result<Response, Problem> {
     let upgrade = upgrade.map_err(|_| no_upgrade())?;
     shared.hold_for_commands().await?;
-    Ok(upgraded(upgrade, serve))
+    let namespace = shared.namespace.clone();
+    Ok(upgraded(upgrade, |socket| serve(socket, namespace)))
 }
 
-async fn serve(socket: WebSocket) {
+async fn serve(socket: WebSocket, namespace: Namespace) {
     let (sink, stream) = socket.split();
     let (out, queue) = mpsc::channel(QUEUE);
     let mut incoming = Incoming::Socket(stream);
     let running = async {
-        let (code, reason) = match run(None, &mut incoming, &out).await {
+        let (code, reason) = match run(&namespace, None, &mut incoming, &out).await {
             Ok(()) => (NORMAL, String::new()),
             Err(failure) => (failure.code, failure.why),
         };
@@ -101,9 +102,10 @@ async fn serve(socket: WebSocket) {
     let _ = tokio::time::timeout(FAREWELL, goodbye).await;
 }
 
-/// Connects to `target`, or to what the first message names, and passes on bytes both
-/// ways until one side closes.
+/// Connects to `target`, or to what the first message names, in `namespace`, and passes on
+/// bytes both ways until one side closes.
 pub async fn run(
+    namespace: &Namespace,
     target: Option<(String, String)>,
     incoming: &mut Incoming,
     out: &mpsc::Sender<Message>,
@@ -117,7 +119,7 @@ pub async fn run(
     } else {
         host
     };
-    let connecting = tokio::time::timeout(CONNECT, connect(&host, port)).await;
+    let connecting = tokio::time::timeout(CONNECT, namespace.connect(&host, port)).await;
     let stream = match connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(stream) => stream,
         Err(error) => {
@@ -172,18 +174,6 @@ fn checked_port(port: Option<u16>) -> Result<u16, Failure> {
         code: UNSUPPORTED,
         why: "Invalid port number".to_owned(),
     })
-}
-
-async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    if bare != "localhost" {
-        return TcpStream::connect((bare, port)).await;
-    }
-    // Whatever /etc/hosts of the environment says.
-    match TcpStream::connect(("127.0.0.1", port)).await {
-        Ok(stream) => Ok(stream),
-        Err(error) => TcpStream::connect(("::1", port)).await.map_err(|_| error),
-    }
 }
 
 fn name(host: &str, port: u16) -> String {

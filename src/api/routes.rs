@@ -10,8 +10,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::problem::Problem;
 use super::{
-    Shared, auth, checkpoints, control, debug, events, exec, files, health, process, proxy, sprite,
-    status,
+    Shared, auth, checkpoints, control, debug, events, exec, files, health, ports, process, proxy,
+    sprite, status, url_proxy,
 };
 
 /// Everything that is served.
@@ -38,8 +38,13 @@ pub fn router(shared: Shared) -> Router {
         .route("/readyz", get(health::ready))
         .method_not_allowed_fallback(wrong_method);
     open.merge(authorized)
-        .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::map_response(version))
+        // What is for the environment's own web server is no business of ours.
+        .layer(middleware::from_fn_with_state(
+            shared.clone(),
+            url_proxy::divert,
+        ))
+        .layer(CatchPanicLayer::custom(panicked))
         .with_state(shared)
 }
 
@@ -54,6 +59,7 @@ fn guarded(shared: &Shared) -> Router<Shared> {
         .route("/exec/{id}/kill", post(exec::sessions::kill))
         .route("/control", get(control::get))
         .route("/proxy", get(proxy::get))
+        .route("/ports/watch", get(ports::get))
         .route("/fs/read", get(files::read::read))
         .route("/fs/write", put(files::write::write))
         .route("/fs/list", get(files::list))

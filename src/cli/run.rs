@@ -13,6 +13,7 @@ use crate::checkpoint::{CopyStore, Driver, Engine, Freezer, Hooks, Interrupted};
 use crate::config::{Config, ConfigError, Flags, Listen, SignalMap, load};
 use crate::exec::{Runner, Sessions};
 use crate::files::Files;
+use crate::network::{Namespace, Ports};
 use crate::pid1::signals::{Meaning, Signals};
 use crate::pid1::{self, is_pid_1, sweep};
 use crate::reaper::Reaper;
@@ -229,7 +230,11 @@ async fn serve(
         let root = config.fs_root.display();
         Failure::new(CONFIG, format!("cannot open fs.root, {root}: {error}"))
     })?;
+    let namespace = Namespace::new(config.network.namespace.clone());
     let router = api::routes::router(Shared {
+        ports: Ports::new(namespace.clone()),
+        namespace,
+        url_proxy: config.url_proxy.clone(),
         handle: handle.clone(),
         runner: Runner::new(config, spawner.clone(), sessions.clone()),
         files,

@@ -1,5 +1,6 @@
 //! From what was written, in all places, to what is meant.
 
+mod network;
 mod process;
 mod storage;
 
@@ -91,6 +92,8 @@ impl Checker<'_> {
             exec: self.exec(),
             limits: self.limits(),
             fs_root: self.fs_root(),
+            network: self.network(),
+            url_proxy: self.url_proxy(),
             journal: self.journal(),
             keep_alive_on_error: self.variable_switch("SPRITE_KEEP_ALIVE_ON_ERROR"),
             subreaper: self.subreaper(),

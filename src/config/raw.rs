@@ -80,6 +80,10 @@ pub struct File {
     pub exec_tty_wrapper_command: Option<Vec<Text>>,
     /// The files that clients may reach over the API.
     pub fs: Option<Fs>,
+    /// Where the environment's ports are.
+    pub network: Option<Network>,
+    /// What becomes of requests for the environment's own web server.
+    pub url_proxy: Option<UrlProxy>,
     /// Bounds on what clients may use.
     pub limits: Option<Limits>,
     /// What is recorded of us.
@@ -250,6 +254,28 @@ pub struct Exec {
 pub struct Fs {
     /// The directory that no path leads out of. Default: `/`.
     pub root: Option<Text>,
+}
+
+/// Where the environment's ports are.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    /// The file of the network namespace whose ports `/proxy`, `/ports/watch` and the URL
+    /// proxy reach: `/run/netns/NAME`, `/proc/PID/ns/net`. Default: ours.
+    pub namespace: Option<Text>,
+}
+
+/// What becomes of requests for the environment's own web server.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct UrlProxy {
+    /// The port of requests that name none. Default: 8080.
+    pub port: Option<Value<u64>>,
+    /// How long the web server may take to begin an answer; 0 = for ever. Default: 60s.
+    pub response_timeout: Option<Time>,
+    /// Whether requests that an edge marks with `proxy::` need no token. Only where
+    /// nobody but the edge can reach us. Default: false.
+    pub trust_edge: Option<Value<bool>>,
 }
 
 /// Bounds on what clients may use.

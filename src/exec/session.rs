@@ -242,6 +242,12 @@ impl Session {
         Ok(state.pid)
     }
 
+    /// The command's process id, once it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        self.lock().pid
+    }
+
     /// The exit code, once the command is gone.
     #[must_use]
     pub fn exit(&self) -> watch::Receiver<Option<u8>> {

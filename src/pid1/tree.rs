@@ -14,6 +14,8 @@ pub struct Entry {
     pub pid: i32,
     /// Its parent's.
     pub parent: i32,
+    /// Its session: the process id of whoever began it.
+    pub session: i32,
     /// Its state: `R`, `S`, `D`, `T` (stopped), `t` (traced), `Z` (zombie), `X`…
     pub state: char,
     /// When it started, in clock ticks since boot: tells it from a later one with the
@@ -117,10 +119,12 @@ fn parse(pid: i32, stat: &str) -> Option<Entry> {
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
-    let started = fields.nth(17)?.parse().ok()?;
+    let session = fields.nth(1)?.parse().ok()?;
+    let started = fields.nth(15)?.parse().ok()?;
     Some(Entry {
         pid,
         parent,
+        session,
         state,
         started,
     })

@@ -103,6 +103,49 @@ const checks = {
     proxy.close();
   },
 
+  async 'ports that open and close'() {
+    const watcher = await sprite.watchPorts();
+    const list = await watcher.next();
+    assert.equal(list.type, 'port_list');
+    const server = net.createServer();
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address();
+    const about = async () => {
+      for (;;) {
+        const event = await watcher.next();
+        if (event.port === port) return event;
+      }
+    };
+    assert.deepEqual(await about(),
+      { type: 'port_opened', port, address: '127.0.0.1', pid: process.pid });
+    server.close();
+    assert.equal((await about()).type, 'port_closed');
+    watcher.close();
+  },
+
+  async 'checkpoints'() {
+    const dir = process.env.DIR;
+    await sprite.execFile('sh', ['-c', `echo first >${dir}/file`]);
+    const events = async (stream) => {
+      const all = [];
+      await (await stream).processAll((event) => { all.push(event); });
+      return all;
+    };
+    const made = await events(sprite.createCheckpoint('from javascript'));
+    assert.equal(made.at(-1).type, 'complete');
+    await sprite.execFile('sh', ['-c', `echo second >${dir}/file`]);
+    const listed = (await sprite.listCheckpoints()).find((c) => c.comment === 'from javascript');
+    assert.ok(listed);
+    assert.equal((await sprite.getCheckpoint(listed.id)).comment, 'from javascript');
+    const restored = await events(sprite.restoreCheckpoint(listed.id));
+    assert.equal(restored.at(-1).type, 'complete');
+    const read = await sprite.execFile('cat', [`${dir}/file`]);
+    assert.equal(read.stdout, 'first\n');
+    const missing = await events(sprite.restoreCheckpoint('v999')).catch((e) => e);
+    assert.ok(missing instanceof Error);
+  },
+
   async 'control connections'() {
     const over = new SpritesClient(TOKEN, { baseURL: BASE, controlMode: true }).sprite(NAME);
     const done = await over.execFile('sh', ['-c', 'echo over control']);

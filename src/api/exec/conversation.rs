@@ -9,10 +9,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Duration, Instant};
 
+use crate::api::ports;
 use crate::config::signal;
 use crate::exec::session::Stream;
 use crate::exec::terminal::Size;
 use crate::exec::{Attachment, Input, Output, Session};
+use crate::network::Port;
+use crate::network::ports::{Change, Watch};
 
 const STDIN: u8 = 0;
 pub(super) const STDOUT: u8 = 1;
@@ -80,19 +83,31 @@ enum Request {
 pub async fn speak(
     attachment: &mut Attachment,
     is_owner: bool,
+    listening: &mut Watch,
     out: &mpsc::Sender<Message>,
 ) -> Option<u8> {
     let session = attachment.session().clone();
     out.send(session_info(&session, is_owner)).await.ok()?;
     let tty = session.facts.tty;
+    let mut said = Instant::now();
     loop {
         let output = tokio::select! {
             output = attachment.next() => output?,
-            () = tokio::time::sleep(KEEP_ALIVE) => {
+            change = listening.change() => {
+                // Mostly about others' ports: then nothing is said.
+                for message in notices(&change?, &session) {
+                    out.send(message).await.ok()?;
+                    said = Instant::now();
+                }
+                continue;
+            }
+            () = tokio::time::sleep_until(said + KEEP_ALIVE) => {
                 out.send(Message::Binary(Bytes::new())).await.ok()?;
+                said = Instant::now();
                 continue;
             }
         };
+        said = Instant::now();
         let message = match output {
             Output::Data(_, bytes) if tty => Message::Binary(bytes),
             Output::Data(Stream::Stderr, bytes) => framed(STDERR, &bytes),
@@ -260,6 +275,17 @@ impl Listener {
             Err(_) => {}
         }
     }
+}
+
+/// What a client is told of ports: those of the session's own processes.
+fn notices(change: &Change, session: &Session) -> Vec<Message> {
+    let Some(pid) = session.pid() else {
+        return Vec::new();
+    };
+    let is_ours = |port: &&Port| port.is_of(pid);
+    let closed = change.closed.iter().filter(is_ours).map(ports::closed);
+    let opened = change.opened.iter().filter(is_ours).map(ports::opened);
+    closed.chain(opened).collect()
 }
 
 fn session_info(session: &Session, is_owner: bool) -> Message {

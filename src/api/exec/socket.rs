@@ -19,6 +19,7 @@ use crate::api::Shared;
 use crate::api::id::Id;
 use crate::api::problem::Problem;
 use crate::exec::Attachment;
+use crate::network::ports::Watch;
 
 /// The largest message that is taken.
 pub const LARGEST: usize = 16 * 1024 * 1024;
@@ -59,7 +60,13 @@ pub async fn get(
     let spec = query.spec()?;
     shared.hold_for_commands().await?;
     let attachment = shared.runner.start(spec)?;
-    Ok(accept(upgrade, attachment, true, Dialect::default()))
+    let ports = shared.ports.watch();
+    Ok(accept(
+        upgrade,
+        (attachment, ports),
+        true,
+        Dialect::default(),
+    ))
 }
 
 /// An attach by path.
@@ -86,7 +93,8 @@ async fn attach_to(
         drops_first_end: !query.flag("tty").unwrap_or(false),
         ..Dialect::default()
     };
-    Ok(accept(upgrade, session.attach(), false, dialect))
+    let watched = (session.attach(), shared.ports.watch());
+    Ok(accept(upgrade, watched, false, dialect))
 }
 
 /// That a request should have been an upgrade.
@@ -114,24 +122,29 @@ where
 
 fn accept(
     upgrade: WebSocketUpgrade,
-    attachment: Attachment,
+    watched: (Attachment, Watch),
     is_owner: bool,
     dialect: Dialect,
 ) -> Response {
     let mut response = upgraded(upgrade, move |socket| {
-        serve(socket, attachment, is_owner, dialect)
+        serve(socket, watched, is_owner, dialect)
     });
     response.headers_mut().extend([CAPABILITIES]);
     response
 }
 
-async fn serve(socket: WebSocket, mut attachment: Attachment, is_owner: bool, dialect: Dialect) {
+async fn serve(
+    socket: WebSocket,
+    (mut attachment, mut ports): (Attachment, Watch),
+    is_owner: bool,
+    dialect: Dialect,
+) {
     let (sink, mut stream) = socket.split();
     let (out, queue) = mpsc::channel(QUEUE);
     let mut listener = Listener::new(attachment.session(), dialect);
     let speaking = async {
         let tty = attachment.session().facts.tty;
-        if let Some(code) = speak(&mut attachment, is_owner, &out).await {
+        if let Some(code) = speak(&mut attachment, is_owner, &mut ports, &out).await {
             let _ = out.send(farewell(code, tty)).await;
         }
         drop(out);
