@@ -94,6 +94,8 @@ impl Listener {
 
     /// Serves until the process ends.
     pub async fn serve(self, router: Router) -> io::Result<()> {
+        // A bare router would build all its routes anew for each connection.
+        let router = router.into_make_service();
         match self {
             Self::Tcp(listener) => {
                 let listener = listener.tap_io(|stream| {
