@@ -17,6 +17,7 @@ mod process;
 mod proxy;
 pub mod routes;
 pub mod serve;
+mod silence;
 mod sprite;
 mod status;
 mod stream;

@@ -11,6 +11,6 @@ pub mod start;
 pub mod terminal;
 
 pub use run::{Event, Request};
-pub use session::{Attachment, Input, Linger, Output, Session};
+pub use session::{Attachment, Input, Linger, Output, Piece, Session};
 pub use sessions::Sessions;
 pub use start::{Runner, Spec};

@@ -39,6 +39,19 @@ pub struct Child {
     pub stderr: Option<ChildStderr>,
 }
 
+/// A child that was started just now.
+#[derive(Debug)]
+pub struct Started {
+    /// Its process id.
+    pub pid: i32,
+    /// Our end of its standard input, if it is a pipe.
+    pub stdin: Option<ChildStdin>,
+    /// Our end of its standard output, if it is a pipe.
+    pub stdout: Option<ChildStdout>,
+    /// Our end of its standard error, if it is a pipe.
+    pub stderr: Option<ChildStderr>,
+}
+
 /// The owner of all children. Clones are the same reaper.
 #[derive(Clone, Debug)]
 pub struct Reaper {
@@ -80,9 +93,22 @@ impl Default for Reaper {
 impl Reaper {
     /// Starts `command`. Blocks until the program runs or could not be run.
     pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        self.start(|| {
+            let child = command.spawn()?;
+            Ok(Started {
+                pid: i32::try_from(child.id()).map_err(io::Error::other)?,
+                stdin: child.stdin,
+                stdout: child.stdout,
+                stderr: child.stderr,
+            })
+        })
+    }
+
+    /// Starts whatever `start` starts, under the lock.
+    pub fn start(&self, start: impl FnOnce() -> io::Result<Started>) -> io::Result<Child> {
         let mut waiters = self.lock();
-        let child = command.spawn()?;
-        let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+        let child = start()?;
+        let pid = child.pid;
         let (sender, exit) = oneshot::channel();
         waiters.insert(pid, sender);
         self.shared

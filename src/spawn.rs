@@ -1,5 +1,7 @@
 //! What every child has in common: its environment, its process group, its user.
 
+mod light;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -7,6 +9,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+
+use futures_util::future::Either;
 
 use crate::config::User;
 use crate::reaper::{Child, Reaper};
@@ -107,6 +111,9 @@ impl Spawner {
         let Some((name, arguments)) = program.command.split_first() else {
             return Err(self.error(program, io::ErrorKind::InvalidInput.into()));
         };
+        if light::is_light(program) {
+            return light::spawn(self, program).map_err(|source| self.error(program, source));
+        }
         let mut command = Command::new(name);
         command.args(arguments);
         if let Some(arg0) = &program.arg0 {
@@ -147,20 +154,37 @@ impl Spawner {
             .map_err(|source| self.error(program, source))
     }
 
-    /// Like [`Spawner::spawn`], for callers that must not block.
-    pub async fn spawn_soon(&self, program: Program) -> Result<Child, SpawnError> {
+    /// Like [`Spawner::spawn`], for callers that must not block. The program is started
+    /// whether or not what is returned is awaited, and mostly before that.
+    pub fn spawn_soon(
+        &self,
+        program: Program,
+    ) -> impl Future<Output = Result<Child, SpawnError>> + Send + use<> {
         let spawner = self.clone();
         let copy = program.clone();
         // Held until the program runs: what is held before that would hold the reaper.
-        let pass = self.reaper.gate().read_owned().await;
-        let starting = tokio::task::spawn_blocking(move || {
-            let child = spawner.spawn(&copy);
-            drop(pass);
-            child
-        });
-        starting
-            .await
-            .unwrap_or_else(|panic| Err(self.error(&program, io::Error::other(panic))))
+        let gate = self.reaper.gate();
+        let start = move |pass| {
+            tokio::task::spawn_blocking(move || {
+                let child = spawner.spawn(&copy);
+                drop(pass);
+                child
+            })
+        };
+        let starting = match Arc::clone(&gate).try_read_owned() {
+            Ok(pass) => Either::Left(start(pass)),
+            Err(_) => Either::Right(tokio::spawn(
+                async move { start(gate.read_owned().await).await },
+            )),
+        };
+        let spawner = self.clone();
+        async move {
+            let started = match starting {
+                Either::Left(started) => started.await,
+                Either::Right(started) => started.await.and_then(|started| started),
+            };
+            started.unwrap_or_else(|panic| Err(spawner.error(&program, io::Error::other(panic))))
+        }
     }
 
     #[allow(clippy::unused_self, reason = "reads as a method where it is called")]

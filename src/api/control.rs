@@ -22,8 +22,7 @@ use super::exec::socket::{QUEUE, Upgrade, next, no_upgrade, upgraded, write};
 use super::problem::Problem;
 use super::proxy::{self, Incoming};
 use crate::exec::Attachment;
-use crate::network::Namespace;
-use crate::network::ports::Watch;
+use crate::network::{Namespace, Ports};
 
 /// What makes a text message an envelope.
 const PREFIX: &str = "control:";
@@ -190,7 +189,7 @@ impl Control {
         let task = match op {
             "exec" => match self.exec(query).await {
                 Ok((attachment, dialect, is_owner)) => {
-                    let ports = self.shared.ports.watch();
+                    let ports = self.shared.ports.clone();
                     tokio::spawn(exec(end, (attachment, ports), dialect, is_owner, inbox))
                 }
                 Err(problem) => {
@@ -227,7 +226,7 @@ impl Control {
             return Ok((session.attach(), dialect, false));
         }
         self.shared.hold_for_commands().await?;
-        let attachment = self.shared.runner.start(query.spec()?)?;
+        let attachment = self.shared.runner.start(&query.spec()?)?;
         Ok((attachment, dialect, true))
     }
 
@@ -252,7 +251,7 @@ fn is_release(message: &Message) -> bool {
 /// A command, until its exit.
 async fn exec(
     end: End,
-    (mut attachment, mut ports): (Attachment, Watch),
+    (mut attachment, ports): (Attachment, Ports),
     dialect: Dialect,
     is_owner: bool,
     mut inbox: mpsc::Receiver<Message>,
@@ -266,7 +265,7 @@ async fn exec(
             std::future::pending().await
         };
         tokio::select! {
-            code = speak(&mut attachment, is_owner, &mut ports, &end.out) => code,
+            code = speak(&mut attachment, is_owner, &ports, &end.out) => code,
             never = listening => never,
         }
     };

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::Shared;
 use super::exec::socket::{QUEUE, Upgrade, next, no_upgrade, upgraded, write};
 use super::problem::Problem;
+use super::silence::Silence;
 use crate::network::Port;
 use crate::network::ports::Watch;
 
@@ -42,16 +43,18 @@ async fn serve(socket: WebSocket, watch: Watch) {
 
 async fn tell(mut watch: Watch, out: &mpsc::Sender<Message>) {
     let mut is_first = true;
+    let mut silence = Silence::of(KEEP_ALIVE);
     loop {
         let change = tokio::select! {
             change = watch.change() => change,
-            () = tokio::time::sleep(KEEP_ALIVE) => {
+            () = silence.lasts() => {
                 if out.send(Message::Ping(Bytes::new())).await.is_err() {
                     return;
                 }
                 continue;
             }
         };
+        silence.broken();
         let Some(change) = change else { return };
         let messages = if std::mem::take(&mut is_first) {
             let ports: Vec<Value> = change.opened.iter().map(described).collect();

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use super::Shared;
 use super::exec::socket::{QUEUE, Upgrade, next, no_upgrade, upgraded, write};
 use super::problem::Problem;
+use super::silence::Silence;
 use crate::network::Namespace;
 
 /// The most that is read from the target at once.
@@ -186,12 +187,14 @@ fn name(host: &str, port: u16) -> String {
 
 async fn from_target(mut reader: OwnedReadHalf, out: &mpsc::Sender<Message>) {
     let mut buffer = BytesMut::new();
+    let mut silence = Silence::of(KEEP_ALIVE);
     loop {
         buffer.reserve(PIECE);
         let read = tokio::select! {
+            biased;
             read = reader.read_buf(&mut buffer) => read,
             // A client that left while the target does not read is noticed by writing to it.
-            () = tokio::time::sleep(KEEP_ALIVE) => {
+            () = silence.lasts() => {
                 if out.send(Message::Ping(Bytes::new())).await.is_err() {
                     return;
                 }
@@ -201,6 +204,7 @@ async fn from_target(mut reader: OwnedReadHalf, out: &mpsc::Sender<Message>) {
         match read {
             Ok(0) | Err(_) => return,
             Ok(_) => {
+                silence.broken();
                 let piece = buffer.split().freeze();
                 if out.send(Message::Binary(piece)).await.is_err() {
                     return;

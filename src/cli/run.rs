@@ -68,7 +68,7 @@ pub fn run(flags: &Flags) -> u8 {
     }
     let log = logging::start(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(workers())
         .enable_all()
         .build();
     let code = match runtime {
@@ -84,6 +84,13 @@ pub fn run(flags: &Flags) -> u8 {
     drop(log);
     // Not by returning: a thread that is stuck in a system call must not hold us up.
     exit(code.into())
+}
+
+/// How many threads serve everybody. What we run needs processors too: where there are few,
+/// a second thread of ours takes one from it, and each event is passed between the two.
+fn workers() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, Into::into);
+    (processors / 2).clamp(1, 4)
 }
 
 fn refuse(error: &ConfigError) -> u8 {

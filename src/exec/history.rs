@@ -4,9 +4,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use bytes::Bytes;
-
-use super::session::Stream;
+use super::session::{Piece, Stream};
 use super::terminal::Size;
 
 /// How many bytes of output are kept for a command with pipes.
@@ -15,7 +13,7 @@ const KEPT: usize = 256 * 1024;
 /// What was shown.
 pub enum History {
     /// The last pieces of output, and how many bytes they are.
-    Pieces(VecDeque<(Stream, Bytes)>, usize),
+    Pieces(VecDeque<(Stream, Piece)>, usize),
     /// The screen, made when something is first written to it.
     Screen(Size, Option<Box<vt100::Parser>>),
 }
@@ -40,22 +38,23 @@ impl History {
     }
 
     /// Takes in what is being shown.
-    pub fn record(&mut self, stream: Stream, bytes: &Bytes) {
+    pub fn record(&mut self, stream: Stream, piece: &Piece) {
+        let bytes = piece.payload();
         match self {
             Self::Pieces(pieces, kept) => {
-                pieces.push_back((stream, bytes.clone()));
+                pieces.push_back((stream, piece.clone()));
                 *kept += bytes.len();
                 while *kept > KEPT {
                     let Some((_, old)) = pieces.pop_front() else {
                         break;
                     };
-                    *kept -= old.len();
+                    *kept -= old.payload().len();
                 }
             }
             Self::Screen(size, screen) => {
                 let parser = screen.get_or_insert_with(|| new_screen(*size));
                 // Whatever a program writes, the emulator must not take the session with it.
-                let processed = catch_unwind(AssertUnwindSafe(|| parser.process(bytes)));
+                let processed = catch_unwind(AssertUnwindSafe(|| parser.process(&bytes)));
                 if processed.is_err() {
                     tracing::warn!("the terminal emulator failed; its screen is cleared");
                     *parser = new_screen(*size);
@@ -81,7 +80,7 @@ impl History {
 
     /// What brings a new client to where the others are.
     #[must_use]
-    pub fn replay(&self) -> VecDeque<(Stream, Bytes)> {
+    pub fn replay(&self) -> VecDeque<(Stream, Piece)> {
         match self {
             Self::Pieces(pieces, _) => pieces.clone(),
             Self::Screen(_, None) => VecDeque::new(),
@@ -92,7 +91,7 @@ impl History {
                     text.extend_from_slice(b"\x1b[?1049h");
                 }
                 text.extend_from_slice(screen.state_formatted().as_bytes());
-                VecDeque::from([(Stream::Terminal, Bytes::from(text))])
+                VecDeque::from([(Stream::Terminal, Piece::new(Stream::Terminal, &text))])
             }
         }
     }
@@ -127,12 +126,12 @@ mod tests {
         let mut history = History::new(None);
         for n in 0..100u8 {
             let stream = [Stream::Stdout, Stream::Stderr][usize::from(n % 2)];
-            history.record(stream, &Bytes::from(vec![n; 10_000]));
+            history.record(stream, &Piece::new(stream, &[n; 10_000]));
         }
         let replay = history.replay();
         assert!(history.size() <= KEPT && replay.len() == 26);
         assert_eq!(replay.back().unwrap().0, Stream::Stderr);
-        assert_eq!(replay.back().unwrap().1[0], 99);
+        assert_eq!(replay.back().unwrap().1.payload()[0], 99);
     }
 
     #[test]
@@ -141,15 +140,18 @@ mod tests {
         assert!(history.replay().is_empty());
         history.record(
             Stream::Terminal,
-            &Bytes::from_static(b"gone\x1b[2J\x1b[3;4Hhere"),
+            &Piece::new(Stream::Terminal, b"gone\x1b[2J\x1b[3;4Hhere"),
         );
-        let text = history.replay()[0].1.clone();
+        let text = history.replay()[0].1.payload();
         let mut again = new_screen(size(5, 20));
         again.process(&text);
         assert_eq!(again.screen().contents().trim(), "here");
         assert_eq!(again.screen().cursor_position(), (2, 7));
-        history.record(Stream::Terminal, &Bytes::from_static(b"\x1b[?1049hfull"));
-        let text = history.replay()[0].1.clone();
+        history.record(
+            Stream::Terminal,
+            &Piece::new(Stream::Terminal, b"\x1b[?1049hfull"),
+        );
+        let text = history.replay()[0].1.payload();
         let mut again = new_screen(size(5, 20));
         again.process(&text);
         assert!(again.screen().alternate_screen());
@@ -161,7 +163,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(1);
         for _ in 0..2_000 {
             let bytes: Vec<u8> = (0..50).map(|_| random.u8(..)).collect();
-            history.record(Stream::Terminal, &Bytes::from(bytes));
+            history.record(Stream::Terminal, &Piece::new(Stream::Terminal, &bytes));
             let rows = random.u16(1..50);
             history.resize(size(rows, 60 - rows));
             assert!(history.replay().len() <= 1);

@@ -4,18 +4,21 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
-use super::session::{Input, Session, Stream};
+use super::session::{Input, Piece, Session, Stream};
 use crate::sys;
 
 /// The most that is read at once. Clients refuse much longer pieces.
 const PIECE: usize = 32 * 1024;
+/// After so many long pieces a pipe is a busy one.
+const BUSY: u32 = 8;
+/// How much a busy pipe holds, in bytes.
+const LARGE_PIPE: usize = 1024 * 1024;
 
 /// A descriptor that is waited for without blocking.
 #[derive(Debug)]
@@ -45,15 +48,27 @@ pub async fn output(
 ) {
     let Some(source) = source else { return };
     let mut buffer = Vec::new();
-    let mut is_over = false;
+    // A command that was started just now has not written yet.
+    let mut is_over = wait_for_more(&source, &mut over).await;
+    let mut full = 0;
     loop {
+        // The frame's first byte, and what is read behind it.
         buffer.clear();
-        buffer.reserve(PIECE);
+        buffer.reserve_exact(PIECE + 1);
+        buffer.push(stream.frame_kind());
         // Not `try_read`: it asks the kernel only when the kernel has said that there is
         // something, and what the command wrote last may not have been said yet.
         match rustix::io::read(source.fd(), spare_capacity(&mut buffer)) {
             Ok(0) => return,
-            Ok(_) => session.emit(stream, Bytes::copy_from_slice(&buffer)).await,
+            Ok(read) => {
+                if read >= PIECE / 2 {
+                    full += 1;
+                    if full == BUSY {
+                        enlarge(&source);
+                    }
+                }
+                session.emit(stream, piece(stream, &mut buffer)).await;
+            }
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) if !is_over => {
                 // A silent command takes no memory.
@@ -67,6 +82,22 @@ pub async fn output(
             Err(_) => return,
         }
     }
+}
+
+/// What was read. Where it is much it is passed on as it is, where it is little it takes
+/// no more memory than that.
+fn piece(stream: Stream, buffer: &mut Vec<u8>) -> Piece {
+    if buffer.len() > PIECE / 2 {
+        Piece::from_frame(std::mem::take(buffer).into())
+    } else {
+        Piece::new(stream, buffer.get(1..).unwrap_or_default())
+    }
+}
+
+/// A pipe that is filled faster than it is emptied gets larger: both sides wait less often.
+fn enlarge(source: &Channel) {
+    // A terminal is none, and a user may have as many as the kernel allows.
+    let _ = rustix::pipe::fcntl_setpipe_size(source.fd(), LARGE_PIPE);
 }
 
 /// Waits until there is something to read, or the command is gone: then returns true.

@@ -48,7 +48,7 @@ pub enum Event {
 impl Runner {
     /// Runs a command. When the receiver is dropped the command is killed.
     pub fn run(&self, request: Request) -> Result<mpsc::Receiver<Event>, NotAdmitted> {
-        let attachment = self.start(Spec {
+        let attachment = self.start(&Spec {
             command: request.command,
             path: None,
             environment: request.environment,
@@ -99,12 +99,12 @@ async fn cut(attachment: &mut Attachment, events: &mpsc::Sender<Event>) {
     let (mut stdout, mut stderr) = (Cutter::default(), Cutter::default());
     while let Some(output) = attachment.next().await {
         match output {
-            Output::Data(stream, bytes) => {
+            Output::Data(stream, piece) => {
                 let (cutter, event) = match stream {
                     Stream::Stderr => (&mut stderr, Event::Stderr as fn(Data) -> Event),
                     Stream::Stdout | Stream::Terminal => (&mut stdout, Event::Stdout as _),
                 };
-                for data in cutter.push(&bytes) {
+                for data in cutter.push(&piece.payload()) {
                     let _ = events.send(event(data)).await;
                 }
             }

@@ -11,7 +11,6 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
@@ -21,7 +20,7 @@ use super::terminal::Size;
 use crate::reaper::Reaper;
 
 pub use attachment::Attachment;
-pub use words::{Activity, Facts, Input, Linger, Output, Stream};
+pub use words::{Activity, Facts, Input, Linger, Output, Piece, Stream};
 
 /// How many pieces of output may wait for a client, each of at most 32 KiB.
 const QUEUE: usize = 16;
@@ -113,7 +112,7 @@ impl Session {
         let replay = state.history.replay();
         let mut replay: VecDeque<_> = replay
             .into_iter()
-            .map(|(stream, bytes)| Output::Data(stream, bytes))
+            .map(|(stream, piece)| Output::Data(stream, piece))
             .collect();
         replay.extend(state.failure.clone().map(Output::Failed));
         let key = state.next_client;
@@ -155,17 +154,17 @@ impl Session {
         self.send(clients, &Output::Failed(why)).await;
     }
 
-    /// The command wrote `bytes`. Waits for the slowest client.
-    pub async fn emit(&self, stream: Stream, bytes: Bytes) {
+    /// The command wrote `piece`. Waits for the slowest client.
+    pub async fn emit(&self, stream: Stream, piece: Piece) {
         // Who attaches later finds it in the history, and must not hear it twice.
         let clients = {
             let mut state = self.lock();
-            state.history.record(stream, &bytes);
-            state.bytes += bytes.len() as u64;
+            state.history.record(stream, &piece);
+            state.bytes += piece.payload().len() as u64;
             state.last_activity = (Instant::now(), Timestamp::now());
             state.clients.clone()
         };
-        self.send(clients, &Output::Data(stream, bytes)).await;
+        self.send(clients, &Output::Data(stream, piece)).await;
     }
 
     /// The command is gone and everything it wrote was emitted.

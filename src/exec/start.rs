@@ -48,6 +48,9 @@ pub struct Spec {
     pub linger: Linger,
 }
 
+/// A command that runs, and our end of its terminal if it has one.
+type Started = (Child, Option<Arc<OwnedFd>>);
+
 /// Runs commands.
 #[derive(Clone, Debug)]
 pub struct Runner {
@@ -89,7 +92,7 @@ impl Runner {
 
     /// Starts a command; whoever asked for it is its first client. That it could not be
     /// started is told there.
-    pub fn start(&self, spec: Spec) -> Result<Attachment, NotAdmitted> {
+    pub fn start(&self, spec: &Spec) -> Result<Attachment, NotAdmitted> {
         let admission = self.sessions.admit()?;
         let working_dir = spec.working_dir.as_ref().or(self.working_dir.as_ref());
         let facts = Facts {
@@ -107,19 +110,20 @@ impl Runner {
         let (session, inputs) = Session::new(facts, spec.terminal, reaper);
         let attachment = session.attach();
         admission.began(&session);
-        tokio::spawn(self.clone().conduct(spec, session, admission, inputs));
+        let spawning = self.spawn(spec);
+        tokio::spawn(self.clone().conduct(spawning, session, admission, inputs));
         Ok(attachment)
     }
 
     /// Conducts a session from its start to its end.
     async fn conduct(
         self,
-        spec: Spec,
+        spawning: impl Future<Output = Result<Started, SpawnError>> + Send,
         session: Arc<Session>,
         admission: Admission,
         inputs: mpsc::Receiver<Input>,
     ) {
-        let code = match self.spawn(&spec).await {
+        let code = match spawning.await {
             Ok((child, terminal)) => {
                 let pid = child.pid;
                 // Should this task panic, the command must not live on unwatched.
@@ -142,7 +146,21 @@ impl Runner {
         session.finish(code).await;
     }
 
-    async fn spawn(&self, spec: &Spec) -> Result<(Child, Option<Arc<OwnedFd>>), SpawnError> {
+    /// Starts the command; what comes of it is awaited elsewhere.
+    fn spawn(
+        &self,
+        spec: &Spec,
+    ) -> impl Future<Output = Result<Started, SpawnError>> + Send + use<> {
+        let prepared = self.prepare(spec);
+        let spawning = prepared.map(|(program, ours)| (self.spawner.spawn_soon(program), ours));
+        async move {
+            let (spawning, ours) = spawning?;
+            Ok((spawning.await?, ours))
+        }
+    }
+
+    /// The program, and our end of its terminal if it is to have one.
+    fn prepare(&self, spec: &Spec) -> Result<(Program, Option<Arc<OwnedFd>>), SpawnError> {
         let mut environment = self.environment.clone();
         if spec.terminal.is_some() {
             let (name, value) = DEFAULT_TERM;
@@ -191,8 +209,7 @@ impl Runner {
             ours = Some(Arc::new(master));
             program.streams = Streams::Terminal(Arc::new(slave));
         }
-        let child = self.spawner.spawn_soon(program).await?;
-        Ok((child, ours))
+        Ok((program, ours))
     }
 }
 

@@ -9,17 +9,16 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Duration, Instant};
 
-use crate::api::ports;
+use crate::api::ports::{closed, opened};
+use crate::api::silence::Silence;
 use crate::config::signal;
 use crate::exec::session::Stream;
 use crate::exec::terminal::Size;
 use crate::exec::{Attachment, Input, Output, Session};
-use crate::network::Port;
 use crate::network::ports::{Change, Watch};
+use crate::network::{Port, Ports};
 
 const STDIN: u8 = 0;
-pub(super) const STDOUT: u8 = 1;
-pub(super) const STDERR: u8 = 2;
 pub(super) const EXIT: u8 = 3;
 const END_OF_INPUT: u8 = 4;
 
@@ -33,6 +32,9 @@ const OVERHEAD: usize = 128;
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// How long after an attach a lone end of input is taken for the client's habit.
 const HABIT: Duration = Duration::from_secs(1);
+
+/// Nobody looks for the ports of a command that ends sooner than this.
+const SHORT: Duration = Duration::from_millis(250);
 
 /// How a client writes what it sends.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,37 +85,44 @@ enum Request {
 pub async fn speak(
     attachment: &mut Attachment,
     is_owner: bool,
-    listening: &mut Watch,
+    ports: &Ports,
     out: &mpsc::Sender<Message>,
 ) -> Option<u8> {
     let session = attachment.session().clone();
     out.send(session_info(&session, is_owner)).await.ok()?;
     let tty = session.facts.tty;
-    let mut said = Instant::now();
+    let mut silence = Silence::of(KEEP_ALIVE);
+    let mut short = std::pin::pin!(tokio::time::sleep(SHORT));
+    let mut watch = None;
     loop {
         let output = tokio::select! {
+            biased;
             output = attachment.next() => output?,
-            change = listening.change() => {
+            () = &mut short, if watch.is_none() => {
+                watch = Some(ports.watch());
+                continue;
+            }
+            change = change(&mut watch) => {
                 // Mostly about others' ports: then nothing is said.
                 for message in notices(&change?, &session) {
                     out.send(message).await.ok()?;
-                    said = Instant::now();
+                    silence.broken();
                 }
                 continue;
             }
-            () = tokio::time::sleep_until(said + KEEP_ALIVE) => {
+            () = silence.lasts() => {
                 out.send(Message::Binary(Bytes::new())).await.ok()?;
-                said = Instant::now();
                 continue;
             }
         };
-        said = Instant::now();
+        silence.broken();
         let message = match output {
-            Output::Data(_, bytes) if tty => Message::Binary(bytes),
-            Output::Data(Stream::Stderr, bytes) => framed(STDERR, &bytes),
-            Output::Data(_, bytes) => framed(STDOUT, &bytes),
+            Output::Data(_, piece) if tty => Message::Binary(piece.payload()),
+            Output::Data(_, piece) => Message::Binary(piece.into_frame()),
             Output::Failed(why) if tty => Message::Binary(format!("{why}\r\n").into()),
-            Output::Failed(why) => framed(STDERR, format!("{why}\n").as_bytes()),
+            Output::Failed(why) => {
+                framed(Stream::Stderr.frame_kind(), format!("{why}\n").as_bytes())
+            }
             Output::Exit(code) => {
                 let last = if tty {
                     let text = format!("{{\"type\":\"exit\",\"exit_code\":{code}}}");
@@ -277,15 +286,23 @@ impl Listener {
     }
 }
 
+/// The next change of what is listened on, if anybody looks.
+async fn change(watch: &mut Option<Watch>) -> Option<Change> {
+    match watch {
+        Some(watch) => watch.change().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// What a client is told of ports: those of the session's own processes.
 fn notices(change: &Change, session: &Session) -> Vec<Message> {
     let Some(pid) = session.pid() else {
         return Vec::new();
     };
     let is_ours = |port: &&Port| port.is_of(pid);
-    let closed = change.closed.iter().filter(is_ours).map(ports::closed);
-    let opened = change.opened.iter().filter(is_ours).map(ports::opened);
-    closed.chain(opened).collect()
+    let gone = change.closed.iter().filter(is_ours).map(closed);
+    let new = change.opened.iter().filter(is_ours).map(opened);
+    gone.chain(new).collect()
 }
 
 fn session_info(session: &Session, is_owner: bool) -> Message {

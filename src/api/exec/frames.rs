@@ -13,10 +13,11 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
-use super::conversation::{EXIT, STDERR, STDOUT, frame};
+use super::conversation::{EXIT, frame};
 use super::query::Query;
 use crate::api::Shared;
 use crate::api::problem::Problem;
+use crate::api::silence::Silence;
 use crate::exec::session::Stream;
 use crate::exec::{Attachment, Input, Linger, Output, Session, Spec};
 
@@ -46,11 +47,12 @@ pub async fn post(shared: Shared, query: &Query, body: Body) -> Result<Response,
     };
     shared.hold_for_commands().await?;
     let takes_input = spec.stdin;
-    let attachment = shared.runner.start(spec)?;
+    let attachment = shared.runner.start(&spec)?;
     if takes_input {
         tokio::spawn(feed(attachment.session().clone(), body));
     }
-    let frames = stream::unfold(Some(attachment), next).flat_map(stream::iter);
+    let frames =
+        stream::unfold(Some((attachment, Silence::of(KEEP_ALIVE))), next).flat_map(stream::iter);
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream"),
         (header::CACHE_CONTROL, "no-cache"),
@@ -75,23 +77,30 @@ async fn feed(session: std::sync::Arc<Session>, body: Body) {
     session.input(Input::End).await;
 }
 
-/// The next frames, and the attachment unless it was the exit.
-async fn next(attachment: Option<Attachment>) -> Option<(Vec<Bytes>, Option<Attachment>)> {
-    let mut attachment = attachment?;
+/// A client's place in the session, and how long it has heard nothing.
+type Hearing = (Attachment, Silence);
+
+/// The next frames, and the way to those that follow, unless it was the exit.
+async fn next(hearing: Option<Hearing>) -> Option<(Vec<Bytes>, Option<Hearing>)> {
+    let (mut attachment, mut silence) = hearing?;
     let output = tokio::select! {
+        biased;
         output = attachment.next() => output?,
         // A client that left while its input waits is noticed when it is written to.
-        () = tokio::time::sleep(KEEP_ALIVE) => return Some((vec![frame(STDOUT, &[])], Some(attachment))),
+        () = silence.lasts() => {
+            let nothing = frame(Stream::Stdout.frame_kind(), &[]);
+            return Some((vec![nothing], Some((attachment, silence))));
+        }
     };
+    silence.broken();
     let (kind, bytes) = match output {
         Output::Exit(code) => {
             tokio::time::sleep(EXIT_DELAY).await;
             return Some((vec![frame(EXIT, &[code])], None));
         }
-        Output::Data(Stream::Stderr, bytes) => (STDERR, bytes),
-        Output::Data(_, bytes) => (STDOUT, bytes),
-        Output::Failed(why) => (STDERR, Bytes::from(why + "\n")),
+        Output::Data(stream, piece) => (stream.frame_kind(), piece.payload()),
+        Output::Failed(why) => (Stream::Stderr.frame_kind(), Bytes::from(why + "\n")),
     };
     let frames = bytes.chunks(LONGEST - 1).map(|piece| frame(kind, piece));
-    Some((frames.collect(), Some(attachment)))
+    Some((frames.collect(), Some((attachment, silence))))
 }

@@ -19,7 +19,7 @@ use crate::api::Shared;
 use crate::api::id::Id;
 use crate::api::problem::Problem;
 use crate::exec::Attachment;
-use crate::network::ports::Watch;
+use crate::network::Ports;
 
 /// The largest message that is taken.
 pub const LARGEST: usize = 16 * 1024 * 1024;
@@ -59,8 +59,8 @@ pub async fn get(
     };
     let spec = query.spec()?;
     shared.hold_for_commands().await?;
-    let attachment = shared.runner.start(spec)?;
-    let ports = shared.ports.watch();
+    let attachment = shared.runner.start(&spec)?;
+    let ports = shared.ports.clone();
     Ok(accept(
         upgrade,
         (attachment, ports),
@@ -93,7 +93,7 @@ async fn attach_to(
         drops_first_end: !query.flag("tty").unwrap_or(false),
         ..Dialect::default()
     };
-    let watched = (session.attach(), shared.ports.watch());
+    let watched = (session.attach(), shared.ports.clone());
     Ok(accept(upgrade, watched, false, dialect))
 }
 
@@ -122,7 +122,7 @@ where
 
 fn accept(
     upgrade: WebSocketUpgrade,
-    watched: (Attachment, Watch),
+    watched: (Attachment, Ports),
     is_owner: bool,
     dialect: Dialect,
 ) -> Response {
@@ -135,7 +135,7 @@ fn accept(
 
 async fn serve(
     socket: WebSocket,
-    (mut attachment, mut ports): (Attachment, Watch),
+    (mut attachment, ports): (Attachment, Ports),
     is_owner: bool,
     dialect: Dialect,
 ) {
@@ -144,7 +144,7 @@ async fn serve(
     let mut listener = Listener::new(attachment.session(), dialect);
     let speaking = async {
         let tty = attachment.session().facts.tty;
-        if let Some(code) = speak(&mut attachment, is_owner, &mut ports, &out).await {
+        if let Some(code) = speak(&mut attachment, is_owner, &ports, &out).await {
             let _ = out.send(farewell(code, tty)).await;
         }
         drop(out);
@@ -181,7 +181,15 @@ pub async fn next(stream: &mut SplitStream<WebSocket>) -> Option<Message> {
 /// Writes what is queued, to the end of the queue or of the client's patience.
 pub async fn write(mut sink: SplitSink<WebSocket, Message>, mut queue: mpsc::Receiver<Message>) {
     while let Some(message) = queue.recv().await {
-        match tokio::time::timeout(STUCK, sink.send(message)).await {
+        // What waits already goes with it.
+        let writing = async {
+            sink.feed(message).await?;
+            while let Ok(message) = queue.try_recv() {
+                sink.feed(message).await?;
+            }
+            sink.flush().await
+        };
+        match tokio::time::timeout(STUCK, writing).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return,
             Err(_) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
 
 /// Where output comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,11 +15,56 @@ pub enum Stream {
     Terminal,
 }
 
+impl Stream {
+    /// The first byte of a frame that carries its output.
+    #[must_use]
+    pub const fn frame_kind(self) -> u8 {
+        match self {
+            Self::Stdout | Self::Terminal => 1,
+            Self::Stderr => 2,
+        }
+    }
+}
+
+/// Some output, kept as the frame that carries it: most clients get it as it is, and
+/// none of what passes through is copied for that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece(Bytes);
+
+impl Piece {
+    /// `payload`, written to `stream`.
+    #[must_use]
+    pub fn new(stream: Stream, payload: &[u8]) -> Self {
+        let mut frame = BytesMut::with_capacity(payload.len() + 1);
+        frame.put_u8(stream.frame_kind());
+        frame.put_slice(payload);
+        Self(frame.freeze())
+    }
+
+    /// A frame that is there already, its first byte included.
+    #[must_use]
+    pub const fn from_frame(frame: Bytes) -> Self {
+        Self(frame)
+    }
+
+    /// The output itself.
+    #[must_use]
+    pub fn payload(&self) -> Bytes {
+        self.0.slice(self.0.len().min(1)..)
+    }
+
+    /// With the byte in front that says where it comes from.
+    #[must_use]
+    pub fn into_frame(self) -> Bytes {
+        self.0
+    }
+}
+
 /// What a client hears of a session, in order. The last is `Exit`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// The command wrote this, at most 32 KiB.
-    Data(Stream, Bytes),
+    Data(Stream, Piece),
     /// It could not be started; an `Exit` follows.
     Failed(String),
     /// It is gone; this is its exit code.
