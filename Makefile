@@ -62,7 +62,9 @@ journals: coverage-arrows ## Keep a few journals of the integration tests for th
 
 .PHONY: bench
 bench: ## Measure, each against a limit or a peer in the same run
+	benches/setup.sh
 	$(CARGO) bench --locked --bench machines
+	$(CARGO) bench --locked --bench data_plane
 
 .PHONY: pure
 pure: ## Prove that the machines depend on nothing that could do I/O
