@@ -11,6 +11,7 @@ mod files;
 mod health;
 mod hold;
 mod id;
+mod openapi;
 mod ports;
 pub mod problem;
 mod process;

@@ -236,3 +236,56 @@ fn what_is_not_built_says_so() {
         .assert_problem(400, "one environment");
     daemon.stop(143);
 }
+
+/// The methods that a path of the OpenAPI document can have.
+const METHODS: [&str; 4] = ["get", "post", "put", "delete"];
+
+#[test]
+fn the_openapi_document_is_valid_and_says_what_is_served() {
+    let mut daemon = Sprite::new().arg("-debug").storage().idle();
+    let client = daemon.client();
+    let answer = client.send("GET", "/openapi.json", &[], b"");
+    assert_eq!(
+        (answer.status, answer.kind.as_str()),
+        (200, "application/json")
+    );
+    let document = answer.json();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        // Nothing has this id or is of this kind, so nothing happens; but it is served.
+        let real = path.replace("{id}", "nothing").replace("{kind}", "network");
+        let real = real.replace("{name}", "nobody");
+        for method in METHODS {
+            let described = operations.get(method).is_some();
+            // These take any method, to say that they are not built.
+            let is_any = ["/policy/{kind}", "/suspend", "/sync"].contains(&path.as_str());
+            let starts = [
+                "/events",
+                "/process/start",
+                "/checkpoint",
+                "/debug/create-zombie",
+            ];
+            if is_any || (described && starts.contains(&path.as_str())) {
+                continue;
+            }
+            let answer = client.request(&method.to_uppercase(), &real, b"");
+            // That one is served to be refused.
+            let is_refused = (path.as_str(), method) == ("/v1/sprites/{name}", "delete");
+            let is_served = answer.status != 405 || is_refused;
+            if !is_served {
+                answer.assert_problem(405, "the header Allow lists what can");
+            }
+            assert_eq!(described, is_served, "{method} {path}: {answer:?}");
+        }
+    }
+    if let Some(python) = crate::sdks::tool("python/bin/python") {
+        let path = daemon.sprite.path("openapi.json");
+        std::fs::write(&path, &answer.text).unwrap();
+        let checked = std::process::Command::new(python)
+            .args(["-m", "openapi_spec_validator"])
+            .arg(path)
+            .output()
+            .unwrap();
+        assert!(checked.status.success(), "{checked:?}");
+    }
+    daemon.stop(143);
+}

@@ -16,7 +16,7 @@ fn running() -> Daemon {
 }
 
 /// A file of the programs that `tests/setup.sh` installs.
-fn tool(path: &str) -> Option<PathBuf> {
+pub fn tool(path: &str) -> Option<PathBuf> {
     let tool = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("target/tools")
         .join(path);

@@ -10,8 +10,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::problem::Problem;
 use super::{
-    Shared, auth, checkpoints, control, debug, events, exec, files, health, ports, process, proxy,
-    sprite, status, url_proxy,
+    Shared, auth, checkpoints, control, debug, events, exec, files, health, openapi, ports,
+    process, proxy, sprite, status, url_proxy,
 };
 
 /// Everything that is served.
@@ -25,6 +25,7 @@ pub fn router(shared: Shared) -> Router {
                 .delete(sprite::delete)
                 .put(sprite::not_built),
         )
+        .method_not_allowed_fallback(wrong_method)
         .nest("/v1/sprites/{name}", named)
         .merge(guarded(&shared))
         .fallback(not_found)
@@ -36,6 +37,7 @@ pub fn router(shared: Shared) -> Router {
     let open = Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/openapi.json", get(openapi::get))
         .method_not_allowed_fallback(wrong_method);
     open.merge(authorized)
         .layer(middleware::map_response(version))
