@@ -46,6 +46,10 @@ pub struct Flags {
     pub juicefs_dir: Option<PathBuf>,
     /// `-subreaper`; none = on.
     pub subreaper: Option<bool>,
+    /// `-signal-map`
+    pub signal_map: Option<BTreeMap<String, Option<String>>>,
+    /// `-exit-code-map`
+    pub exit_code_map: Option<BTreeMap<String, u8>>,
     /// What stands behind `--`.
     pub command: Vec<String>,
 }

@@ -196,6 +196,11 @@ fn a_bad_file_or_flag_starts_nothing() {
         &["-bogus"],
         &["-graceful-shutdown-timeout", "soon"],
         &["-config"],
+        &["-signal-map", "TERM"],
+        &["-signal-map", "TERM:QUTI"],
+        &["-signal-map", ""],
+        &["-exit-code-map", "143:256"],
+        &["-exit-code-map", "x:0"],
         &["config", "chekc"],
     ];
     for arguments in usage {

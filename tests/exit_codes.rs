@@ -42,6 +42,13 @@ fn exit_codes_can_be_mapped() {
     assert_eq!(Sprite::new().config(&config).script("exit 42").run().0, 0);
     assert_eq!(Sprite::new().config(&config).script("exit 0").run().0, 5);
     assert_eq!(Sprite::new().config(&config).script("exit 1").run().0, 1);
+    // A flag replaces what the file says.
+    let run = |script: &str| {
+        let sprite = Sprite::new().config(&config).script(script);
+        sprite.arg("-exit-code-map=7:0,143:9").run().0
+    };
+    assert_eq!((run("exit 7"), run("exit 42")), (0, 42));
+    assert_eq!(run("kill $$; sleep 9"), 9);
 }
 
 #[test]

@@ -71,9 +71,15 @@ fn queued_real_time_signals_are_all_forwarded() {
 #[test]
 fn signals_can_be_mapped_and_dropped() {
     let config = json!({"signal_map": {"USR1": "USR2", "HUP": null, "TERM": "QUIT"}});
-    let sprite = Sprite::new()
-        .config(&config)
-        .command(&["python3", "-c", LISTENER]);
+    check_mapping(Sprite::new().config(&config));
+    // By a flag, in names and numbers; it replaces what the file says.
+    let config = json!({"signal_map": {"TERM": "INT", "USR2": null}});
+    let sprite = Sprite::new().config(&config);
+    check_mapping(sprite.arg("--signal-map").arg("TERM:QUIT,SIGUSR1:12,1:0"));
+}
+
+fn check_mapping(sprite: Sprite) {
+    let sprite = sprite.command(&["python3", "-c", LISTENER]);
     let mut daemon = sprite.start();
     daemon.wait_for("listening");
     daemon.signal(libc::SIGHUP);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::Flags;
 use crate::config::value::{FromText, GoDuration, parse_duration};
+use crate::config::{Flags, SignalMap};
 
 const EXAMPLES: &str = "\
 Every flag may be written with one dash or two.
@@ -60,6 +60,13 @@ pub struct Arguments {
     #[arg(long, value_name = "BOOL", global = true, num_args = 0..=1, require_equals = true,
           default_missing_value = "true")]
     subreaper: Option<bool>,
+    /// What the main process gets instead of signals that we receive, 0 = nothing:
+    /// TERM:QUIT,HUP:0. Replaces signal_map of the file.
+    #[arg(long, value_name = "FROM:TO,…", value_parser = signal_map, global = true)]
+    signal_map: Option<SignalNames>,
+    /// Our exit code instead of the main process's: 143:0. Replaces exit_code_map of the file.
+    #[arg(long, value_name = "FROM:TO,…", value_parser = exit_code_map, global = true)]
+    exit_code_map: Option<ExitCodes>,
 
     /// What to do instead of running.
     #[command(subcommand)]
@@ -161,6 +168,48 @@ fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| format!("expected {}", GoDuration::EXPECTED))
 }
 
+/// Signals by name; none drops one. (Spelt out: clap takes a bare collection for many
+/// values.)
+type SignalNames = std::collections::BTreeMap<String, Option<String>>;
+/// Exit codes.
+type ExitCodes = std::collections::BTreeMap<String, u8>;
+
+fn signal_map(text: &str) -> Result<SignalNames, String> {
+    let map: SignalNames = pairs(text, "TERM:QUIT,HUP:0")?
+        .into_iter()
+        .map(|(from, to)| (from.to_owned(), (to != "0").then(|| to.to_owned())))
+        .collect();
+    match SignalMap::parse(&map) {
+        Ok(_) => Ok(map),
+        Err(errors) => Err(sentences(errors)),
+    }
+}
+
+fn exit_code_map(text: &str) -> Result<ExitCodes, String> {
+    let code = |text: &str| {
+        let why = || format!("\"{text}\" is no exit code: a whole number from 0 to 255");
+        text.parse::<u8>().map_err(|_| why())
+    };
+    pairs(text, "143:0,130:0")?
+        .into_iter()
+        .map(|(from, to)| Ok((code(from)?.to_string(), code(to)?)))
+        .collect()
+}
+
+fn pairs<'a>(text: &'a str, example: &str) -> Result<Vec<(&'a str, &'a str)>, String> {
+    let pair = |pair: &'a str| {
+        let why = || format!("\"{pair}\" is no pair FROM:TO; for example {example}");
+        pair.trim().split_once(':').ok_or_else(why)
+    };
+    text.split(',').map(pair).collect()
+}
+
+fn sentences(errors: impl IntoIterator<Item = (String, String)>) -> String {
+    let errors = errors.into_iter();
+    let errors: Vec<_> = errors.map(|(what, why)| format!("{what}: {why}")).collect();
+    errors.join("; ")
+}
+
 impl Arguments {
     /// The flags, for the configuration.
     pub fn flags(&self) -> Flags {
@@ -173,6 +222,8 @@ impl Arguments {
             graceful_shutdown_timeout: self.graceful_shutdown_timeout,
             juicefs_dir: self.juicefs_dir.clone(),
             subreaper: self.subreaper,
+            signal_map: self.signal_map.clone(),
+            exit_code_map: self.exit_code_map.clone(),
             command: self.command.clone(),
         }
     }

@@ -84,12 +84,8 @@ impl Checker<'_> {
     }
 
     fn signal_map(&mut self) -> SignalMap {
-        let written = self.file.signal_map.clone().unwrap_or_default();
-        let origin = if written.is_empty() {
-            Origin::Default
-        } else {
-            Origin::File
-        };
+        let flag = self.flags.signal_map.clone();
+        let (written, origin) = written(flag, "-signal-map", self.file.signal_map.clone());
         let map = SignalMap::parse(&written).unwrap_or_else(|errors| {
             for (entry, why) in errors {
                 self.ledger.wrong(&format!("signal_map.{entry}"), why);
@@ -100,12 +96,8 @@ impl Checker<'_> {
     }
 
     fn exit_code_map(&mut self) -> BTreeMap<u8, u8> {
-        let written = self.file.exit_code_map.clone().unwrap_or_default();
-        let origin = if written.is_empty() {
-            Origin::Default
-        } else {
-            Origin::File
-        };
+        let flag = self.flags.exit_code_map.clone();
+        let (written, origin) = written(flag, "-exit-code-map", self.file.exit_code_map.clone());
         let mut map = BTreeMap::new();
         for (from, to) in &written {
             if let Ok(from) = from.parse() {
@@ -117,5 +109,18 @@ impl Checker<'_> {
         }
         self.ledger
             .note("exit_code_map", map, json!(written), origin)
+    }
+}
+
+/// A map as it was written, and where: a flag's replaces the file's.
+fn written<T>(
+    flag: Option<BTreeMap<String, T>>,
+    name: &'static str,
+    file: Option<BTreeMap<String, T>>,
+) -> (BTreeMap<String, T>, Origin) {
+    match (flag, file) {
+        (Some(map), _) => (map, Origin::Flag(name)),
+        (None, Some(map)) if !map.is_empty() => (map, Origin::File),
+        _ => (BTreeMap::new(), Origin::Default),
     }
 }
