@@ -112,7 +112,11 @@ impl Spawner {
             return Err(self.error(program, io::ErrorKind::InvalidInput.into()));
         };
         if light::is_light(program) {
-            return light::spawn(self, program).map_err(|source| self.error(program, source));
+            match light::spawn(self, program) {
+                // A script that does not say whose it is: the other way gives it to a shell.
+                Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => {}
+                spawned => return spawned.map_err(|source| self.error(program, source)),
+            }
         }
         let mut command = Command::new(name);
         command.args(arguments);

@@ -131,6 +131,22 @@ fn what_cannot_be_started_says_why_and_exits() {
 }
 
 #[test]
+fn a_script_that_does_not_say_whose_it_is_is_a_shells() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut daemon = Sprite::new().idle();
+    let script = daemon.sprite.path("script");
+    std::fs::write(&script, "echo \"$0 $1\"; exit 6\n").unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let script = script.display();
+    let path = format!("/exec?cmd={script}&cmd=word");
+    let mut socket = daemon.client().socket(&path).unwrap();
+    socket.info();
+    let expected = format!("{script} word\n").into_bytes();
+    assert_eq!(socket.until_exit(), (expected, vec![], 6));
+    daemon.stop(143);
+}
+
+#[test]
 fn garbage_ends_its_connection_and_nothing_else() {
     use std::io::Write as _;
     let mut daemon = Sprite::new().idle();

@@ -195,6 +195,38 @@ fn a_websocket_goes_through_and_ends_for_both() {
 }
 
 #[test]
+fn a_body_without_a_length_arrives_whatever_the_method() {
+    let mut daemon = Sprite::new().idle();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let app = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut stream = BufReader::new(stream);
+        let mut request = String::new();
+        while !request.ends_with("0\r\n\r\n") && stream.read_line(&mut request).unwrap() > 0 {}
+        let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+        stream.get_mut().write_all(answer).unwrap();
+        request
+    });
+    let client = daemon.client();
+    let address = client.base().strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let request = format!(
+        "GET /_search HTTP/1.1\r\nHost: x\r\nfly-replay-src: {}\r\nConnection: close, host\r\n\
+         Transfer-Encoding: chunked\r\n\r\n5\r\nquery\r\n0\r\n\r\n",
+        state(TOKEN, port)
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    let request = app.join().unwrap();
+    assert!(request.contains("5\r\nquery\r\n"), "{request}");
+    assert!(request.contains("host: localhost:"), "{request}");
+    daemon.stop(143);
+}
+
+#[test]
 fn large_bodies_stream_both_ways() {
     let mut daemon = Sprite::new().idle();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, h
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
 use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -62,7 +63,7 @@ fn destination(headers: &HeaderMap, shared: &Shared) -> Option<Result<u16, Probl
     let is_edge = shared.url_proxy.trust_edge && state.starts_with(':');
     let (token, port) = state.rsplit_once(':').unwrap_or((state, ""));
     // A token may have a colon in it, and no port need follow it.
-    let port = if trusts(state) {
+    let port = if shared.token.is_some() && trusts(state) {
         ""
     } else if is_edge || trusts(token) {
         port
@@ -154,10 +155,16 @@ fn readdressed(shared: &Shared, port: u16, mut request: Request) -> Request {
     let path = request.uri().path_and_query().cloned();
     *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
     *request.version_mut() = Version::HTTP_11;
+    let has_body = !request.body().is_end_stream();
     let headers = request.headers_mut();
     let upgrade = headers.get(header::UPGRADE).cloned();
     take_out(headers, upgrade);
     headers.remove(auth::REPLAY_SOURCE);
+    // Of some methods a body without either would be taken for none.
+    if has_body && !headers.contains_key(header::CONTENT_LENGTH) {
+        let chunked = HeaderValue::from_static("chunked");
+        headers.insert(header::TRANSFER_ENCODING, chunked);
+    }
     // The server's own authorization passes; ours is none of its business.
     let is_ours = |value: &HeaderValue| {
         let value = value.to_str().unwrap_or_default();
@@ -185,6 +192,8 @@ fn take_out(headers: &mut HeaderMap, upgrade: Option<HeaderValue>) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
+        // These are nobody's to take out.
+        .filter(|name| *name != header::CONTENT_LENGTH && *name != header::HOST)
         .collect();
     for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);

@@ -152,7 +152,7 @@ fn changed(found: &mut Option<Listening>, sockets: &Sockets) -> bool {
 /// Listening sockets by inode.
 type Sockets = BTreeMap<u64, Port>;
 
-/// Looks, in the namespace of this thread. What is known already is not looked up again.
+/// Looks, in the namespace of this thread. Whose socket is known is not looked up again.
 fn listening(known: &Sockets) -> io::Result<Sockets> {
     let mut sockets = Sockets::new();
     let mut unknown = BTreeMap::new();
@@ -175,7 +175,7 @@ fn listening(known: &Sockets) -> io::Result<Sockets> {
                     address,
                     port,
                     ..
-                }) => match known.get(&inode) {
+                }) => match known.get(&inode).filter(|port| port.pid > 0) {
                     Some(port) => drop(sockets.insert(inode, port.clone())),
                     None => drop(unknown.insert(inode, (address, port))),
                 },

@@ -8,8 +8,8 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::stream::SplitStream;
+use futures_util::{Sink, SinkExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 
 use super::conversation::{Dialect, Listener, speak};
@@ -28,6 +28,8 @@ pub const LARGEST: usize = 16 * 1024 * 1024;
 const READ_BUFFER: usize = 8 * 1024;
 /// How many messages may wait for a client; the command waits beyond that.
 pub const QUEUE: usize = 8;
+/// How many messages are handed to the kernel together, at most.
+const TOGETHER: usize = 4;
 /// How long one message may take to be written before the client is given up.
 const STUCK: Duration = Duration::from_secs(30);
 /// How long the client's close is waited for after ours. Some never send one.
@@ -178,26 +180,40 @@ pub async fn next(stream: &mut SplitStream<WebSocket>) -> Option<Message> {
     }
 }
 
-/// Writes what is queued, to the end of the queue or of the client's patience.
-pub async fn write(mut sink: SplitSink<WebSocket, Message>, mut queue: mpsc::Receiver<Message>) {
+/// Writes what is queued, to the end of the queue or of the client's patience. What waits
+/// already goes together.
+pub async fn write(sink: impl Sink<Message> + Unpin, queue: mpsc::Receiver<Message>) {
+    write_within(STUCK, sink, queue).await;
+}
+
+async fn write_within(
+    patience: Duration,
+    mut sink: impl Sink<Message> + Unpin,
+    mut queue: mpsc::Receiver<Message>,
+) {
     while let Some(message) = queue.recv().await {
-        // What waits already goes with it.
-        let writing = async {
-            sink.feed(message).await?;
-            while let Ok(message) = queue.try_recv() {
-                sink.feed(message).await?;
-            }
-            sink.flush().await
-        };
-        match tokio::time::timeout(STUCK, writing).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return,
-            Err(_) => {
-                tracing::debug!("a client that does not read is given up");
+        let mut next = Some(message);
+        let mut room = TOGETHER;
+        while let Some(message) = next {
+            if !in_time(patience, sink.feed(message)).await {
                 return;
             }
+            room -= 1;
+            next = (room > 0).then(|| queue.try_recv().ok()).flatten();
+        }
+        if !in_time(patience, sink.flush()).await {
+            return;
         }
     }
+}
+
+/// Whether a part was written. A slow client may take long for all of them.
+async fn in_time<E>(patience: Duration, writing: impl Future<Output = Result<(), E>>) -> bool {
+    let Ok(written) = tokio::time::timeout(patience, writing).await else {
+        tracing::debug!("a client that does not read is given up");
+        return false;
+    };
+    written.is_ok()
 }
 
 /// The close after the exit. One client knows of a terminal's exit only whether the close
@@ -212,4 +228,47 @@ fn farewell(code: u8, tty: bool) -> Message {
         code: status,
         reason: reason.into(),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    /// It takes longer for all than its patience, from a command that never waits.
+    #[tokio::test]
+    async fn a_slow_client_gets_everything() {
+        let (out, queue) = mpsc::channel(QUEUE);
+        let taken = std::cell::Cell::new(0);
+        let sink = futures_util::sink::unfold((), |(), _: Message| async {
+            tokio::time::sleep(PATIENCE / 10).await;
+            taken.set(taken.get() + 1);
+            Ok::<_, Infallible>(())
+        });
+        let speaking = async {
+            for _ in 0..20 {
+                let _ = out.send(Message::Binary("more".into())).await;
+            }
+            drop(out);
+        };
+        tokio::join!(speaking, write_within(PATIENCE, Box::pin(sink), queue));
+        assert_eq!(taken.get(), 20);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_is_given_up() {
+        let (out, queue) = mpsc::channel(QUEUE);
+        let sink = futures_util::sink::unfold((), |(), _: Message| {
+            std::future::pending::<Result<(), Infallible>>()
+        });
+        for _ in 0..3 {
+            let _ = out.send(Message::Binary("more".into())).await;
+        }
+        // It ends though the queue does not.
+        write_within(PATIENCE / 10, Box::pin(sink), queue).await;
+        drop(out);
+    }
 }
