@@ -18,7 +18,7 @@ need ip iproute2
 need vim vim
 need htop htop
 need redis-server redis-server
-need psql postgresql
+need pg_ctlcluster postgresql
 if [ -n "$missing" ] && [ "$(id -u)" -ne 0 ]; then
     echo "setup: not root, so these packages were not installed:$missing" >&2
 elif [ -n "$missing" ]; then
