@@ -164,6 +164,8 @@ fn a_request_that_comes_early_is_held() {
         .start();
     let client = daemon.client();
     assert_eq!(client.get("/healthz").status, 200);
+    // The API is there before anything starts.
+    daemon.wait_for("StartingComponents");
     client
         .get("/readyz")
         .assert_problem(503, "StartingComponents");
