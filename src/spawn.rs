@@ -3,6 +3,7 @@
 mod light;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
@@ -65,6 +66,34 @@ pub struct Program {
     pub foreground: bool,
 }
 
+impl Program {
+    /// Ours, without what no child gets, with what its user has and what its configuration
+    /// adds.
+    fn whole_environment(&self) -> BTreeMap<OsString, OsString> {
+        let withheld = |name: &OsString| {
+            let mut names = SECRET.iter().chain(WITHHELD);
+            names.any(|withheld| name == withheld)
+        };
+        let ours = std::env::vars_os().filter(|(name, _)| !withheld(name));
+        let mut whole: BTreeMap<_, _> = ours.collect();
+        if let Some(user) = &self.user {
+            let facts = [
+                ("HOME", &user.home),
+                ("USER", &user.name),
+                ("LOGNAME", &user.name),
+            ];
+            let known = facts.into_iter().filter_map(|(name, value)| {
+                let value = value.as_ref()?;
+                Some((name.into(), value.into()))
+            });
+            whole.extend(known);
+        }
+        let added = self.environment.iter();
+        whole.extend(added.map(|(name, value)| (name.into(), value.into())));
+        whole
+    }
+}
+
 /// Starts children.
 #[derive(Clone, Debug)]
 pub struct Spawner {
@@ -123,24 +152,8 @@ impl Spawner {
         if let Some(arg0) = &program.arg0 {
             command.arg0(arg0);
         }
-        for variable in SECRET.iter().chain(WITHHELD) {
-            command.env_remove(variable);
-        }
-        if let Some(user) = &program.user {
-            let facts = [
-                ("HOME", &user.home),
-                ("USER", &user.name),
-                ("LOGNAME", &user.name),
-            ];
-            for (variable, value) in facts {
-                if let Some(value) = value {
-                    command.env(variable, value);
-                }
-            }
-        }
-        command.envs(&program.environment);
-        let dir = program.working_dir.as_deref().unwrap_or(Path::new(""));
-        command.current_dir(self.base_dir.join(dir));
+        command.env_clear().envs(program.whole_environment());
+        command.current_dir(self.dir_of(program));
         let connected = connect(&mut command, &program.streams);
         connected.map_err(|source| self.error(program, source))?;
         let setup = ChildSetup {
@@ -189,6 +202,12 @@ impl Spawner {
             };
             started.unwrap_or_else(|panic| Err(spawner.error(&program, io::Error::other(panic))))
         }
+    }
+
+    /// Where the program runs.
+    fn dir_of(&self, program: &Program) -> PathBuf {
+        let dir = program.working_dir.as_deref().unwrap_or(Path::new(""));
+        self.base_dir.join(dir)
     }
 
     #[allow(clippy::unused_self, reason = "reads as a method where it is called")]

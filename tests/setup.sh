@@ -2,10 +2,7 @@
 # Installs what the tests need. Can be run twice. Debian packages need root; without it
 # the tests that need a missing program are skipped, with the reason printed.
 set -eu
-missing=""
-need() { # need PROGRAM PACKAGE
-    command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
-}
+. "$(dirname "$0")/packages.sh"
 need python3 python3
 need unshare util-linux
 need setpriv util-linux
@@ -19,14 +16,7 @@ need vim vim
 need htop htop
 need redis-server redis-server
 need pg_ctlcluster postgresql
-if [ -n "$missing" ] && [ "$(id -u)" -ne 0 ]; then
-    echo "setup: not root, so these packages were not installed:$missing" >&2
-elif [ -n "$missing" ]; then
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get update -q
-    # shellcheck disable=SC2086
-    apt-get install -y -q --no-install-recommends $missing
-fi
+install_missing
 
 # Programs from npm, for this checkout alone. The tests that need them say so without them.
 cd "$(dirname "$0")/.."

@@ -39,6 +39,13 @@ fn server_at(
     (port, requests)
 }
 
+/// A listener at a free port.
+fn listener() -> (TcpListener, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
+}
+
 fn state(token: &str, port: u16) -> String {
     format!("instance=0; region=here;state=proxy:{token}:{port} ;t=1")
 }
@@ -157,8 +164,7 @@ fn an_edge_that_is_trusted_needs_no_token() {
 #[test]
 fn a_websocket_goes_through_and_ends_for_both() {
     let mut daemon = Sprite::new().idle();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let (listener, port) = listener();
     let app = thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
         let mut socket = tungstenite::accept(stream).unwrap();
@@ -197,8 +203,7 @@ fn a_websocket_goes_through_and_ends_for_both() {
 #[test]
 fn a_body_without_a_length_arrives_whatever_the_method() {
     let mut daemon = Sprite::new().idle();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let (listener, port) = listener();
     let app = thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
         let mut stream = BufReader::new(stream);
@@ -229,8 +234,7 @@ fn a_body_without_a_length_arrives_whatever_the_method() {
 #[test]
 fn large_bodies_stream_both_ways() {
     let mut daemon = Sprite::new().idle();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let (listener, port) = listener();
     // It answers while it reads, so neither side may wait for the other's end.
     let app = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();

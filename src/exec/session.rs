@@ -20,7 +20,7 @@ use super::terminal::Size;
 use crate::reaper::Reaper;
 
 pub use attachment::Attachment;
-pub use words::{Activity, Facts, Input, Linger, Output, Piece, Stream};
+pub use words::{Activity, Facts, Input, Linger, Output, Piece, Stream, frame};
 
 /// How many pieces of output may wait for a client, each of at most 32 KiB.
 const QUEUE: usize = 16;

@@ -6,12 +6,11 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::Path;
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::{Program, SECRET, Spawner, Streams, WITHHELD};
+use super::{Program, Spawner, Streams};
 use crate::reaper::{Child, Started};
 use crate::sys::posix_spawn::{Image, posix_spawn};
 
@@ -41,8 +40,7 @@ pub fn spawn(spawner: &Spawner, program: &Program) -> io::Result<Child> {
     for argument in program.command.iter().skip(1) {
         arguments.push(text(argument.as_bytes())?);
     }
-    let dir = program.working_dir.as_deref().unwrap_or(Path::new(""));
-    let dir = spawner.base_dir.join(dir);
+    let dir = spawner.dir_of(program);
     let (stdin, our_stdin) = if matches!(program.streams, Streams::Piped) {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         (reader, Some(writer))
@@ -69,24 +67,12 @@ pub fn spawn(spawner: &Spawner, program: &Program) -> io::Result<Child> {
     })
 }
 
-/// Ours, without what no child gets, and with what the program's configuration adds.
 fn environment(program: &Program) -> io::Result<Vec<CString>> {
-    let kept = |name: &OsString| {
-        let withheld = SECRET.iter().chain(WITHHELD);
-        let name = name.as_os_str();
-        !withheld.into_iter().any(|withheld| name == *withheld)
-            && name
-                .to_str()
-                .is_none_or(|name| !program.environment.contains_key(name))
-    };
-    let ours = std::env::vars_os().filter(|(name, _)| kept(name));
-    let added = program.environment.iter();
-    let added = added.map(|(name, value)| (OsString::from(name), OsString::from(value)));
     let entry = |(name, value): (OsString, OsString)| {
         let mut entry = name.into_vec();
         entry.push(b'=');
         entry.extend(value.as_bytes());
         CString::new(entry).map_err(io::Error::from)
     };
-    ours.chain(added).map(entry).collect()
+    program.whole_environment().into_iter().map(entry).collect()
 }

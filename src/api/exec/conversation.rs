@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::ws::Message;
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Duration, Instant};
@@ -12,9 +12,9 @@ use tokio::time::{Duration, Instant};
 use crate::api::ports::{closed, opened};
 use crate::api::silence::Silence;
 use crate::config::signal;
-use crate::exec::session::Stream;
+use crate::exec::session::{Stream, frame};
 use crate::exec::terminal::Size;
-use crate::exec::{Attachment, Input, Output, Session};
+use crate::exec::{Attachment, Input, Output, Piece, Session};
 use crate::network::ports::{Change, Watch};
 use crate::network::{Port, Ports};
 
@@ -121,14 +121,15 @@ pub async fn speak(
             Output::Data(_, piece) => Message::Binary(piece.into_frame()),
             Output::Failed(why) if tty => Message::Binary(format!("{why}\r\n").into()),
             Output::Failed(why) => {
-                framed(Stream::Stderr.frame_kind(), format!("{why}\n").as_bytes())
+                let why = Piece::new(Stream::Stderr, format!("{why}\n").as_bytes());
+                Message::Binary(why.into_frame())
             }
             Output::Exit(code) => {
                 let last = if tty {
                     let text = format!("{{\"type\":\"exit\",\"exit_code\":{code}}}");
                     Message::Text(text.into())
                 } else {
-                    framed(EXIT, &[code])
+                    Message::Binary(frame(EXIT, &[code]))
                 };
                 out.send(last).await.ok()?;
                 return Some(code);
@@ -320,16 +321,4 @@ fn session_info(session: &Session, is_owner: bool) -> Message {
     };
     // Made of texts and numbers: always JSON.
     Message::Text(serde_json::to_string(&info).unwrap_or_default().into())
-}
-
-fn framed(kind: u8, payload: &[u8]) -> Message {
-    Message::Binary(frame(kind, payload))
-}
-
-/// A frame: what it is, and its payload.
-pub(super) fn frame(kind: u8, payload: &[u8]) -> Bytes {
-    let mut frame = BytesMut::with_capacity(payload.len() + 1);
-    frame.put_u8(kind);
-    frame.put_slice(payload);
-    frame.freeze()
 }

@@ -13,12 +13,12 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
-use super::conversation::{EXIT, frame};
+use super::conversation::EXIT;
 use super::query::Query;
 use crate::api::Shared;
 use crate::api::problem::Problem;
 use crate::api::silence::Silence;
-use crate::exec::session::Stream;
+use crate::exec::session::{Stream, frame};
 use crate::exec::{Attachment, Input, Linger, Output, Session, Spec};
 
 /// The longest frame, its first byte included.

@@ -26,6 +26,15 @@ impl Stream {
     }
 }
 
+/// A frame: what it is, and its payload.
+#[must_use]
+pub fn frame(kind: u8, payload: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(payload.len() + 1);
+    frame.put_u8(kind);
+    frame.put_slice(payload);
+    frame.freeze()
+}
+
 /// Some output, kept as the frame that carries it: most clients get it as it is, and
 /// none of what passes through is copied for that.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,10 +44,7 @@ impl Piece {
     /// `payload`, written to `stream`.
     #[must_use]
     pub fn new(stream: Stream, payload: &[u8]) -> Self {
-        let mut frame = BytesMut::with_capacity(payload.len() + 1);
-        frame.put_u8(stream.frame_kind());
-        frame.put_slice(payload);
-        Self(frame.freeze())
+        Self(frame(stream.frame_kind(), payload))
     }
 
     /// A frame that is there already, its first byte included.
