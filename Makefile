@@ -65,6 +65,7 @@ bench: ## Measure, each against a limit or a peer in the same run
 	benches/setup.sh
 	$(CARGO) bench --locked --bench machines
 	$(CARGO) bench --locked --bench data_plane
+	$(CARGO) bench --locked --bench checkpoint
 
 .PHONY: pure
 pure: ## Prove that the machines depend on nothing that could do I/O

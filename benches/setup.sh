@@ -5,4 +5,7 @@ set -eu
 . "$(dirname "$0")/../tests/packages.sh"
 need nginx nginx-light
 need socat socat
+need restic restic
+need borg borgbackup
+need mkfs.ext4 e2fsprogs
 install_missing

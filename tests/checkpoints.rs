@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Daemon, Sprite, Value, is_root, json, trees};
+use crate::support::{Daemon, Sprite, Value, is_root, json, store, trees};
 
 fn daemon_of(sprite: Sprite) -> Daemon {
     let daemon = sprite.storage().api().start();
@@ -80,13 +80,10 @@ fn a_checkpoint_of_a_process_that_writes_is_one_instant() {
     crate::support::wait_for_file(&daemon.sprite.fs().join("b"));
     for _ in 0..20 {
         let id = client.checkpoint();
-        let tree = daemon.sprite.path(&format!("data/checkpoints/{id}/tree"));
-        let read = |name| {
-            fs::read_to_string(tree.join(name))
-                .unwrap()
-                .trim()
-                .parse::<u64>()
-                .ok()
+        let read = |name: &str| {
+            let text = client.get(&format!("/checkpoints/{id}/files?path={name}"));
+            assert_eq!(text.status, 200);
+            text.text.trim().parse::<u64>().ok()
         };
         // The shell truncates and then writes: a file may be empty at the instant.
         if let (Some(a), Some(b)) = (read("a"), read("b")) {
@@ -295,7 +292,7 @@ fn a_roll_back_that_fails_too_ends_it_all_and_loses_nothing() {
         fs::read_to_string(daemon.sprite.fs().join("file")).unwrap(),
         "new"
     );
-    assert!(daemon.sprite.path("data/checkpoints/v0/tree").is_dir());
+    assert_eq!(store::checkpoints(&daemon.sprite)[0], "v0");
 }
 
 #[test]
@@ -363,8 +360,8 @@ fn a_stop_during_a_checkpoint_gives_it_up() {
     daemon.wait_for("StoppingOperation");
     fs::write(daemon.sprite.path("go"), "").unwrap();
     assert_eq!(daemon.wait(), 143);
-    assert!(!daemon.sprite.path("data/checkpoints/v0").exists());
-    assert!(!daemon.sprite.path("data/checkpoints/work").exists());
+    assert!(store::checkpoints(&daemon.sprite).is_empty());
+    assert!(store::files(&daemon.sprite.path("data/store/work")).is_empty());
 }
 
 #[test]
@@ -387,4 +384,146 @@ fn a_restore_ends_sessions_and_strays() {
     assert!(crate::support::is_alive(pid) && crate::support::is_alive(stray));
     assert_eq!(client.restore(&id)["type"], "complete");
     assert!(!crate::support::is_alive(pid) && !crate::support::is_alive(stray));
+}
+
+#[test]
+fn looking_into_a_checkpoint() {
+    let daemon = daemon();
+    let (client, fs_dir) = (daemon.client(), daemon.sprite.fs());
+    trees::make(&fs_dir, is_root());
+    let big: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+    fs::write(fs_dir.join("deep/big"), &big).unwrap();
+    client.checkpoint();
+    fs::write(fs_dir.join("plain"), "other\n").unwrap();
+    fs::remove_file(fs_dir.join("deep/big")).unwrap();
+    fs::create_dir(fs_dir.join("new")).unwrap();
+    fs::write(fs_dir.join("new/file"), "x").unwrap();
+    fs::set_permissions(
+        fs_dir.join("empty"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .unwrap();
+    client.checkpoint();
+
+    let files = |id: &str, path: &str| client.get(&format!("/checkpoints/{id}/files?path={path}"));
+    assert_eq!(files("v0", "plain").text, "text\n");
+    assert_eq!(files("v1", "/./plain").text, "other\n");
+    assert_eq!(files("v0", "deep/hard-link").text, "text\n");
+    let read = files("v0", "deep/big").bytes;
+    assert!(read == big);
+    assert_eq!(files("v0", "sparse").bytes.len(), 8 << 20);
+    let root = files("v1", "").json();
+    assert_eq!(root["type"], "directory");
+    let names: Vec<_> = root["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| e["name"].clone())
+        .collect();
+    assert!(names.contains(&json!("new")) && names.contains(&json!("newline\nin it")));
+    let link = files("v0", "link").json();
+    assert_eq!(
+        (&link["type"], &link["target"]),
+        (&json!("symlink"), &json!("plain"))
+    );
+    assert_eq!(files("v0", "empty-dir").json()["entries"], json!([]));
+    for missing in ["nothing", "plain/below", "link/..", "..", "deep/../plain"] {
+        files("v0", missing).assert_problem(404, "the checkpoint has nothing at");
+    }
+    files("v7", "plain").assert_problem(404, "no checkpoint");
+
+    let diff = client.get("/checkpoints/v0/diff/v1").json();
+    let mut found: Vec<_> = diff["differences"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|d| d["type"] == "file" || d["change"] != "metadata")
+        .map(|d| {
+            format!(
+                "{} {} {} {}",
+                d["change"].as_str().unwrap(),
+                d["path"].as_str().unwrap(),
+                d["old_size"],
+                d["size"]
+            )
+        })
+        .collect();
+    found.sort();
+    // A file and its other name are one.
+    let expected = [
+        "added new null null",
+        "added new/file null 1",
+        "metadata empty 0 0",
+        "modified deep/hard-link 5 6",
+        "modified plain 5 6",
+        "removed deep/big 1200000 null",
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(
+        client.get("/checkpoints/v1/diff/v1").json()["differences"],
+        json!([])
+    );
+    client
+        .get("/checkpoints/v1/diff/v9")
+        .assert_problem(404, "\"v9\"");
+}
+
+#[test]
+fn what_is_the_same_is_stored_once_and_deleting_frees_what_is_not() {
+    let daemon = daemon();
+    let (client, fs_dir) = (daemon.client(), daemon.sprite.fs());
+    let noise = |length| {
+        std::iter::repeat_with(|| fastrand::u8(..))
+            .take(length)
+            .collect::<Vec<u8>>()
+    };
+    let stored = || -> u64 {
+        let packs = store::packs(&daemon.sprite);
+        packs
+            .iter()
+            .map(|pack| fs::metadata(pack).unwrap().len())
+            .sum()
+    };
+    fs::write(fs_dir.join("kept"), noise(3_000_000)).unwrap();
+    client.checkpoint();
+    let first = stored();
+    assert!((3_000_000..3_100_000).contains(&first), "{first}");
+    assert_eq!(client.checkpoint(), "v1");
+    assert_eq!(stored(), first, "nothing has changed");
+    // One page in the middle, and the same bytes again under another name.
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .open(fs_dir.join("kept"))
+        .unwrap();
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(1_000_000)).unwrap();
+    std::io::Write::write_all(&mut file, &noise(4096)).unwrap();
+    fs::copy(fs_dir.join("kept"), fs_dir.join("copy")).unwrap();
+    client.checkpoint();
+    let second = stored() - first;
+    assert!(second < 3 * 65_536, "{second}");
+    fs::write(fs_dir.join("gone"), noise(2_000_000)).unwrap();
+    assert_eq!(client.checkpoint(), "v3");
+    fs::remove_file(fs_dir.join("gone")).unwrap();
+    assert_eq!(client.checkpoint(), "v4");
+    let before = stored();
+    assert_eq!(client.request("DELETE", "/checkpoints/v3", b"").status, 204);
+    let freed = before - stored();
+    assert!((2_000_000..2_100_000).contains(&freed), "{freed}");
+    for id in ["v0", "v2", "v4"] {
+        assert_eq!(client.restore(id)["type"], "complete");
+    }
+    // What is deleted while the tree still has it is stored again by the next.
+    for id in ["v0", "v1", "v2"] {
+        assert_eq!(
+            client
+                .request("DELETE", &format!("/checkpoints/{id}"), b"")
+                .status,
+            204
+        );
+    }
+    let id = client.checkpoint();
+    let before = trees::describe(&fs_dir);
+    fs::remove_file(fs_dir.join("kept")).unwrap();
+    assert_eq!(client.restore(&id)["type"], "complete");
+    assert_eq!(trees::describe(&fs_dir), before);
 }

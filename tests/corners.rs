@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::support::{Daemon, Sprite, Value, json, wait_for_file_to_exist};
+use crate::support::{Daemon, Sprite, Value, json, store, wait_for_file_to_exist};
 
 /// A component whose commands wait until `go-checkpoint` or `go-restore` is there.
 fn slow_hooks(checkpoint: &str, restore: &str) -> Value {
@@ -70,7 +70,7 @@ fn the_process_ends_during_a_checkpoint() {
         daemon.wait_for("the system is Stopping > StoppingOperation");
         go(&daemon);
         assert_eq!(daemon.wait(), code);
-        assert!(!daemon.sprite.path("data/checkpoints/v0").exists());
+        assert!(store::checkpoints(&daemon.sprite).is_empty());
     }
 }
 
@@ -198,7 +198,7 @@ fn a_stop_during_a_restore() {
         daemon.wait_for("the system is Stopping");
         go(&daemon);
         assert_eq!(daemon.wait(), 143, "{}", daemon.output.text());
-        assert!(!daemon.sprite.path("data/checkpoints/restore.json").exists());
+        assert!(!daemon.sprite.path("data/store/restore.json").exists());
     }
 }
 

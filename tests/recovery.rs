@@ -1,9 +1,8 @@
 //! Crash anywhere: the next start recovers.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 
-use crate::support::{Daemon, Sprite, json};
+use crate::support::{Daemon, Sprite, json, store};
 
 fn start(sprite: Sprite) -> Daemon {
     let daemon = sprite.command(&["sleep", "1000"]).storage().api().start();
@@ -41,7 +40,7 @@ fn a_crash_in_a_restore_before_the_swap_leaves_everything_as_it_was() {
         fs::read_to_string(daemon.sprite.fs().join("file")).unwrap(),
         "two"
     );
-    assert!(!daemon.sprite.path("data/checkpoints/work").exists());
+    assert!(store::files(&daemon.sprite.path("data/store/work")).is_empty());
 }
 
 #[test]
@@ -143,44 +142,138 @@ fn a_crash_at_any_moment_loses_no_checkpoint() {
     assert_eq!(ids.len(), all, "no id twice");
 }
 
-#[test]
-fn a_damaged_checkpoint_hides_no_other() {
+/// Makes checkpoints v0, v1 and v2 of a directory with one file, `file`, that has the
+/// number in it and much that cannot be compressed, and stops.
+fn three_checkpoints() -> Sprite {
     let mut daemon = start(Sprite::new());
     let client = daemon.client();
-    client.checkpoint();
-    client.checkpoint();
-    let manifest = daemon.sprite.path("data/checkpoints/v0/manifest.json");
-    fs::write(&manifest, "{half").unwrap();
-    assert_eq!(client.get("/checkpoints").json()[0]["id"], "v1");
-    client
-        .get("/checkpoints/v0")
-        .assert_problem(500, "v0/manifest.json: damaged");
-    client
-        .post("/checkpoints/v0/restore", &json!({}))
-        .assert_problem(500, "damaged");
-    fs::write(
-        &manifest,
-        r#"{"format": 99, "id": "v0", "create_time": ""}"#,
-    )
-    .unwrap();
-    client
-        .get("/checkpoints/v0")
-        .assert_problem(500, "newer than this program's");
-    assert_eq!(client.restore("v1")["type"], "complete");
-    // A tree that lost a file is noticed before anything is stopped.
-    fs::write(daemon.sprite.fs().join("file"), "x").unwrap();
-    let id = client.checkpoint();
-    fs::remove_file(
-        daemon
-            .sprite
-            .path(&format!("data/checkpoints/{id}/tree/file")),
-    )
-    .unwrap();
-    let pid = client.status()["process"]["pid"].clone();
-    let error = client.restore(&id)["error"].to_string();
-    assert!(error.contains("its manifest says"), "{error}");
-    assert_eq!(client.status()["process"]["pid"], pid);
+    for number in 0..3 {
+        let noise: String = std::iter::repeat_with(fastrand::alphanumeric)
+            .take(50_000)
+            .collect();
+        fs::write(daemon.sprite.fs().join("file"), format!("{number} {noise}")).unwrap();
+        assert_eq!(client.checkpoint(), format!("v{number}"));
+    }
     daemon.stop(143);
+    daemon.into_sprite()
+}
+
+/// Restores each of these, and looks whether it is that.
+fn restores(daemon: &Daemon, numbers: &[u32]) {
+    for number in numbers {
+        let last = daemon.client().restore(&format!("v{number}"));
+        assert_eq!(last["type"], "complete", "{last}");
+        let text = fs::read_to_string(daemon.sprite.fs().join("file")).unwrap();
+        assert!(
+            text.starts_with(&format!("{number} ")),
+            "{number}: {}",
+            &text[..9]
+        );
+    }
+}
+
+#[test]
+fn a_damaged_record_hides_no_other() {
+    let sprite = three_checkpoints();
+    fs::write(&store::files(&sprite.path("data/store/log"))[1], "{half").unwrap();
+    let daemon = start(sprite);
+    let client = daemon.client();
+    daemon.wait_for("000000000001.json: damaged");
+    restores(&daemon, &[0, 2]);
+    let pid = client.status()["process"]["pid"].clone();
+    client
+        .get("/checkpoints/v1")
+        .assert_problem(500, "000000000001.json: damaged");
+    client
+        .post("/checkpoints/v1/restore", &json!({}))
+        .assert_problem(500, "may have been here");
+    assert_eq!(client.status()["process"]["pid"], pid);
+    client.get("/checkpoints/v9").assert_problem(500, "damaged");
+    client
+        .get("/checkpoints/nonsense")
+        .assert_problem(404, "no checkpoint");
+    // Its number is not used again, and what it may need is not removed.
+    let packs = store::packs(&daemon.sprite).len();
+    assert_eq!(client.request("DELETE", "/checkpoints/v0", b"").status, 204);
+    assert_eq!(store::packs(&daemon.sprite).len(), packs);
+    assert_eq!(client.checkpoint(), "v3");
+}
+
+#[test]
+fn a_pack_that_is_gone_or_damaged_spoils_only_what_needs_it() {
+    for (what, needle) in [("gone", "a pack is missing"), ("cut", "damaged")] {
+        let sprite = three_checkpoints();
+        // Each of them has its pack, but which is whose?
+        let mut packs = store::packs(&sprite);
+        packs.sort_by_key(|pack| fs::metadata(pack).unwrap().modified().unwrap());
+        if what == "gone" {
+            fs::remove_file(&packs[1]).unwrap();
+        } else {
+            let bytes = fs::read(&packs[1]).unwrap();
+            fs::write(&packs[1], &bytes[..bytes.len() - 5]).unwrap();
+        }
+        let daemon = start(sprite);
+        let client = daemon.client();
+        let pid = client.status()["process"]["pid"].clone();
+        let error = client.restore("v1")["error"].to_string();
+        assert!(error.contains(needle) && error.contains("packs"), "{error}");
+        assert_eq!(
+            client.status()["process"]["pid"],
+            pid,
+            "noticed before anything is stopped"
+        );
+        restores(&daemon, &[0, 2]);
+    }
+}
+
+#[test]
+fn wrong_bytes_in_a_pack_are_noticed_and_the_restore_is_undone() {
+    let sprite = three_checkpoints();
+    let mut packs = store::packs(&sprite);
+    packs.sort_by_key(|pack| fs::metadata(pack).unwrap().modified().unwrap());
+    store::damage(&packs[1]);
+    let daemon = start(sprite);
+    let client = daemon.client();
+    let error = client.restore("v1")["error"].to_string();
+    assert!(
+        error.contains("put back as it was") && error.contains("other bytes"),
+        "{error}"
+    );
+    let text = fs::read_to_string(daemon.sprite.fs().join("file")).unwrap();
+    assert!(text.starts_with("2 "));
+    assert_eq!(client.status()["state"], "Online > Serving > Running");
+    restores(&daemon, &[0, 2]);
+}
+
+#[test]
+fn a_store_of_a_newer_format_is_refused_untouched() {
+    for name in ["format.json", "log/000000000002.json"] {
+        let sprite = three_checkpoints();
+        let path = sprite.path("data/store").join(name);
+        let newer = fs::read_to_string(&path)
+            .unwrap()
+            .replace("\"format\": 1", "\"format\": 2");
+        fs::write(&path, &newer).unwrap();
+        let (code, text) = sprite.script("echo MAIN RAN").storage().run();
+        assert_eq!(code, 78, "{text}");
+        assert!(text.contains("has format 2, which is newer"), "{text}");
+        assert!(
+            text.contains("left untouched") && !text.contains("MAIN RAN"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_store_that_is_in_use_is_refused() {
+    let daemon = start(Sprite::new());
+    let dirs = |store: std::path::PathBuf| json!({"storage": {"dir": "tree"}, "checkpoint": {"dir": store}});
+    let other = Sprite::new().script("echo MAIN RAN");
+    fs::create_dir(other.path("tree")).unwrap();
+    let (code, text) = other.config(&dirs(daemon.sprite.path("data/store"))).run();
+    assert_eq!(code, 78, "{text}");
+    assert!(text.contains("in use by another sprite-env"), "{text}");
+    assert_eq!(daemon.client().checkpoint(), "v0");
 }
 
 #[test]
@@ -189,6 +282,8 @@ fn directories_that_cannot_be_used_are_refused_before_anything_starts() {
         let sprite = Sprite::new().script("echo MAIN RAN");
         fs::create_dir(sprite.path("dir")).unwrap();
         fs::write(sprite.path("file"), "").unwrap();
+        fs::create_dir(sprite.path("other")).unwrap();
+        fs::write(sprite.path("other/note"), "").unwrap();
         let (code, text) = sprite.config(&config).run();
         assert_eq!(code, 78, "{text}");
         assert!(
@@ -208,12 +303,8 @@ fn directories_that_cannot_be_used_are_refused_before_anything_starts() {
         json!({"checkpoint": {"dir": "dir"}}),
         "storage.dir: missing",
     );
-    let elsewhere = fs::metadata("/dev/shm").map(|m| m.dev()).ok();
-    if elsewhere.is_some_and(|dev| dev != fs::metadata("/tmp").unwrap().dev()) {
-        let store = format!("/dev/shm/sprite-env-test-{}", std::process::id());
-        refused(dirs("dir", &store), "must be on the same filesystem");
-        let _ = fs::remove_dir(store);
-    } else {
-        crate::support::skipped("there is no second filesystem to try");
-    }
+    refused(
+        dirs("dir", "other"),
+        "is not a checkpoint store, and not empty: it has note",
+    );
 }

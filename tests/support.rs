@@ -3,6 +3,7 @@
 pub mod http;
 pub mod output;
 pub mod socket;
+pub mod store;
 pub mod trees;
 
 use std::path::{Path, PathBuf};

@@ -1,8 +1,12 @@
 //! Bodies of requests. They are JSON whatever `Content-Type` says: `curl -d` says form.
 
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
 use futures_util::StreamExt as _;
+use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 
 use super::Shared;
@@ -11,6 +15,29 @@ use super::problem::Problem;
 /// How much more than allowed is read and thrown away, as a multiple of what is
 /// allowed: a client that is still sending when we close would not see the answer.
 const PATIENCE: usize = 16;
+
+/// A body up to this length is read before it is known whether anybody wants it.
+const SMALL: u64 = 64 << 10;
+
+/// Reads small bodies first. A connection whose request was not read to its end cannot be
+/// used for the next one: it would be closed under a client that has just sent it.
+pub async fn read_small(request: Request, next: Next) -> Response {
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_none_or(|length| length == 0 || length > SMALL) {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    match body.collect().await {
+        Ok(body) => {
+            let body = Body::from(body.to_bytes());
+            next.run(Request::from_parts(parts, body)).await
+        }
+        Err(error) => {
+            Problem::bad_request(format!("cannot read the body: {error}")).into_response()
+        }
+    }
+}
 
 /// The bytes of a body, not larger than `limits.request_body`.
 #[derive(Debug)]

@@ -189,7 +189,7 @@ fn driver(shared: &Shared) -> Result<Arc<dyn Driver>, Problem> {
     })
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     shared: &Shared,
     work: impl FnOnce(&dyn Driver) -> Result<T, checkpoint::Error> + Send + 'static,
 ) -> Result<T, Problem> {

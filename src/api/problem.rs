@@ -113,12 +113,20 @@ impl From<NotAdmitted> for Problem {
     }
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match &error {
             Error::Unknown(_) => Self::not_found(format!(
                 "{error}; GET /checkpoints lists those that there are"
             )),
+            Error::NoEntry(_) => Self::not_found(error.to_string()),
+            Error::Busy => Self::conflict(error.to_string()),
             Error::Active(_) => Self::conflict(format!(
                 "{error}: the environment was restored from it; restore another or make a new one first"
             )),

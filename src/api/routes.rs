@@ -10,8 +10,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::problem::Problem;
 use super::{
-    Shared, auth, checkpoints, control, debug, events, exec, files, health, openapi, ports,
-    process, proxy, sprite, status, url_proxy,
+    Shared, auth, body, checkpoint_files, checkpoints, control, debug, events, exec, files, health,
+    openapi, ports, process, proxy, sprite, status, url_proxy,
 };
 
 /// Everything that is served.
@@ -41,6 +41,7 @@ pub fn router(shared: Shared) -> Router {
         .method_not_allowed_fallback(wrong_method);
     open.merge(authorized)
         .layer(middleware::map_response(version))
+        .layer(middleware::from_fn(body::read_small))
         // What is for the environment's own web server is no business of ours.
         .layer(middleware::from_fn_with_state(
             shared.clone(),
@@ -85,6 +86,11 @@ fn guarded(shared: &Shared) -> Router<Shared> {
             get(checkpoints::get).delete(checkpoints::delete),
         )
         .route("/checkpoints/{id}/restore", post(checkpoints::restore))
+        .route("/checkpoints/{id}/files", get(checkpoint_files::get))
+        .route(
+            "/checkpoints/{id}/diff/{other}",
+            get(checkpoint_files::diff),
+        )
         .route("/restore", post(checkpoints::restore_by_body));
     if shared.debug_endpoints {
         routes = routes

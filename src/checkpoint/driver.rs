@@ -4,9 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde::Serialize;
 use tokio::sync::Notify;
 
 use super::manifest::Manifest;
+use super::store::Id;
 
 /// Why a piece of work on checkpoints failed.
 #[derive(Debug, thiserror::Error)]
@@ -14,9 +16,15 @@ pub enum Error {
     /// There is no such checkpoint.
     #[error("there is no checkpoint \"{0}\"")]
     Unknown(String),
+    /// The checkpoint has nothing at this path.
+    #[error("the checkpoint has nothing at \"{0}\"")]
+    NoEntry(String),
     /// The checkpoint is in use.
     #[error("cannot delete the active checkpoint {0}")]
     Active(String),
+    /// Something else is under way.
+    #[error("a checkpoint or restore is under way; delete when it has ended")]
+    Busy,
     /// The work was told to end.
     #[error("given up: {0}")]
     Cancelled(&'static str),
@@ -136,6 +144,82 @@ pub enum Interrupted {
     RollBack,
 }
 
+/// An entry of a checkpoint's tree, as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listed {
+    /// Its name; empty for the root.
+    pub name: String,
+    /// `file`, `directory` or `symlink`; `other` for pipes and devices.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Its permissions in octal.
+    pub mode: String,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// When it was last written to: RFC 3339.
+    pub mod_time: String,
+    /// Where a symbolic link leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
+/// A file's content in a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileContent {
+    /// Its length in bytes.
+    pub size: u64,
+    /// Its id.
+    pub content: Id,
+}
+
+/// What is at a path in a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// A directory and what is in it, sorted by name.
+    Directory(Listed, Vec<Listed>),
+    /// A regular file.
+    File(Listed, FileContent),
+    /// Something else.
+    Other(Listed),
+}
+
+/// How something differs between two checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    /// Only the second has it.
+    Added,
+    /// Only the first has it.
+    Removed,
+    /// Its content is another.
+    Modified,
+    /// Only its owner, mode, times or extended attributes are others.
+    Metadata,
+}
+
+/// Something that differs between two checkpoints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Its path from the root of the tree; `.` for the root.
+    pub path: String,
+    /// How it differs.
+    pub change: Change,
+    /// What it is: as in [`Listed`].
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// How long the file was in the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old_size: Option<u64>,
+    /// How long it is in the second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+}
+
 /// What captures and restores the environment's directory. All calls may block.
 ///
 /// One operation at a time: the chart sees to it. A driver keeps what it needs from
@@ -152,6 +236,13 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     /// The checkpoint that `id` names: `v3`, `3`, `checkpoints/v3`, `auto-…`, or
     /// `Current` for the newest.
     fn find(&self, id: &str) -> Result<Manifest, Error>;
+    /// What is at `path` in a checkpoint. Symbolic links are not followed.
+    fn look(&self, id: &str, path: &str) -> Result<Look, Error>;
+    /// The bytes of a file from `offset` on, as many as are at hand; empty at its end.
+    fn read(&self, file: FileContent, offset: u64) -> Result<Vec<u8>, Error>;
+    /// What differs between two checkpoints, at most `most` things, and whether there are
+    /// more.
+    fn diff(&self, old: &str, new: &str, most: usize) -> Result<(Vec<Difference>, bool), Error>;
     /// Removes a checkpoint.
     fn delete(&self, id: &str) -> Result<(), Error>;
 
@@ -165,13 +256,14 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     /// Completes the checkpoint on stable storage. From then on it exists.
     fn seal(&self) -> Result<Manifest, Error>;
 
-    /// Brings the checkpoint `id` beside the live tree, whole.
+    /// Sees to it that the checkpoint `id` is there, whole.
     fn fetch(&self, id: &str, cancel: &Cancel) -> Result<Restoration, Error>;
-    /// Puts the restored tree in place. Can be repeated.
+    /// Keeps the live tree as an automatic checkpoint and makes it into that of the
+    /// checkpoint, and checks it. Can be repeated.
     fn swap(&self) -> Result<Restoration, Error>;
-    /// Checks the restored tree and makes the restore final.
+    /// Makes the restore final.
     fn verify(&self) -> Result<(), Error>;
-    /// Puts the old tree back in place. Can be repeated.
+    /// Makes the live tree into what it was before. Can be repeated.
     fn roll_back(&self) -> Result<Restoration, Error>;
     /// Makes the roll-back final.
     fn rolled_back(&self) -> Result<(), Error>;

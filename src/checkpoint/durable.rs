@@ -65,11 +65,15 @@ fn make_writable(path: &Path) {
 }
 
 /// Makes the names in the directory of `path` durable.
-pub fn sync_parent(path: &Path) -> Result<(), Error> {
-    let parent = path.parent().unwrap_or(path);
-    File::open(parent)
+fn sync_parent(path: &Path) -> Result<(), Error> {
+    sync_directory(path.parent().unwrap_or(path))
+}
+
+/// Makes the names in a directory durable.
+pub fn sync_directory(path: &Path) -> Result<(), Error> {
+    File::open(path)
         .and_then(|dir| dir.sync_all())
-        .context("flush", parent)
+        .context("flush", path)
 }
 
 /// Makes everything written to the filesystem of `path` durable.

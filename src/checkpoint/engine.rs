@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use machines::operation::{Effect, Event};
 
@@ -47,6 +48,9 @@ struct Found {
     restoration: Option<Restoration>,
     manifest: Option<Manifest>,
     error: Option<String>,
+    /// When everything began to be held, and how long it was.
+    held_since: Option<Instant>,
+    pause: Duration,
 }
 
 impl Job {
@@ -103,6 +107,10 @@ impl Job {
                 progress.info(format!("  ID: {}", manifest.id));
                 progress.info(format!("  Created: {time}"));
                 progress.info(format!("  Path: checkpoints/{}", manifest.id));
+                let pause = found.pause.as_secs_f64() * 1e3;
+                progress.info(format!("  Pause: {pause:.1} ms"));
+                let (files, bytes) = (manifest.entries, manifest.bytes);
+                progress.info(format!("  Content: {files} entries, {bytes} bytes"));
                 progress.info("\nTo restore from this checkpoint:");
                 progress.info(format!("  POST /checkpoints/{}/restore", manifest.id));
                 progress.send(Line::Complete {
@@ -182,6 +190,7 @@ impl Engine {
                 Event::PreCopied
             }
             Effect::Freeze => {
+                job.found().held_since = Some(Instant::now());
                 self.freeze(job).await?;
                 Event::Frozen
             }
@@ -195,6 +204,10 @@ impl Engine {
             }
             Effect::Thaw => {
                 self.thaw().await;
+                let mut found = job.found();
+                found.pause = found
+                    .held_since
+                    .map_or(Duration::ZERO, |since| since.elapsed());
                 Event::Thawed
             }
             Effect::Seal => {

@@ -16,10 +16,6 @@ pub struct Intent {
     pub id: String,
     /// The automatic checkpoint that keeps what is replaced.
     pub auto_id: String,
-    /// The inode of the restored tree's root: where it is tells how far the swap is.
-    pub staged_inode: u64,
-    /// The inode of the root of the tree that is replaced.
-    pub replaced_inode: u64,
     /// Whether it is being undone.
     pub rolling_back: bool,
 }

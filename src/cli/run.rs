@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::logging;
 use crate::api::{self, Shared};
-use crate::checkpoint::{CopyStore, Driver, Engine, Freezer, Hooks, Interrupted};
+use crate::checkpoint::{Driver, Engine, Freezer, Hooks, Interrupted, Store};
 use crate::config::{Config, ConfigError, Flags, Listen, SignalMap, load};
 use crate::exec::{Runner, Sessions};
 use crate::files::Files;
@@ -196,7 +196,7 @@ async fn open_store(
             storage.checkpoint_dir.display()
         );
     }
-    let driver: Arc<dyn Driver> = Arc::new(CopyStore::new(storage));
+    let driver: Arc<dyn Driver> = Arc::new(Store::new(storage));
     let opening = Arc::clone(&driver);
     let opened = tokio::task::spawn_blocking(move || opening.open()).await;
     let interrupted = opened

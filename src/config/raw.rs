@@ -209,7 +209,7 @@ pub struct Storage {
 #[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Checkpoint {
-    /// Where checkpoints are kept. Default: `$SPRITE_WRITE_DIR/checkpoints`.
+    /// Where checkpoints are kept. Default: `$SPRITE_WRITE_DIR/store`.
     pub dir: Option<Text>,
     /// Whether everything that could write is held while the instant is taken:
     /// `freeze` or `none`. Default: freeze.

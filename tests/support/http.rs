@@ -18,6 +18,7 @@ pub struct Answer {
     pub status: u16,
     pub kind: String,
     pub text: String,
+    pub bytes: Vec<u8>,
 }
 
 impl Answer {
@@ -74,15 +75,13 @@ impl Client {
         let mut response = self.agent.run(request).unwrap();
         let kind = response.headers().get("content-type");
         let kind = kind.map(|kind| kind.to_str().unwrap().to_owned());
+        let body = response.body_mut().with_config().limit(1 << 30);
+        let bytes = body.read_to_vec().unwrap();
         Answer {
             status: response.status().as_u16(),
             kind: kind.unwrap_or_default(),
-            text: response
-                .body_mut()
-                .with_config()
-                .limit(1 << 30)
-                .read_to_string()
-                .unwrap(),
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+            bytes,
         }
     }
 

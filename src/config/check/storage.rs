@@ -18,7 +18,7 @@ impl Checker<'_> {
         let make_dir = dir.is_none();
         let dir = self.directory("storage.dir", dir, default("fs"));
         let kept = from_file(checkpoint.dir.as_ref());
-        let kept = self.directory("checkpoint.dir", kept, default("checkpoints"));
+        let kept = self.directory("checkpoint.dir", kept, default("store"));
         let quiesce = self.ledger.pick(
             "checkpoint.quiesce",
             [from_file(checkpoint.quiesce.as_ref())],

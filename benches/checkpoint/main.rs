@@ -1,0 +1,345 @@
+//! Checkpoints and restores, beside the programs that people use for it now and beside
+//! the limits of the machine, in the same run on the same filesystem: a fresh ext4 with a
+//! journal in a loop-mounted image. Needs root. Prints tables; a missed bar fails it.
+//!
+//! `SPRITE_BENCH_TREES` (T1,T2,T3) chooses the trees, `SPRITE_BENCH_PEERS=0` leaves the
+//! peers out, `SPRITE_BENCH_ROUNDS` (5) is how often what is quick is done.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a benchmark"
+)]
+
+mod daemon;
+mod limits;
+mod peers;
+mod trees;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use daemon::Daemon;
+use peers::Peer;
+
+fn main() {
+    if !rustix::process::geteuid().is_root() {
+        println!("checkpoint: skipped: making a filesystem and mounting it needs root");
+        return;
+    }
+    let trees = std::env::var("SPRITE_BENCH_TREES").unwrap_or_else(|_| "T1,T2,T3".to_owned());
+    let mut table = Table::default();
+    for tree in trees.split(',') {
+        println!("\n### {tree}\n\n| what | time | ratio | of | bar |\n|---|---|---|---|---|");
+        match tree {
+            "T1" => t1(&mut table),
+            "T2" => t2(&mut table),
+            "T3" => t3(&mut table),
+            other => panic!("there is no tree {other}"),
+        }
+    }
+    std::process::exit(i32::from(table.missed));
+}
+
+/// A fresh filesystem; unmounted and removed when dropped.
+struct Disk {
+    image: PathBuf,
+    dir: PathBuf,
+}
+
+impl Disk {
+    fn new(gib: u64) -> Self {
+        let base = std::env::temp_dir().join(format!("sprite-bench-{}", std::process::id()));
+        let dir = base.join("disk");
+        std::fs::create_dir_all(&dir).unwrap();
+        let image = base.join("image");
+        std::fs::File::create(&image)
+            .unwrap()
+            .set_len(gib << 30)
+            .unwrap();
+        run(Command::new("mkfs.ext4")
+            .args(["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
+            .arg(&image));
+        run(Command::new("mount")
+            .args(["-o", "loop"])
+            .arg(&image)
+            .arg(&dir));
+        Self { image, dir }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.dir).status();
+        let _ = std::fs::remove_dir_all(self.image.parent().unwrap());
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {text}");
+}
+
+/// What is printed.
+#[derive(Default)]
+struct Table {
+    missed: bool,
+}
+
+impl Table {
+    #[allow(clippy::unused_self, reason = "reads as the others")]
+    fn row(&mut self, what: &str, time: Duration) {
+        println!("| {what} | {} | | | |", show(time));
+    }
+
+    /// `time` beside `other`, of which it may be at most `most` times as much.
+    fn compared(&mut self, what: &str, time: Duration, of: &str, other: Duration, most: f64) {
+        let ratio = time.as_secs_f64() / other.as_secs_f64();
+        let bar = if ratio <= most {
+            format!("{most}")
+        } else {
+            self.missed = true;
+            format!("{most}: **missed**")
+        };
+        println!(
+            "| {what} | {} | {ratio:.2} | {of}: {} | {bar} |",
+            show(time),
+            show(other)
+        );
+    }
+
+    fn bytes(&mut self, what: &str, bytes: u64, of: &str, other: u64, most: f64) {
+        let ratio = bytes as f64 / other as f64;
+        let bar = if ratio <= most {
+            format!("{most}")
+        } else {
+            self.missed = true;
+            format!("{most}: **missed**")
+        };
+        let mb = |bytes: u64| format!("{:.2} MB", bytes as f64 / 1e6);
+        println!(
+            "| {what} | {} | {ratio:.2} | {of}: {} | {bar} |",
+            mb(bytes),
+            mb(other)
+        );
+    }
+}
+
+fn show(time: Duration) -> String {
+    let ms = time.as_secs_f64() * 1e3;
+    if ms < 10.0 {
+        format!("{ms:.2} ms")
+    } else if ms < 10_000.0 {
+        format!("{ms:.0} ms")
+    } else {
+        format!("{:.1} s", ms / 1e3)
+    }
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+fn rounds() -> usize {
+    std::env::var("SPRITE_BENCH_ROUNDS").map_or(5, |text| text.parse().unwrap())
+}
+
+fn repeated(mut work: impl FnMut() -> Duration) -> Duration {
+    median((0..rounds()).map(|_| work()).collect())
+}
+
+/// How many bytes the files below `dir` take.
+fn used(dir: &Path) -> u64 {
+    let output = Command::new("du")
+        .args(["-s", "--block-size=1", "--apparent-size"])
+        .arg(dir)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split_ascii_whitespace()
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+/// 50,000 small files.
+fn t1(table: &mut Table) {
+    let disk = Disk::new(24);
+    let tree = disk.dir.join("data/fs");
+    trees::t1(&tree, 1);
+    let walk = repeated(|| limits::walk(&tree));
+    table.row("walk by two threads, getdents and statx only", walk);
+    table.row(
+        "read all bytes and BLAKE3, two threads",
+        repeated(|| limits::hash(&tree)),
+    );
+    let peers = Peer::all(&disk.dir);
+    let mut daemon = Daemon::start(&disk.dir);
+    let before = daemon.memory();
+    let first = daemon.checkpoint();
+    table.row("first checkpoint", first.total);
+    let stored = used(&disk.dir.join("data/store"));
+    println!(
+        "| highest memory during the first checkpoint | {} MB more | | | |",
+        (daemon.memory_peak() - before) / 1024
+    );
+    let unchanged = repeated(|| daemon.checkpoint().total);
+    table.compared("nothing changed", unchanged, "walk", walk, 1.6);
+    let (mut totals, mut pauses, mut restores) = (vec![], vec![], vec![]);
+    let mut added = 0;
+    for round in 0..rounds() as u64 {
+        trees::m1(&tree, 100 + round);
+        let before = used(&disk.dir.join("data/store"));
+        let made = daemon.checkpoint();
+        added = used(&disk.dir.join("data/store")) - before;
+        totals.push(made.total);
+        pauses.push(made.pause);
+        trees::m1(&tree, 200 + round);
+        restores.push(daemon.restore(&made.id));
+    }
+    table.compared("after M1", median(totals), "walk", walk, 2.2);
+    table.compared("pause, after M1", median(pauses), "walk", walk, 1.3);
+    let restore = median(restores);
+    table.compared("restore in place after M1", restore, "walk", walk, 3.0);
+    for peer in &peers {
+        let peer_first = peer.backup(&tree);
+        let size = peer.size();
+        let peer_same = repeated(|| peer.backup(&tree));
+        trees::m1(&tree, 300);
+        let peer_changed = peer.backup(&tree);
+        let peer_added = peer.size().saturating_sub(size);
+        table.compared("first checkpoint", first.total, peer.name, peer_first, 0.25);
+        table.compared("nothing changed", unchanged, peer.name, peer_same, 0.06);
+        println!("| after M1 | | | {}: {} | |", peer.name, show(peer_changed));
+        table.bytes("bytes stored", stored, peer.name, size, 1.10);
+        table.bytes("bytes added by M1", added, peer.name, peer_added, 1.10);
+        if let Some(time) = peer.restore_in_place(&tree, || trees::m1(&tree, 301)) {
+            table.compared("restore in place after M1", restore, peer.name, time, 0.06);
+        }
+    }
+    drop(daemon);
+    // Into an empty directory: another environment with the same store.
+    let copy = disk.dir.join("copy");
+    let cp = timed(|| {
+        run(Command::new("cp").arg("-a").arg(&tree).arg(&copy));
+        sync(&copy);
+    });
+    let daemon = Daemon::start(&disk.dir);
+    let made = daemon.checkpoint();
+    run(Command::new("find")
+        .arg(&tree)
+        .args(["-mindepth", "1", "-delete"]));
+    let full = daemon.restore(&made.id);
+    table.compared("restore into an empty directory", full, "cp -a", cp, 1.5);
+    for peer in &peers {
+        if let Some(time) = peer.restore_empty(&disk.dir.join("empty")) {
+            table.compared(
+                "restore into an empty directory",
+                full,
+                peer.name,
+                time,
+                0.5,
+            );
+        }
+    }
+}
+
+fn sync(dir: &Path) {
+    let fd = std::fs::File::open(dir).unwrap();
+    rustix::fs::syncfs(&fd).unwrap();
+}
+
+/// A few large files.
+fn t2(table: &mut Table) {
+    let disk = Disk::new(40);
+    let tree = disk.dir.join("data/fs");
+    trees::t2(&tree, 2);
+    let all = repeated(|| limits::work(&tree, true));
+    table.row("read, BLAKE3 and zstd of all of it, two threads", all);
+    let database = repeated(|| limits::work(&tree.join("database"), false));
+    table.row("read and BLAKE3 of the 2 GB file, two threads", database);
+    let mut daemon = Daemon::start(&disk.dir);
+    let before = daemon.memory();
+    let first = daemon.checkpoint();
+    table.compared(
+        "first checkpoint",
+        first.total,
+        "read, hash, compress",
+        all,
+        1.0 / 0.6,
+    );
+    println!(
+        "| highest memory during the first checkpoint | {} MB more | | | |",
+        (daemon.memory_peak() - before) / 1024
+    );
+    let (mut totals, mut pauses, mut restores) = (vec![], vec![], vec![]);
+    let mut added = 0;
+    for round in 0..rounds() as u64 {
+        trees::m2(&tree, 100 + round);
+        let before = used(&disk.dir.join("data/store"));
+        let made = daemon.checkpoint();
+        added = used(&disk.dir.join("data/store")) - before;
+        totals.push(made.total);
+        pauses.push(made.pause);
+        let last = daemon.checkpoint();
+        trees::m2(&tree, 200 + round);
+        daemon.checkpoint();
+        restores.push(daemon.restore(&last.id));
+    }
+    table.compared(
+        "after M2",
+        median(totals),
+        "read and hash 2 GB",
+        database,
+        1.15,
+    );
+    table.row("pause, after M2", median(pauses));
+    let restore = median(restores);
+    for peer in Peer::all(&disk.dir) {
+        let peer_first = peer.backup(&tree);
+        let size = peer.size();
+        trees::m2(&tree, 300);
+        let changed = peer.backup(&tree);
+        let peer_added = peer.size().saturating_sub(size);
+        table.compared("first checkpoint", first.total, peer.name, peer_first, 0.30);
+        println!("| after M2 | | | {}: {} | |", peer.name, show(changed));
+        table.bytes("bytes added by M2", added, peer.name, peer_added, 0.15);
+        if let Some(time) = peer.restore_in_place(&tree, || trees::m2(&tree, 301)) {
+            table.compared("restore in place after M2", restore, peer.name, time, 0.05);
+        }
+    }
+}
+
+/// 1,000,000 files.
+fn t3(table: &mut Table) {
+    let disk = Disk::new(24);
+    let tree = disk.dir.join("data/fs");
+    trees::t3(&tree);
+    let walk = repeated(|| limits::walk(&tree));
+    table.row("walk by two threads, getdents and statx only", walk);
+    let mut daemon = Daemon::start(&disk.dir);
+    let before = daemon.memory();
+    table.row("first checkpoint", daemon.checkpoint().total);
+    let unchanged = repeated(|| daemon.checkpoint().total);
+    table.compared("nothing changed", unchanged, "walk", walk, 2.5);
+    println!(
+        "| highest memory | {} MB more | | | |",
+        (daemon.memory_peak() - before) / 1024
+    );
+}

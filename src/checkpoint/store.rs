@@ -1,0 +1,416 @@
+//! The driver that keeps checkpoints as trees of objects named by their hashes: what two
+//! checkpoints have in common is stored once, and only what has changed is read.
+//!
+//! In the store's directory:
+//!
+//! ```text
+//! format.json   the version of the format
+//! lock          held by the one program that uses the store
+//! log/          the records that say which checkpoints exist
+//! packs/        the objects
+//! live          what is known of the live tree; can be lost
+//! restore.json  the intent, while a restore is under way
+//! work/         whatever is not finished; removed at each start
+//! ```
+
+mod apply;
+mod attributes;
+mod browse;
+mod catalog;
+mod checkpointing;
+mod collect;
+mod diff;
+mod directories;
+mod id;
+mod live;
+mod log;
+mod node;
+mod nodes;
+mod objects;
+mod pack;
+mod place;
+mod plan;
+mod pool;
+mod reach;
+mod restoring;
+mod scan;
+mod stamp;
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+pub use self::id::Id;
+
+use self::apply::Written;
+use self::catalog::Catalog;
+use self::checkpointing::Making;
+use self::live::Live;
+use self::log::{Change, Log};
+use self::objects::Objects;
+use self::place::Place;
+use self::pool::Pool;
+use super::driver::{
+    Cancel, Context as _, Difference, Draft, Driver, Error, FileContent, Interrupted, Look,
+    Restoration,
+};
+use super::durable;
+use super::intent::Intent;
+use super::manifest::Manifest;
+use crate::config::Storage;
+
+/// The version of the store's format that this program writes, and the newest it reads.
+pub const FORMAT: u32 = 1;
+/// So many records are put together into one.
+const RECORDS: usize = 1_000;
+
+/// Keeps checkpoints as trees of objects.
+#[derive(Debug)]
+pub struct Store {
+    /// The environment's directory.
+    tree: PathBuf,
+    /// Whether to make it if it is missing.
+    make_tree: bool,
+    /// Where checkpoints are kept.
+    dir: PathBuf,
+    keep_auto: usize,
+    opened: OnceLock<Opened>,
+    state: Mutex<State>,
+    /// Held while objects are removed, and by operations while they begin.
+    collecting: Mutex<()>,
+}
+
+/// What there is once the store is open.
+#[derive(Debug)]
+struct Opened {
+    objects: Objects,
+    log: Log,
+    granularity: Duration,
+    /// What could not be read, for people. As long as there is something, nothing is
+    /// removed: it may be needed by what could not be read.
+    damaged: Vec<String>,
+    /// Holds the lock.
+    _lock: File,
+}
+
+/// What changes.
+#[derive(Debug, Default)]
+struct State {
+    catalog: Catalog,
+    live: Arc<Live>,
+    /// The directories of `live` whose nodes are to be stored anew.
+    changed: Vec<u32>,
+    /// The root that `live` was captured as.
+    captured: Option<Id>,
+    work: Option<Work>,
+    /// The roots of which all objects are known to be there.
+    whole: HashSet<Id>,
+}
+
+/// What one call of an operation leaves for the next.
+#[derive(Debug)]
+enum Work {
+    Checkpoint(Box<Making>),
+    Restore(Intent),
+}
+
+impl Store {
+    /// As `storage` says. Nothing is touched before [`Driver::open`].
+    #[must_use]
+    pub fn new(storage: &Storage) -> Self {
+        Self {
+            tree: canonical(&storage.dir),
+            make_tree: storage.make_dir,
+            dir: canonical(&storage.checkpoint_dir),
+            keep_auto: storage.keep_auto,
+            opened: OnceLock::new(),
+            state: Mutex::default(),
+            collecting: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opened(&self) -> Result<&Opened, Error> {
+        let opened = self.opened.get();
+        opened.ok_or_else(|| Error::Unusable("the checkpoint store is not open".to_owned()))
+    }
+
+    fn work_dir(&self) -> PathBuf {
+        self.dir.join("work")
+    }
+
+    fn components_dir(&self) -> PathBuf {
+        self.work_dir().join("components")
+    }
+
+    fn incoming_dir(&self) -> PathBuf {
+        self.work_dir().join("incoming")
+    }
+
+    fn intent_file(&self) -> PathBuf {
+        self.dir.join("restore.json")
+    }
+
+    fn live_file(&self) -> PathBuf {
+        self.dir.join("live")
+    }
+
+    fn root(&self) -> Result<Place, Error> {
+        Place::root(&self.tree).context("open", &self.tree)
+    }
+
+    /// Adds a record, and takes in what it says.
+    fn record(&self, change: Change) -> Result<(), Error> {
+        let log = &self.opened()?.log;
+        let sequence = self.state().catalog.next;
+        log.append(sequence, &change)?;
+        let mut state = self.state();
+        state.catalog.apply(change);
+        state.catalog.next = sequence + 1;
+        Ok(())
+    }
+
+    /// Removes a checkpoint and what only it needed.
+    fn remove(&self, id: &str) -> Result<(), Error> {
+        self.record(Change::Delete { id: id.to_owned() })?;
+        self.collect()
+    }
+
+    /// Removes what no checkpoint needs.
+    fn collect(&self) -> Result<(), Error> {
+        let opened = self.opened()?;
+        if !opened.damaged.is_empty() {
+            tracing::warn!(
+                "no space is freed as long as a part of the checkpoint store is damaged: it may \
+                 be needed: {}",
+                opened.damaged.join("; ")
+            );
+            return Ok(());
+        }
+        let roots = self.state().catalog.roots();
+        let pool = Pool::new()?;
+        let (collected, reached) =
+            collect::collect(&opened.objects, &pool, &roots, &Cancel::default())?;
+        tracing::debug!(?collected, "collected");
+        let mut state = self.state();
+        state.whole.extend(roots.iter().copied());
+        state.whole.retain(|root| roots.contains(root));
+        // What is known of the live tree may name what is no more.
+        if state
+            .captured
+            .is_some_and(|captured| !roots.contains(&captured))
+        {
+            let mut live = (*state.live).clone();
+            let changed = live.forget(&|id| reached.contains(id));
+            state.live = Arc::new(live);
+            state.changed.extend(changed);
+            state.captured = None;
+        }
+        Ok(())
+    }
+
+    /// Removes automatic checkpoints beyond the number to keep.
+    fn prune(&self) -> Result<(), Error> {
+        let autos: Vec<_> = {
+            let state = self.state();
+            let autos = state.catalog.list(true).filter(|manifest| manifest.is_auto);
+            autos
+                .skip(self.keep_auto)
+                .map(|manifest| manifest.id)
+                .collect()
+        };
+        for id in &autos {
+            self.record(Change::Delete { id: id.clone() })?;
+        }
+        if autos.is_empty() {
+            Ok(())
+        } else {
+            self.collect()
+        }
+    }
+
+    /// Puts the records together if there are many.
+    fn shorten_log(&self, records: usize) -> Result<(), Error> {
+        let opened = self.opened()?;
+        if records < RECORDS || !opened.damaged.is_empty() {
+            return Ok(());
+        }
+        let catalog = Box::new(self.state().catalog.clone());
+        let sequence = catalog.next;
+        self.record(Change::Summary { catalog })?;
+        self.state().catalog.next = sequence + 1;
+        opened.log.remove_before(sequence)
+    }
+
+    /// Takes what is known of the live tree as the truth, and keeps it for the next start.
+    fn set_live(&self, live: Live, root: Id) {
+        let live = Arc::new(live);
+        let mut state = self.state();
+        state.live = Arc::clone(&live);
+        state.changed.clear();
+        state.captured = Some(root);
+        state.whole.insert(root);
+        drop(state);
+        let path = self.live_file();
+        // Nobody waits for it: without it, the next start reads more.
+        std::thread::spawn(move || {
+            if let Err(error) = live.keep(&path, root) {
+                tracing::warn!("the next start has to read everything: {error}");
+            }
+        });
+    }
+}
+
+impl Driver for Store {
+    fn name(&self) -> &'static str {
+        "store"
+    }
+
+    fn open(&self) -> Result<Option<Interrupted>, Error> {
+        let lock = directories::prepare(&self.tree, self.make_tree, &self.dir)?;
+        let work = self.work_dir();
+        let (objects, bad) = Objects::open(&self.dir.join("packs"), &work)?;
+        let log = Log::new(self.dir.join("log"), work);
+        let (catalog, records, lost) = log.read()?;
+        let damaged: Vec<String> = bad.iter().chain(&lost).map(ToString::to_string).collect();
+        for damage in &damaged {
+            tracing::error!("{damage}");
+        }
+        let opened = Opened {
+            objects,
+            log,
+            granularity: stamp::granularity(
+                &self.dir,
+                directories::same_device(&self.tree, &self.dir),
+                &self.tree,
+            ),
+            damaged,
+            _lock: lock,
+        };
+        let _ = self.opened.set(opened);
+        let intent = Intent::read(&self.intent_file())?;
+        {
+            let mut state = self.state();
+            // After a restore that was cut off, files may have new bytes and old times.
+            if intent.is_none()
+                && let Some((live, root)) = Live::recall(&self.live_file())
+                && catalog.roots().contains(&root)
+            {
+                state.live = Arc::new(live);
+                state.captured = Some(root);
+            }
+            state.catalog = catalog;
+            state.work = intent.clone().map(Work::Restore);
+        }
+        self.shorten_log(records)?;
+        Ok(intent.map(|intent| {
+            if intent.rolling_back {
+                Interrupted::RollBack
+            } else {
+                Interrupted::Restore
+            }
+        }))
+    }
+
+    fn list(&self, include_auto: bool) -> Result<Vec<Manifest>, Error> {
+        Ok(self.state().catalog.list(include_auto).collect())
+    }
+
+    fn find(&self, id: &str) -> Result<Manifest, Error> {
+        let found = self.state().catalog.find(id);
+        match found {
+            Err(Error::Unknown(_)) if !self.opened()?.damaged.is_empty() && catalog::is_id(id) => {
+                Err(Error::Damaged {
+                    path: self.dir.clone(),
+                    why: format!(
+                        "there is no checkpoint \"{id}\", but it may have been here: {}",
+                        self.opened()?.damaged.join("; ")
+                    ),
+                })
+            }
+            found => found,
+        }
+    }
+
+    fn look(&self, id: &str, path: &str) -> Result<Look, Error> {
+        let root = self.find(id)?.root;
+        browse::look(&self.opened()?.objects, root, path)
+    }
+
+    fn read(&self, file: FileContent, offset: u64) -> Result<Vec<u8>, Error> {
+        browse::read(&self.opened()?.objects, file, offset)
+    }
+
+    fn diff(&self, old: &str, new: &str, most: usize) -> Result<(Vec<Difference>, bool), Error> {
+        let (old, new) = (self.find(old)?.root, self.find(new)?.root);
+        browse::differences(&self.opened()?.objects, old, new, most)
+    }
+
+    fn delete(&self, id: &str) -> Result<(), Error> {
+        let _collecting = self
+            .collecting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let id = {
+            let state = self.state();
+            if state.work.is_some() {
+                return Err(Error::Busy);
+            }
+            state.catalog.find_removable(id)?.id
+        };
+        self.remove(&id)
+    }
+
+    fn begin(&self, comment: Option<String>) -> Result<Draft, Error> {
+        self.begin_checkpoint(comment)
+    }
+
+    fn pre_copy(&self, cancel: &Cancel) -> Result<(), Error> {
+        self.capture_running(cancel)
+    }
+
+    fn capture(&self, held: Option<&[i32]>, cancel: &Cancel) -> Result<(), Error> {
+        self.capture_held(held, cancel)
+    }
+
+    fn seal(&self) -> Result<Manifest, Error> {
+        self.seal_checkpoint()
+    }
+
+    fn fetch(&self, id: &str, cancel: &Cancel) -> Result<Restoration, Error> {
+        self.fetch_checkpoint(id, cancel)
+    }
+
+    fn swap(&self) -> Result<Restoration, Error> {
+        self.restore_tree()
+    }
+
+    fn verify(&self) -> Result<(), Error> {
+        self.commit_restore()
+    }
+
+    fn roll_back(&self) -> Result<Restoration, Error> {
+        self.restore_replaced()
+    }
+
+    fn rolled_back(&self) -> Result<(), Error> {
+        durable::remove_file(&self.intent_file())?;
+        self.discard()
+    }
+
+    fn discard(&self) -> Result<(), Error> {
+        self.opened()?.objects.abandon();
+        self.state().work = None;
+        directories::empty(&self.work_dir())
+    }
+}
+
+/// What a symbolic link leads to. What does not exist yet is no link.
+fn canonical(path: &std::path::Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}

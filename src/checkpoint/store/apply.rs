@@ -1,0 +1,293 @@
+//! A restore in place: makes the live tree into another by touching only what differs.
+//!
+//! Everything can be done again: cut off anywhere, a new plan from a new look at the tree
+//! goes on. First directories and files, then further names of files, then removals, and
+//! last what directories themselves look like.
+
+mod entry;
+mod file;
+mod metadata;
+mod remove;
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use rustix::fs::{self as sys, AtFlags};
+
+use super::super::driver::{Cancel, Context as _, Error};
+use super::id::Id;
+use super::live::{Directory, Live};
+use super::node::{self, Kind};
+use super::objects::{Decoder, Objects};
+use super::place::Place;
+use super::plan::{self, Plan, Planner, Spot};
+use super::pool::Pool;
+
+/// What is known of a file that was written: it need not be read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its length.
+    pub size: u64,
+    /// Its content.
+    pub content: Id,
+    /// Its number, if it has several names.
+    pub group: Option<u64>,
+}
+
+/// What a restore has done.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// The files that were written, by inode number.
+    pub written: HashMap<u64, Written>,
+    /// What could not be restored, and why.
+    pub notes: Vec<String>,
+}
+
+/// What a restore works with.
+#[derive(Clone, Copy, Debug)]
+pub struct Apply<'a> {
+    /// Where content comes from.
+    pub objects: &'a Objects,
+    /// The tree as it is.
+    pub live: &'a Live,
+    /// Ends it early.
+    pub cancel: &'a Cancel,
+}
+
+/// A restore under way.
+struct Work<'a> {
+    apply: Apply<'a>,
+    plan: &'a Plan,
+    root: &'a Place,
+    /// Where each visited directory is, once it is there.
+    places: Vec<OnceLock<Place>>,
+    decoders: Vec<Mutex<Decoder>>,
+    /// Names that are to become links to the anchor of their group.
+    links: Mutex<Vec<(usize, CString, u64)>>,
+    /// Entries that are to go.
+    removals: Mutex<Vec<(usize, CString)>>,
+    applied: Mutex<Applied>,
+    failure: OnceLock<Error>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Apply<'_> {
+    /// Makes the tree at `root` into that whose root is the only entry of the node
+    /// `target`.
+    pub fn run(self, pool: &Pool, root: &Place, target: Id) -> Result<Applied, Error> {
+        let mut decoder = Decoder::default();
+        let bytes = self.objects.get(&mut decoder, &target)?.to_vec();
+        let (entry, node) = root_of(&bytes, target)?;
+        let plan = Planner::plan(self.objects, self.live, node)?;
+        let work = Work {
+            apply: self,
+            plan: &plan,
+            root,
+            places: plan.visits.iter().map(|_| OnceLock::new()).collect(),
+            decoders: pool.workers(Decoder::default),
+            links: Mutex::default(),
+            removals: Mutex::default(),
+            applied: Mutex::default(),
+            failure: OnceLock::new(),
+        };
+        let done = work.all(pool, &entry);
+        let failure = work.failure.into_inner();
+        let applied = work
+            .applied
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        match failure {
+            Some(error) => Err(error),
+            None => done.map(|()| applied),
+        }
+    }
+}
+
+/// The root that is the only entry of `node`, which is the object `id`, and its own node.
+pub fn root_of(node: &[u8], id: Id) -> Result<(node::Entry<'_>, Id), Error> {
+    let mut entries = plan::decode(node, &id)?;
+    match (entries.pop(), entries.is_empty()) {
+        (Some(entry), true) => match entry.kind {
+            Kind::Directory { node } => Ok((entry, node)),
+            _ => Err(Error::Unusable(format!("the root {id} is no directory"))),
+        },
+        _ => Err(Error::Unusable(format!("the node {id} is no root"))),
+    }
+}
+
+impl Work<'_> {
+    fn all(&self, pool: &Pool, root: &node::Entry) -> Result<(), Error> {
+        if !self.plan.visits.is_empty() {
+            let place = self.root.clone();
+            pool.scope(|scope| self.visit(scope, 0, place));
+            self.check()?;
+            self.link_names()?;
+            pool.scope(|scope| self.remove_all(scope));
+            self.check()?;
+            self.finish_directories()?;
+        }
+        let fd = self.root.open().context("open", &self.root.full())?;
+        let known = self.apply.live.root.as_ref();
+        self.metadata(fd.as_fd(), c".", root, known, &self.root.full())
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        self.apply.cancel.check()?;
+        match self.failure.get() {
+            // The true one is returned in the end.
+            Some(error) => Err(Error::Unusable(error.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    fn fail(&self, error: Error) {
+        let _ = self.failure.set(error);
+    }
+
+    fn live_directory(&self, index: usize) -> Option<&Arc<Directory>> {
+        let number = self.plan.visits.get(index)?.live?;
+        self.apply.live.directory(number)
+    }
+
+    fn visit<'s>(&'s self, scope: &rayon::Scope<'s>, index: usize, place: Place) {
+        if self.failure.get().is_some() {
+            return;
+        }
+        if let Err(error) = self.directory(scope, index, place) {
+            self.fail(error);
+        }
+    }
+
+    /// Makes the entries of a directory what they must be.
+    fn directory<'s>(
+        &'s self,
+        scope: &rayon::Scope<'s>,
+        index: usize,
+        place: Place,
+    ) -> Result<(), Error> {
+        self.apply.cancel.check()?;
+        let Some(visit) = self.plan.visits.get(index) else {
+            return Ok(());
+        };
+        let fd = Arc::new(metadata::open_to_change(&place)?);
+        let directory = self.live_directory(index).map(AsRef::as_ref);
+        let target = plan::decode(&visit.node, &place.full().display())?;
+        let mut name = Vec::new();
+        for wanted in &target {
+            let name = plan::c_name(wanted.name, &mut name)?;
+            let known = plan::known(directory, wanted.name);
+            let spot = entry::Spot {
+                index,
+                above: &place,
+                fd: &fd,
+                name,
+            };
+            self.entry(scope, &spot, wanted, known)?;
+        }
+        let named = directory.into_iter().flat_map(Directory::named);
+        let gone = named.filter(|(name, _)| {
+            target
+                .binary_search_by(|entry| entry.name.cmp(name))
+                .is_err()
+        });
+        let gone = gone.map(|(name, _)| (index, CString::new(name).unwrap_or_default()));
+        lock(&self.removals).extend(gone);
+        for child in visit.children.clone() {
+            let name = self
+                .plan
+                .visits
+                .get(child)
+                .map_or(&[][..], |child| &child.name);
+            let place = place.child(name).context("open", &place.full_of(name))?;
+            scope.spawn(move |scope| self.visit(scope, child, place));
+        }
+        if let Some(slot) = self.places.get(index) {
+            let _ = slot.set(place);
+        }
+        Ok(())
+    }
+
+    /// The directory that is visited as number `index`.
+    fn place(&self, index: usize) -> Result<&Place, Error> {
+        let place = self.places.get(index).and_then(OnceLock::get);
+        place.ok_or_else(|| Error::Unusable("a directory was not visited".to_owned()))
+    }
+
+    /// Makes further names of files links to the first.
+    fn link_names(&self) -> Result<(), Error> {
+        let links = std::mem::take(&mut *lock(&self.links));
+        for (index, name, group) in links {
+            self.apply.cancel.check()?;
+            let place = self.place(index)?;
+            let path = || place.full_of(name.to_bytes());
+            let (from, from_name) = match self.plan.anchors.get(&group) {
+                Some(Spot::Visited(index, name)) => (self.place(*index)?.clone(), name),
+                Some(Spot::Kept(number, name)) => (self.kept_place(*number)?, name),
+                None => return Err(Error::Unusable("a file without a first name".to_owned())),
+            };
+            let mut buffer = Vec::new();
+            let from_name = plan::c_name(from_name, &mut buffer)?;
+            let from: OwnedFd = from.open().context("open", &from.full())?;
+            let to = place.open().context("open", &place.full())?;
+            match sys::unlinkat(&to, &*name, AtFlags::empty()) {
+                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => return Err(error).context("remove", &path()),
+            }
+            sys::linkat(&from, from_name, &to, &*name, AtFlags::empty())
+                .context("link", &path())?;
+        }
+        Ok(())
+    }
+
+    /// The place of a directory that stays as it is.
+    fn kept_place(&self, number: u32) -> Result<Place, Error> {
+        let live = self.apply.live;
+        let mut names = Vec::new();
+        let mut at = number;
+        while at != 0 {
+            let parent = live.slots.get(at as usize).map_or(0, |slot| slot.parent);
+            let name = live.directory(parent).and_then(|directory| {
+                let mut all = directory.named();
+                let own = all.find(|(_, e)| plan::is_directory(e) && e.directory == at);
+                own.map(|(name, _)| name.to_vec())
+            });
+            names.push(
+                name.ok_or_else(|| Error::Unusable("a directory without a name".to_owned()))?,
+            );
+            at = parent;
+        }
+        let mut place = self.root.clone();
+        for name in names.iter().rev() {
+            place = place.child(name).context("open", &place.full_of(name))?;
+        }
+        Ok(place)
+    }
+
+    /// Gives the visited directories their looks; innermost first, so that they can still
+    /// be reached.
+    fn finish_directories(&self) -> Result<(), Error> {
+        let visits = self.plan.visits.iter().enumerate().skip(1);
+        for (index, visit) in visits.rev() {
+            let parent = self.place(visit.parent)?;
+            let Some(above) = self.plan.visits.get(visit.parent) else {
+                continue;
+            };
+            let target = plan::decode(&above.node, &parent.full().display())?;
+            let found = target.binary_search_by(|entry| entry.name.cmp(&visit.name));
+            let Some(wanted) = found.ok().and_then(|found| target.get(found)) else {
+                continue;
+            };
+            let fd = parent.open().context("open", &parent.full())?;
+            let mut buffer = Vec::new();
+            let name = plan::c_name(wanted.name, &mut buffer)?;
+            let path = self.place(index)?.full();
+            self.metadata(fd.as_fd(), name, wanted, None, &path)?;
+        }
+        Ok(())
+    }
+}

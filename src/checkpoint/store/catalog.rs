@@ -1,0 +1,152 @@
+//! Which checkpoints there are: what the records of the log come to.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::driver::Error;
+use super::super::manifest::Manifest;
+use super::id::Id;
+use super::log::Change;
+
+/// Which checkpoints there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Catalog {
+    /// The number of the next record.
+    #[serde(default)]
+    pub next: u64,
+    /// The checkpoints, oldest first.
+    checkpoints: Vec<Manifest>,
+    /// For each checkpoint that was ever made, the one that it came from.
+    sources: BTreeMap<String, Option<String>>,
+    /// The highest number that a checkpoint was ever given.
+    last: Option<u64>,
+    /// The checkpoint that the live tree came from: the one made or restored last.
+    base: Option<String>,
+    /// The checkpoint that was restored last, if none was made since.
+    restored: Option<String>,
+}
+
+impl Catalog {
+    /// Takes in what has happened.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Checkpoint { manifest, .. } => {
+                let (id, source) = (manifest.id.clone(), manifest.source_id.clone());
+                self.last = self.last.max(number(&id));
+                self.sources.insert(id.clone(), source);
+                if !manifest.is_auto {
+                    self.base = Some(id);
+                    self.restored = None;
+                }
+                self.checkpoints.push(*manifest);
+            }
+            Change::Restore { id } => {
+                self.base = Some(id.clone());
+                self.restored = Some(id);
+            }
+            Change::Delete { id } => self.checkpoints.retain(|manifest| manifest.id != id),
+            Change::Summary { catalog } => *self = *catalog,
+        }
+    }
+
+    /// The checkpoints, newest first; automatic ones only if asked for.
+    pub fn list(&self, include_auto: bool) -> impl Iterator<Item = Manifest> {
+        let newest_first = self.checkpoints.iter().rev();
+        let wanted = newest_first.filter(move |manifest| include_auto || !manifest.is_auto);
+        wanted.map(|manifest| self.with_history(manifest))
+    }
+
+    /// The checkpoint that `id` names: `v3`, `3`, `checkpoints/v3`, `auto-…`, or
+    /// `Current` and `active` for the newest that somebody made.
+    pub fn find(&self, id: &str) -> Result<Manifest, Error> {
+        let unknown = || Error::Unknown(id.to_owned());
+        if is_newest(id) {
+            return self.list(false).next().ok_or_else(unknown);
+        }
+        let name = id.strip_prefix("checkpoints/").unwrap_or(id);
+        let name = if name.bytes().all(|byte| byte.is_ascii_digit()) {
+            format!("v{name}")
+        } else {
+            name.to_owned()
+        };
+        let mut found = self.checkpoints.iter();
+        let found = found
+            .find(|manifest| manifest.id == name)
+            .ok_or_else(unknown)?;
+        Ok(self.with_history(found))
+    }
+
+    /// The checkpoint that `id` names, if it may be removed.
+    pub fn find_removable(&self, id: &str) -> Result<Manifest, Error> {
+        let manifest = self.find(id)?;
+        if is_newest(id) || self.restored.as_deref() == Some(&manifest.id) {
+            return Err(Error::Active(manifest.id));
+        }
+        Ok(manifest)
+    }
+
+    /// The number of a new checkpoint. It is spent, even if nothing comes of it as long as
+    /// this program runs.
+    pub fn take_number(&mut self) -> u64 {
+        let number = self.last.map_or(0, |last| last + 1);
+        self.last = Some(number);
+        number
+    }
+
+    /// Leaves out a number that a record which cannot be read may have used.
+    pub fn skip_number(&mut self) {
+        self.take_number();
+    }
+
+    /// The roots of all trees that the checkpoints have.
+    #[must_use]
+    pub fn roots(&self) -> Vec<Id> {
+        let trees = self.checkpoints.iter().map(|manifest| Some(manifest.root));
+        let components = self.checkpoints.iter().map(|manifest| manifest.components);
+        trees.chain(components).flatten().collect()
+    }
+
+    /// The checkpoint that the live tree came from.
+    #[must_use]
+    pub fn base(&self) -> Option<&str> {
+        self.base.as_deref()
+    }
+
+    fn with_history(&self, manifest: &Manifest) -> Manifest {
+        let mut history = Vec::new();
+        let mut source = manifest.source_id.as_ref();
+        while let Some(id) = source {
+            // A record cannot name one that is made after it; a damaged one might.
+            if history.contains(id) {
+                break;
+            }
+            history.push(id.clone());
+            source = self.sources.get(id).and_then(Option::as_ref);
+        }
+        history.reverse();
+        Manifest {
+            history,
+            ..manifest.clone()
+        }
+    }
+}
+
+/// Whether this names the newest, not a certain one.
+fn is_newest(id: &str) -> bool {
+    matches!(id, "Current" | "active")
+}
+
+/// Whether `id` could name a checkpoint.
+#[must_use]
+pub fn is_id(id: &str) -> bool {
+    let auto = id
+        .strip_prefix("auto-")
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    auto || number(id).is_some_and(|number| id == format!("v{number}"))
+}
+
+/// The number of a checkpoint that somebody made.
+fn number(id: &str) -> Option<u64> {
+    id.strip_prefix('v')?.parse().ok()
+}

@@ -1,0 +1,225 @@
+//! The steps of a checkpoint.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::live::Live;
+use super::log::Change;
+use super::nodes::{self, Summary};
+use super::objects::Encoder;
+use super::place::Place;
+use super::pool::Pool;
+use super::scan::{self, Scan, Scanned};
+use super::{Id, Store, Work};
+use crate::checkpoint::driver::{Cancel, Context as _, Draft, Error};
+use crate::checkpoint::manifest::Manifest;
+use crate::checkpoint::{durable, mapped};
+use crate::clock::now;
+
+/// A pass that took longer is followed by another before everything is held: what
+/// changed meanwhile is then read while everything still runs.
+const LONG_PASS: Duration = Duration::from_millis(300);
+/// So many passes are enough: somebody writes faster than we read.
+const PASSES: usize = 4;
+
+/// A checkpoint in the making.
+#[derive(Debug)]
+pub struct Making {
+    draft: Draft,
+    comment: Option<String>,
+    /// What the last walk has found.
+    scanned: Option<Scanned>,
+    /// When the instant was.
+    time: String,
+}
+
+impl Store {
+    pub(super) fn begin_checkpoint(&self, comment: Option<String>) -> Result<Draft, Error> {
+        let _collecting = self
+            .collecting
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let components_dir = self.components_dir();
+        fs::create_dir_all(&components_dir).context("create", &components_dir)?;
+        let mut state = self.state();
+        let draft = Draft {
+            id: format!("v{}", state.catalog.take_number()),
+            components_dir,
+        };
+        state.work = Some(Work::Checkpoint(Box::new(Making {
+            draft: draft.clone(),
+            comment,
+            scanned: None,
+            time: String::new(),
+        })));
+        Ok(draft)
+    }
+
+    /// Reads what has changed while everything runs.
+    pub(super) fn capture_running(&self, cancel: &Cancel) -> Result<(), Error> {
+        // From here on a store to a page that is mapped shared makes it dirty anew, and
+        // that shows in the file's times.
+        let synced = scan::now();
+        durable::sync_filesystem(&self.tree)?;
+        let pool = Pool::new()?;
+        let mut scanned = self.known();
+        for _ in 0..PASSES {
+            let begun = Instant::now();
+            scanned = self.pass(&pool, scanned, &HashSet::new(), cancel)?;
+            if begun.elapsed() < LONG_PASS {
+                break;
+            }
+        }
+        scanned.live.synced = synced;
+        self.keep_scanned(scanned);
+        Ok(())
+    }
+
+    /// Reads what has changed since, while nothing else runs.
+    pub(super) fn capture_held(&self, held: Option<&[i32]>, cancel: &Cancel) -> Result<(), Error> {
+        let scanned = match &mut self.state().work {
+            Some(Work::Checkpoint(making)) => making.scanned.take(),
+            _ => None,
+        };
+        let time = now();
+        let objects = &self.opened()?.objects;
+        let mapped = mapped::inodes(held);
+        objects.hold();
+        let scanned = scanned.unwrap_or_else(|| self.known());
+        let scanned = self.pass(&Pool::new()?, scanned, &mapped, cancel)?;
+        self.keep_scanned(scanned);
+        if let Some(Work::Checkpoint(making)) = &mut self.state().work {
+            making.time = time;
+        }
+        Ok(())
+    }
+
+    pub(super) fn seal_checkpoint(&self) -> Result<Manifest, Error> {
+        let Some(Work::Checkpoint(making)) = self.state().work.take() else {
+            return Err(Error::Unusable("no checkpoint is under way".to_owned()));
+        };
+        let objects = &self.opened()?.objects;
+        objects.release(&mut Encoder::default())?;
+        let mut scanned = making.scanned.unwrap_or_else(|| self.known());
+        let manifest = Manifest {
+            id: making.draft.id,
+            create_time: making.time,
+            source_id: self.state().catalog.base().map(ToOwned::to_owned),
+            comment: making.comment,
+            history: Vec::new(),
+            is_auto: false,
+            root: Id::HOLE,
+            components: None,
+            entries: 0,
+            bytes: 0,
+            skipped: Vec::new(),
+        };
+        let id = manifest.id.clone();
+        self.seal(manifest, &mut scanned, &making.draft.components_dir)?;
+        let sealed = self.state().catalog.find(&id)?;
+        self.set_live(scanned.live, sealed.root);
+        super::directories::empty(&self.work_dir())?;
+        Ok(sealed)
+    }
+
+    /// Makes `manifest` exist: the nodes of the tree and of what components kept, then
+    /// all objects on stable storage, then the record.
+    pub(super) fn seal(
+        &self,
+        mut manifest: Manifest,
+        scanned: &mut Scanned,
+        components: &Path,
+    ) -> Result<(), Error> {
+        let objects = &self.opened()?.objects;
+        let mut encoder = Encoder::default();
+        manifest.root = nodes::store(scanned, objects, &mut encoder)?;
+        let Summary {
+            entries,
+            bytes,
+            skipped,
+        } = nodes::summary(&scanned.live);
+        (manifest.entries, manifest.bytes, manifest.skipped) = (entries, bytes, skipped);
+        manifest.components = self.store_components(components, &mut encoder)?;
+        let packs = objects.finish()?;
+        self.record(Change::Checkpoint {
+            manifest: Box::new(manifest),
+            packs,
+        })
+    }
+
+    /// Stores what components wanted kept; none if there is nothing.
+    fn store_components(&self, dir: &Path, encoder: &mut Encoder) -> Result<Option<Id>, Error> {
+        let mut kept = fs::read_dir(dir).context("read", dir)?;
+        if kept.next().is_none() {
+            return Ok(None);
+        }
+        let place = Place::root(dir).context("open", dir)?;
+        let objects = &self.opened()?.objects;
+        let mut scanned = Scan {
+            objects,
+            previous: &Live::default(),
+            granularity: Duration::ZERO,
+            distrusted: &HashSet::new(),
+            written: &HashMap::new(),
+            cancel: &Cancel::default(),
+        }
+        .run(&Pool::new()?, &place)?;
+        nodes::store(&mut scanned, objects, encoder).map(Some)
+    }
+
+    /// What is known of the live tree before it is looked at.
+    pub(super) fn known(&self) -> Scanned {
+        let state = self.state();
+        Scanned {
+            live: (*state.live).clone(),
+            changed: state.changed.clone(),
+        }
+    }
+
+    /// Walks the live tree once more.
+    pub(super) fn pass(
+        &self,
+        pool: &Pool,
+        known: Scanned,
+        distrusted: &HashSet<u64>,
+        cancel: &Cancel,
+    ) -> Result<Scanned, Error> {
+        let opened = self.opened()?;
+        let mut scanned = Scan {
+            objects: &opened.objects,
+            previous: &known.live,
+            granularity: opened.granularity,
+            distrusted,
+            written: &HashMap::new(),
+            cancel,
+        }
+        .run(pool, &self.root()?)?;
+        scanned.changed.extend(known.changed);
+        Ok(scanned)
+    }
+
+    fn keep_scanned(&self, scanned: Scanned) {
+        if let Some(Work::Checkpoint(making)) = &mut self.state().work {
+            making.scanned = Some(scanned);
+        }
+    }
+
+    /// The checkpoint that keeps what the restore of `id` replaces, before it is sealed.
+    pub(super) fn automatic(&self, auto_id: &str, id: &str) -> Manifest {
+        Manifest {
+            id: auto_id.to_owned(),
+            create_time: now(),
+            source_id: self.state().catalog.base().map(ToOwned::to_owned),
+            comment: Some(format!("before the restore of {id}")),
+            history: Vec::new(),
+            is_auto: true,
+            root: Id::HOLE,
+            components: None,
+            entries: 0,
+            bytes: 0,
+            skipped: Vec::new(),
+        }
+    }
+}

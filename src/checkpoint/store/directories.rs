@@ -1,0 +1,139 @@
+//! The two directories: what they must be.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use super::super::driver::{Context as _, Error};
+use super::super::durable;
+use super::FORMAT;
+
+#[derive(Serialize, Deserialize)]
+struct Format {
+    format: u32,
+}
+
+fn unusable<T>(why: String) -> Result<T, Error> {
+    Err(Error::Unusable(why))
+}
+
+/// Refuses directories that cannot be used, makes what is missing in the store, and locks
+/// it. Until it is locked nothing in it is changed.
+pub fn prepare(tree: &Path, make_tree: bool, store: &Path) -> Result<File, Error> {
+    if make_tree && !tree.exists() {
+        fs::create_dir_all(tree).context("create", tree)?;
+    }
+    let tree = fs::canonicalize(tree).context("use as storage.dir", tree)?;
+    if !tree.is_dir() {
+        return unusable(format!("storage.dir {} is not a directory", tree.display()));
+    }
+    fs::create_dir_all(store).context("create", store)?;
+    let store = fs::canonicalize(store).context("use as checkpoint.dir", store)?;
+    if store.starts_with(&tree) || tree.starts_with(&store) {
+        return unusable(format!(
+            "checkpoint.dir {} and storage.dir {} must not be inside one another",
+            store.display(),
+            tree.display()
+        ));
+    }
+    let lock = lock(&store)?;
+    check_format(&store)?;
+    for name in ["log", "packs", "work"] {
+        let dir = store.join(name);
+        fs::create_dir_all(&dir).context("create", &dir)?;
+    }
+    durable::sync_directory(&store)?;
+    // Garbage is no reason not to start.
+    if let Err(error) = empty(&store.join("work")) {
+        tracing::warn!("{error}");
+    }
+    Ok(lock)
+}
+
+/// Takes the lock that one program has at a time. It goes with the program.
+fn lock(store: &Path) -> Result<File, Error> {
+    let path = store.join("lock");
+    let mut options = OpenOptions::new();
+    let options = options.create(true).truncate(false).write(true).mode(0o600);
+    let file = options.open(&path).context("open", &path)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => unusable(format!(
+            "checkpoint.dir {} is in use by another sprite-env; each needs its own",
+            store.display()
+        )),
+        // Some network filesystems have no locks; there nobody can tell.
+        Err(rustix::io::Errno::NOSYS | rustix::io::Errno::NOLCK | rustix::io::Errno::OPNOTSUPP) => {
+            tracing::warn!(
+                "{} cannot be locked: make sure that nobody else uses it",
+                store.display()
+            );
+            Ok(file)
+        }
+        result => {
+            result.context("lock", &path)?;
+            Ok(file)
+        }
+    }
+}
+
+/// Refuses a store that this program does not understand, and marks a new one.
+fn check_format(store: &Path) -> Result<(), Error> {
+    let path = store.join("format.json");
+    let text = match fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return mark(store, &path);
+        }
+        result => result.context("read", &path)?,
+    };
+    let damaged = |why: String| Error::Damaged {
+        path: path.clone(),
+        why,
+    };
+    let found: Format =
+        serde_json::from_slice(&text).map_err(|error| damaged(format!("damaged: {error}")))?;
+    if found.format > FORMAT {
+        return Err(damaged(format!(
+            "has format {}, which is newer than this program's {FORMAT}; the store was left untouched",
+            found.format
+        )));
+    }
+    Ok(())
+}
+
+/// Marks a new store. What is not empty and has no mark is something else.
+fn mark(store: &Path, path: &Path) -> Result<(), Error> {
+    for entry in fs::read_dir(store).context("read", store)? {
+        let name = entry.context("read", store)?.file_name();
+        if name != "lock" && name != "format.tmp" {
+            return unusable(format!(
+                "checkpoint.dir {} is not a checkpoint store, and not empty: it has {}; give it a \
+                 directory of its own",
+                store.display(),
+                name.display()
+            ));
+        }
+    }
+    durable::write_json(path, &Format { format: FORMAT })
+}
+
+/// Removes all that is in a directory.
+pub fn empty(dir: &Path) -> Result<(), Error> {
+    for entry in fs::read_dir(dir).context("read", dir)? {
+        let path = entry.context("read", dir)?.path();
+        if path.is_symlink() || !path.is_dir() {
+            durable::remove_file(&path)?;
+        } else {
+            durable::remove_tree(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether two directories are on the same filesystem.
+pub fn same_device(one: &Path, other: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).map(|meta| meta.dev()).ok();
+    device(one) == device(other)
+}

@@ -1,0 +1,438 @@
+//! All objects by their ids, whichever pack they are in.
+
+mod encoder;
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+pub use self::encoder::{Decoder, Encoder};
+use super::super::driver::{Context as _, Error};
+use super::super::durable;
+use super::id::Id;
+use super::pack::{self, PackWriter, Span};
+
+/// So that two threads seldom want the same part of the table.
+const SHARDS: usize = 64;
+/// The number of no pack: the object is about to be written.
+const NOWHERE: u32 = u32::MAX;
+/// How many bytes may be held back while everything is frozen.
+const HELD: usize = 64 << 20;
+/// How many packs may be on their way to stable storage at once.
+const FLUSHING: usize = 2;
+/// How many packs are kept open for reading.
+const OPEN: usize = 64;
+/// What the name of a pack ends with.
+pub const EXTENSION: &str = "pack";
+
+/// Where an object is.
+#[derive(Clone, Copy, Debug)]
+struct Location {
+    pack: u32,
+    span: Span,
+}
+
+/// A pack that has its name, or will get it.
+#[derive(Debug)]
+struct Pack {
+    /// Its name, without the extension.
+    name: String,
+    /// How long it is; 0 as long as it is written.
+    length: u64,
+    file: Option<Arc<File>>,
+    /// Whether it is there: it is written whole and not removed.
+    there: bool,
+}
+
+/// A pack that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its number in this run of the daemon.
+    pub number: u32,
+    /// Its name, without the extension.
+    pub name: String,
+    /// How many bytes it has.
+    pub length: u64,
+}
+
+type Flushing = JoinHandle<Result<(u32, PathBuf, u64), Error>>;
+
+/// All objects.
+#[derive(Debug)]
+pub struct Objects {
+    dir: PathBuf,
+    work: PathBuf,
+    shards: Vec<Mutex<HashMap<Id, Location>>>,
+    packs: RwLock<Vec<Pack>>,
+    writers: Mutex<Vec<(u32, PackWriter)>>,
+    flushing: Mutex<Vec<Flushing>>,
+    flushed: Mutex<Vec<(u32, PathBuf, u64)>>,
+    holding: AtomicBool,
+    room: AtomicUsize,
+    held: Mutex<Vec<(Id, Vec<u8>)>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Objects {
+    /// The objects of the packs in `dir`; what is not finished is put into `work`. Packs
+    /// that are damaged are left out and returned with the reason.
+    pub fn open(dir: &Path, work: &Path) -> Result<(Self, Vec<Error>), Error> {
+        let objects = Self {
+            dir: dir.to_owned(),
+            work: work.to_owned(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            packs: RwLock::default(),
+            writers: Mutex::default(),
+            flushing: Mutex::default(),
+            flushed: Mutex::default(),
+            holding: AtomicBool::new(false),
+            room: AtomicUsize::new(0),
+            held: Mutex::default(),
+        };
+        let mut bad = Vec::new();
+        for entry in fs::read_dir(dir).context("read", dir)? {
+            let path = entry.context("read", dir)?.path();
+            if path.extension().is_none_or(|end| end != EXTENSION) {
+                continue;
+            }
+            if let Err(error) = objects.load(&path) {
+                bad.push(error);
+            }
+        }
+        Ok((objects, bad))
+    }
+
+    /// Takes the pack at `path` into the table.
+    fn load(&self, path: &Path) -> Result<(), Error> {
+        let file = File::open(path).context("open", path)?;
+        let (entries, length) = pack::read_segment(path, &file)?;
+        let stem = path.file_stem().unwrap_or_default();
+        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
+        let number = u32::try_from(packs.len()).unwrap_or(NOWHERE);
+        packs.push(Pack {
+            name: stem.to_string_lossy().into_owned(),
+            length,
+            file: None,
+            there: true,
+        });
+        drop(packs);
+        for (id, span) in entries {
+            let pack = number;
+            lock(self.shard(&id)).insert(id, Location { pack, span });
+        }
+        Ok(())
+    }
+
+    fn shard(&self, id: &Id) -> &Mutex<HashMap<Id, Location>> {
+        let [first, ..] = id.as_bytes();
+        // There are as many as the remainder can name.
+        #[allow(clippy::indexing_slicing, reason = "a remainder of the length")]
+        &self.shards[usize::from(*first) % SHARDS]
+    }
+
+    /// Whether there is an object with this id.
+    #[must_use]
+    pub fn contains(&self, id: &Id) -> bool {
+        lock(self.shard(id)).contains_key(id)
+    }
+
+    /// In which pack an object is, and how many bytes it takes there.
+    #[must_use]
+    pub fn place(&self, id: &Id) -> Option<(u32, u32)> {
+        let location = lock(self.shard(id)).get(id).copied()?;
+        Some((location.pack, location.span.stored))
+    }
+
+    /// Adds `bytes`, whose name is `id`, unless they are there.
+    pub fn put(&self, encoder: &mut Encoder, id: Id, bytes: &[u8]) -> Result<(), Error> {
+        {
+            let mut shard = lock(self.shard(&id));
+            if shard.contains_key(&id) {
+                return Ok(());
+            }
+            let span = Span {
+                offset: 0,
+                stored: 0,
+                raw: 0,
+            };
+            let pack = NOWHERE;
+            shard.insert(id, Location { pack, span });
+        }
+        if self.holding.load(Ordering::Relaxed) && self.has_room(bytes.len()) {
+            lock(&self.held).push((id, bytes.to_vec()));
+            return Ok(());
+        }
+        self.write(encoder, id, bytes)
+    }
+
+    fn has_room(&self, wanted: usize) -> bool {
+        let less = |room: usize| room.checked_sub(wanted);
+        let taken = self
+            .room
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        taken.is_ok()
+    }
+
+    fn write(&self, encoder: &mut Encoder, id: Id, bytes: &[u8]) -> Result<(), Error> {
+        let stored = encoder.encode(bytes);
+        let (number, mut writer) = match lock(&self.writers).pop() {
+            Some(open) => open,
+            None => self.new_pack(),
+        };
+        let added = writer.add(&id, stored, bytes.len());
+        let full = writer.length() >= pack::FULL;
+        let span = match added {
+            Ok(span) => span,
+            Err(error) => {
+                lock(&self.writers).push((number, writer));
+                return Err(error);
+            }
+        };
+        let pack = number;
+        lock(self.shard(&id)).insert(id, Location { pack, span });
+        if full {
+            self.flush(number, writer)
+        } else {
+            lock(&self.writers).push((number, writer));
+            Ok(())
+        }
+    }
+
+    fn new_pack(&self) -> (u32, PackWriter) {
+        let name = format!("{:032x}", fastrand::u128(..));
+        let path = self.work.join(&name).with_extension(EXTENSION);
+        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
+        let number = u32::try_from(packs.len()).unwrap_or(NOWHERE);
+        packs.push(Pack {
+            name,
+            length: 0,
+            file: None,
+            there: false,
+        });
+        (number, PackWriter::new(path))
+    }
+
+    /// Sends a pack on its way to stable storage.
+    fn flush(&self, number: u32, writer: PackWriter) -> Result<(), Error> {
+        let oldest = {
+            let mut flushing = lock(&self.flushing);
+            (flushing.len() >= FLUSHING).then(|| flushing.remove(0))
+        };
+        if let Some(oldest) = oldest {
+            self.flushed(oldest)?;
+        }
+        let (path, file) = writer.finish()?;
+        let flushing = std::thread::spawn(move || {
+            file.sync_all().context("flush", &path)?;
+            let length = file.metadata().context("look at", &path)?.len();
+            Ok((number, path, length))
+        });
+        lock(&self.flushing).push(flushing);
+        Ok(())
+    }
+
+    fn flushed(&self, thread: Flushing) -> Result<(), Error> {
+        let result = thread.join();
+        let result = result.map_err(|_| Error::Unusable("flushing a pack failed".to_owned()))?;
+        lock(&self.flushed).push(result?);
+        Ok(())
+    }
+
+    /// From now on new objects are held in memory, as long as there is room: nothing is
+    /// compressed or written while everything is frozen.
+    pub fn hold(&self) {
+        self.room.store(HELD, Ordering::Relaxed);
+        self.holding.store(true, Ordering::Relaxed);
+    }
+
+    /// Writes what was held.
+    pub fn release(&self, encoder: &mut Encoder) -> Result<(), Error> {
+        self.holding.store(false, Ordering::Relaxed);
+        let held = std::mem::take(&mut *lock(&self.held));
+        for (id, bytes) in held {
+            self.write(encoder, id, &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Brings all that was added to stable storage, and gives the packs their names.
+    /// Returns the names.
+    pub fn finish(&self) -> Result<Vec<String>, Error> {
+        for (number, writer) in self.merged_writers()? {
+            self.flush(number, writer)?;
+        }
+        let flushing = std::mem::take(&mut *lock(&self.flushing));
+        for thread in flushing {
+            self.flushed(thread)?;
+        }
+        let flushed = std::mem::take(&mut *lock(&self.flushed));
+        let mut names = Vec::new();
+        for (number, path, length) in flushed {
+            let target = self.dir.join(path.file_name().unwrap_or_default());
+            fs::rename(&path, &target).context("rename to its place", &path)?;
+            let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some(pack) = packs.get_mut(number as usize) {
+                pack.length = length;
+                pack.there = true;
+                names.push(pack.name.clone());
+            }
+        }
+        if !names.is_empty() {
+            durable::sync_directory(&self.dir)?;
+        }
+        Ok(names)
+    }
+
+    /// The packs that are still written, small ones put together.
+    fn merged_writers(&self) -> Result<Vec<(u32, PackWriter)>, Error> {
+        let mut writers = std::mem::take(&mut *lock(&self.writers));
+        writers.sort_by_key(|(_, writer)| writer.length());
+        let Some((number, mut last)) = writers.pop() else {
+            return Ok(writers);
+        };
+        let mut kept = Vec::new();
+        for (other, writer) in writers {
+            match last.absorb(writer)? {
+                Ok(moved) => {
+                    for (id, span) in moved {
+                        let pack = number;
+                        lock(self.shard(&id)).insert(id, Location { pack, span });
+                    }
+                }
+                Err(writer) => kept.push((other, *writer)),
+            }
+        }
+        kept.push((number, last));
+        Ok(kept)
+    }
+
+    /// Forgets all that was added since the last [`Self::finish`].
+    pub fn abandon(&self) {
+        self.holding.store(false, Ordering::Relaxed);
+        lock(&self.held).clear();
+        lock(&self.writers).clear();
+        for thread in std::mem::take(&mut *lock(&self.flushing)) {
+            let _ = thread.join();
+        }
+        lock(&self.flushed).clear();
+        self.forget_absent();
+    }
+
+    /// Forgets the objects of packs that are not there.
+    fn forget_absent(&self) {
+        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
+        let there = |number: u32| packs.get(number as usize).is_some_and(|pack| pack.there);
+        for shard in &self.shards {
+            lock(shard).retain(|_, location| there(location.pack));
+        }
+    }
+
+    /// The bytes of an object, put into `decoder`; they are what the id says.
+    pub fn get<'a>(&self, decoder: &'a mut Decoder, id: &Id) -> Result<&'a [u8], Error> {
+        let found = lock(self.shard(id)).get(id).copied();
+        let missing = || self.missing(id);
+        let location = found.ok_or_else(missing)?;
+        let (path, file) = self.file(location.pack)?.ok_or_else(missing)?;
+        let span = location.span;
+        let stored = decoder.stored(span.stored as usize);
+        file.read_exact_at(stored, span.offset.into())
+            .context("read", &path)?;
+        let damaged = |why: String| Error::Damaged {
+            path: path.clone(),
+            why: format!("damaged: object {id} {why}"),
+        };
+        let bytes = decoder
+            .decode(span.raw as usize)
+            .map_err(|error| damaged(format!("cannot be decompressed: {error}")))?;
+        if Id::of(bytes) != *id {
+            return Err(damaged("has other bytes than its hash says".to_owned()));
+        }
+        Ok(bytes)
+    }
+
+    /// That an object is missing.
+    #[must_use]
+    pub fn missing(&self, id: &Id) -> Error {
+        Error::Damaged {
+            path: self.dir.clone(),
+            why: format!("has no object {id}: a pack is missing or damaged"),
+        }
+    }
+
+    fn file(&self, number: u32) -> Result<Option<(PathBuf, Arc<File>)>, Error> {
+        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(pack) = packs.get(number as usize).filter(|pack| pack.there) else {
+            return Ok(None);
+        };
+        let path = self.dir.join(&pack.name).with_extension(EXTENSION);
+        if let Some(file) = &pack.file {
+            return Ok(Some((path, Arc::clone(file))));
+        }
+        drop(packs);
+        let file = Arc::new(File::open(&path).context("open", &path)?);
+        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
+        if packs.iter().filter(|pack| pack.file.is_some()).count() >= OPEN {
+            packs.iter_mut().for_each(|pack| pack.file = None);
+        }
+        if let Some(pack) = packs.get_mut(number as usize) {
+            pack.file = Some(Arc::clone(&file));
+        }
+        Ok(Some((path, file)))
+    }
+
+    /// The packs that are there.
+    #[must_use]
+    pub fn packs(&self) -> Vec<Listed> {
+        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
+        let numbered = (0_u32..).zip(packs.iter()).filter(|(_, pack)| pack.there);
+        let listed = numbered.map(|(number, pack)| Listed {
+            number,
+            name: pack.name.clone(),
+            length: pack.length,
+        });
+        listed.collect()
+    }
+
+    /// The path of the pack `name`.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name).with_extension(EXTENSION)
+    }
+
+    /// Writes an object that is there once more, so that its old pack can go.
+    pub fn move_to_new_pack(
+        &self,
+        encoder: &mut Encoder,
+        decoder: &mut Decoder,
+        id: Id,
+    ) -> Result<(), Error> {
+        let bytes = self.get(decoder, &id)?;
+        self.write(encoder, id, bytes)
+    }
+
+    /// Removes packs and the objects in them.
+    pub fn remove(&self, numbers: &[u32]) -> Result<(), Error> {
+        let mut names = Vec::new();
+        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
+        for number in numbers {
+            if let Some(pack) = packs.get_mut(*number as usize) {
+                pack.there = false;
+                pack.file = None;
+                names.push(self.path(&pack.name));
+            }
+        }
+        drop(packs);
+        self.forget_absent();
+        for path in &names {
+            durable::remove_file(path)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! Compression of objects: zstd at its fastest regular level, unless it is of no use.
+
+use std::fmt;
+use std::io;
+
+use zstd::bulk::{Compressor, Decompressor};
+
+/// The level at which more time buys little more.
+const LEVEL: i32 = 1;
+/// Shorter objects are not probed.
+const PROBED: usize = 16 << 10;
+/// The length of a probe.
+const PROBE: usize = 4 << 10;
+
+/// Compresses objects. Each thread has its own.
+pub struct Encoder {
+    zstd: Option<Compressor<'static>>,
+    buffer: Vec<u8>,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self {
+            // Without it, objects are stored as they are.
+            zstd: Compressor::new(LEVEL).ok(),
+            buffer: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Encoder")
+    }
+}
+
+impl Encoder {
+    /// What is stored for `bytes`: something shorter that decompresses to them, or
+    /// themselves.
+    pub fn encode<'a>(&'a mut self, bytes: &'a [u8]) -> &'a [u8] {
+        if bytes.len() >= PROBED {
+            let middle = bytes.len() / 2;
+            let probe = bytes.get(middle..middle + PROBE).unwrap_or_default();
+            // Less than a sixteenth to win in a part of it: not worth it for the whole.
+            if self
+                .compress(probe)
+                .is_none_or(|length| length > PROBE - PROBE / 16)
+            {
+                return bytes;
+            }
+        }
+        match self.compress(bytes) {
+            Some(length) if length < bytes.len() => self.buffer.get(..length).unwrap_or(bytes),
+            _ => bytes,
+        }
+    }
+
+    fn compress(&mut self, bytes: &[u8]) -> Option<usize> {
+        let room = zstd::zstd_safe::compress_bound(bytes.len());
+        if self.buffer.len() < room {
+            self.buffer.resize(room, 0);
+        }
+        let zstd = self.zstd.as_mut()?;
+        zstd.compress_to_buffer(bytes, &mut self.buffer[..]).ok()
+    }
+}
+
+/// Decompresses objects. Each thread has its own.
+#[derive(Default)]
+pub struct Decoder {
+    zstd: Option<Decompressor<'static>>,
+    stored: Vec<u8>,
+    raw: Vec<u8>,
+}
+
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Decoder")
+    }
+}
+
+impl Decoder {
+    /// Room for an object as it is stored.
+    pub(super) fn stored(&mut self, length: usize) -> &mut [u8] {
+        self.stored.resize(length, 0);
+        &mut self.stored
+    }
+
+    /// The object whose stored form was put into [`Self::stored`].
+    pub(super) fn decode(&mut self, raw: usize) -> io::Result<&[u8]> {
+        if self.stored.len() == raw {
+            return Ok(&self.stored);
+        }
+        let zstd = match &mut self.zstd {
+            Some(zstd) => zstd,
+            empty => empty.insert(Decompressor::new()?),
+        };
+        self.raw.resize(raw, 0);
+        let length = zstd.decompress_to_buffer(&self.stored, &mut self.raw[..])?;
+        self.raw
+            .get(..length)
+            .ok_or_else(|| io::Error::other("longer than it should be"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_encoded_is_decoded() {
+        let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..))
+            .take(64 << 10)
+            .collect();
+        let text = b"all work and no play ".repeat(3_000);
+        let mixed = [&noise[..20_000], &text[..40_000]].concat();
+        for bytes in [
+            &[][..],
+            b"x",
+            b"xxxxxxxxxxxxxxxxxxxxxxx",
+            &noise,
+            &text,
+            &mixed,
+        ] {
+            let mut encoder = Encoder::default();
+            let stored = encoder.encode(bytes).to_vec();
+            assert!(stored.len() <= bytes.len());
+            let mut decoder = Decoder::default();
+            decoder.stored(stored.len()).copy_from_slice(&stored);
+            assert_eq!(decoder.decode(bytes.len()).unwrap(), bytes);
+        }
+    }
+}

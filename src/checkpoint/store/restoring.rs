@@ -1,0 +1,274 @@
+//! The steps of a restore, each of which a crash may cut off and the next start repeats.
+
+use std::collections::HashSet;
+use std::fs;
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::PoisonError;
+
+use jiff::Timestamp;
+
+use super::apply::{Applied, Apply};
+use super::live::Live;
+use super::log::Change;
+use super::node::{self, Kind};
+use super::objects::Encoder;
+use super::place::Place;
+use super::pool::Pool;
+use super::reach::reach;
+use super::scan::{Scan, Scanned};
+use super::{Id, Store, Work, diff, nodes};
+use crate::checkpoint::driver::{Cancel, Context as _, Driver as _, Error, Restoration};
+use crate::checkpoint::durable;
+use crate::checkpoint::intent::Intent;
+
+/// How many differences an error names.
+const NAMED: usize = 5;
+
+impl Store {
+    /// Sees to it that all of the checkpoint is there, before anything is stopped.
+    pub(super) fn fetch_checkpoint(&self, id: &str, cancel: &Cancel) -> Result<Restoration, Error> {
+        let collecting = self
+            .collecting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let manifest = self.find(id)?;
+        let intent = Intent {
+            id: manifest.id,
+            auto_id: format!("auto-{}", Timestamp::now().strftime("%Y%m%dT%H%M%S.%6fZ")),
+            rolling_back: false,
+        };
+        self.state().work = Some(Work::Restore(intent.clone()));
+        drop(collecting);
+        let roots: Vec<Id> = [Some(manifest.root), manifest.components]
+            .into_iter()
+            .flatten()
+            .collect();
+        let known = roots.iter().all(|root| self.state().whole.contains(root));
+        if !known {
+            reach(&self.opened()?.objects, &Pool::new()?, &roots, cancel)?;
+            self.state().whole.extend(roots);
+        }
+        let saved = self.components_dir();
+        fs::create_dir_all(&saved).context("create", &saved)?;
+        self.lay_out(&self.incoming_dir(), manifest.components)?;
+        Ok(self.restoration(&intent))
+    }
+
+    /// Keeps the live tree as an automatic checkpoint and restores the wanted one.
+    pub(super) fn restore_tree(&self) -> Result<Restoration, Error> {
+        let intent = self.intent()?;
+        let target = self.find(&intent.id)?;
+        let pool = Pool::new()?;
+        if Intent::read(&self.intent_file())?.is_some() {
+            // A crash has cut it off: what is kept is kept, and the tree is neither one
+            // nor the other.
+            self.look_again(&pool)?;
+            self.lay_out(&self.incoming_dir(), target.components)?;
+        } else {
+            let mut scanned =
+                self.pass(&pool, self.known(), &HashSet::new(), &Cancel::default())?;
+            let automatic = self.automatic(&intent.auto_id, &intent.id);
+            self.seal(automatic, &mut scanned, &self.components_dir())?;
+            let replaced = self.find(&intent.auto_id)?;
+            self.set_live(scanned.live, replaced.root);
+            intent.write(&self.intent_file())?;
+        }
+        self.bring(&pool, target.root)?;
+        Ok(self.restoration(&intent))
+    }
+
+    /// Makes the restore final.
+    pub(super) fn commit_restore(&self) -> Result<(), Error> {
+        let intent = self.intent()?;
+        self.check_place()?;
+        self.record(Change::Restore { id: intent.id })?;
+        durable::remove_file(&self.intent_file())?;
+        self.discard()?;
+        if let Err(error) = self.prune() {
+            tracing::warn!("cannot remove old automatic checkpoints: {error}");
+        }
+        Ok(())
+    }
+
+    /// Fails if something has put another directory in the place of the restored one.
+    fn check_place(&self) -> Result<(), Error> {
+        let restored = self.state().live.root.as_ref().map(|root| root.stamp.inode);
+        let there = fs::symlink_metadata(&self.tree).ok().map(|meta| meta.ino());
+        if restored.is_some() && there == restored {
+            return Ok(());
+        }
+        Err(Error::Damaged {
+            path: self.tree.clone(),
+            why: "is not the restored tree: something has moved it".to_owned(),
+        })
+    }
+
+    /// Restores what was replaced.
+    pub(super) fn restore_replaced(&self) -> Result<Restoration, Error> {
+        let intent = Intent {
+            rolling_back: true,
+            ..self.intent()?
+        };
+        self.state().work = Some(Work::Restore(intent.clone()));
+        if Intent::read(&self.intent_file())?.is_none() {
+            // Nothing was changed yet.
+            return Ok(self.restoration(&intent));
+        }
+        intent.write(&self.intent_file())?;
+        let replaced = self.find(&intent.auto_id)?;
+        let pool = Pool::new()?;
+        self.look_again(&pool)?;
+        self.lay_out(&self.components_dir(), replaced.components)?;
+        self.bring(&pool, replaced.root)?;
+        Ok(self.restoration(&intent))
+    }
+
+    /// Reads the whole tree, whatever is known of it.
+    fn look_again(&self, pool: &Pool) -> Result<(), Error> {
+        let opened = self.opened()?;
+        opened.objects.abandon();
+        let nothing = Scanned {
+            live: Live {
+                next_group: self.state().live.next_group,
+                ..Live::default()
+            },
+            changed: Vec::new(),
+        };
+        let mut scanned = self.pass(pool, nothing, &HashSet::new(), &Cancel::default())?;
+        nodes::store(&mut scanned, &opened.objects, &mut Encoder::default())?;
+        opened.objects.finish()?;
+        let mut state = self.state();
+        state.live = std::sync::Arc::new(scanned.live);
+        state.changed.clear();
+        state.captured = None;
+        Ok(())
+    }
+
+    /// Makes the live tree into that with this root, and sees to it that it is.
+    fn bring(&self, pool: &Pool, target: Id) -> Result<(), Error> {
+        let opened = self.opened()?;
+        let objects = &opened.objects;
+        let cancel = Cancel::default();
+        let mut live = (*self.state().live).clone();
+        let apply = Apply {
+            objects,
+            live: &live,
+            cancel: &cancel,
+        };
+        let applied = apply.run(pool, &self.root()?, target)?;
+        durable::sync_filesystem(&self.tree)?;
+        live.set_groups(&applied.written);
+        let mut scanned = Scan {
+            objects,
+            previous: &live,
+            granularity: opened.granularity,
+            distrusted: &HashSet::new(),
+            written: &applied.written,
+            cancel: &cancel,
+        }
+        .run(pool, &self.root()?)?;
+        let root = nodes::store(&mut scanned, objects, &mut Encoder::default())?;
+        objects.finish()?;
+        self.compare(root, target, &applied)?;
+        for note in applied.notes {
+            tracing::warn!("{note}");
+        }
+        self.set_live(scanned.live, root);
+        Ok(())
+    }
+
+    /// Fails if what was restored is not what was wanted.
+    fn compare(&self, root: Id, target: Id, applied: &Applied) -> Result<(), Error> {
+        let mut differences = Vec::new();
+        let is_root = rustix::process::geteuid().is_root();
+        diff::diff(
+            &self.opened()?.objects,
+            target,
+            root,
+            &mut |path, wanted, there| {
+                if !may_differ(wanted, there, is_root) {
+                    differences.push(String::from_utf8_lossy(path).into_owned());
+                }
+                if differences.len() > NAMED {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            },
+        )?;
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let names = [differences.join(", ")];
+        let notes = applied.notes.iter().take(NAMED).cloned();
+        let all: Vec<String> = names.into_iter().chain(notes).collect();
+        Err(Error::Damaged {
+            path: self.tree.clone(),
+            why: format!(
+                "is not as it should be after the restore; these differ: {}",
+                all.join("; ")
+            ),
+        })
+    }
+
+    /// Makes `dir` the tree with this root; empty without one.
+    fn lay_out(&self, dir: &Path, root: Option<Id>) -> Result<(), Error> {
+        durable::remove_tree(dir)?;
+        fs::create_dir_all(dir).context("create", dir)?;
+        let Some(root) = root else {
+            return Ok(());
+        };
+        let place = Place::root(dir).context("open", dir)?;
+        let apply = Apply {
+            objects: &self.opened()?.objects,
+            live: &Live::default(),
+            cancel: &Cancel::default(),
+        };
+        apply.run(&Pool::new()?, &place, root)?;
+        Ok(())
+    }
+
+    fn intent(&self) -> Result<Intent, Error> {
+        match &self.state().work {
+            Some(Work::Restore(intent)) => Ok(intent.clone()),
+            _ => Err(Error::Unusable("no restore is under way".to_owned())),
+        }
+    }
+
+    fn restoration(&self, intent: &Intent) -> Restoration {
+        Restoration {
+            id: intent.id.clone(),
+            auto_id: intent.auto_id.clone(),
+            components_dir: self.incoming_dir(),
+            saved_dir: self.components_dir(),
+        }
+    }
+}
+
+/// Whether a difference is none that a restore could do anything about: what could not be
+/// read is left alone, and without privileges owners and some attributes cannot be set.
+fn may_differ(wanted: Option<&node::Entry>, there: Option<&node::Entry>, is_root: bool) -> bool {
+    let unreadable =
+        |entry: Option<&node::Entry>| entry.is_some_and(|entry| entry.kind == Kind::Unreadable);
+    if unreadable(wanted) || unreadable(there) {
+        return true;
+    }
+    let (Some(wanted), Some(there)) = (wanted, there) else {
+        return false;
+    };
+    let same_kind = match (wanted.kind, there.kind) {
+        (Kind::Directory { .. }, Kind::Directory { .. }) => true,
+        (
+            Kind::File { size, content, .. },
+            Kind::File {
+                size: there_size,
+                content: there_content,
+                ..
+            },
+        ) => (size, content) == (there_size, there_content),
+        (wanted, there) => wanted == there,
+    };
+    !is_root && same_kind && wanted.modified == there.modified && wanted.mode == there.mode
+}

@@ -1,0 +1,367 @@
+//! The walk of a tree: what has changed since the last one is read, cut into objects
+//! and stored; all else is only looked at.
+//!
+//! The directories are shared out over several threads. A second walk right after the
+//! first finds little to read; that is the one during which everything is held.
+
+mod content;
+mod directory;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use self::content::Large;
+use self::directory::Buffers;
+use super::super::driver::{Cancel, Context as _, Error};
+use super::id::Id;
+use super::live::{Directory, Entry, Live, Marks, Slot};
+use super::node::{BLOCKS, Time};
+use super::objects::{Encoder, Objects};
+use super::place::Place;
+use super::stamp::{self, Stamp};
+use super::{Pool, Written, attributes};
+
+/// How a tree is walked.
+#[derive(Clone, Copy, Debug)]
+pub struct Scan<'a> {
+    /// Where content is stored.
+    pub objects: &'a Objects,
+    /// What is known from the walk before.
+    pub previous: &'a Live,
+    /// How long a change may hide behind an older one.
+    pub granularity: Duration,
+    /// The inodes whose stamps tell nothing.
+    pub distrusted: &'a HashSet<u64>,
+    /// The files whose content is known, though they have changed.
+    pub written: &'a HashMap<u64, Written>,
+    /// Ends it early.
+    pub cancel: &'a Cancel,
+}
+
+/// What a walk has found.
+#[derive(Debug)]
+pub struct Scanned {
+    /// The tree as it is now; the nodes of changed directories are not yet known.
+    pub live: Live,
+    /// The directories of which something has changed.
+    pub changed: Vec<u32>,
+}
+
+/// An entry's place: its directory, and its index there.
+type Spot = (u32, usize);
+
+/// A walk under way.
+struct Walk<'a> {
+    scan: Scan<'a>,
+    device: (u32, u32),
+    free: Mutex<Vec<u32>>,
+    next: AtomicU32,
+    /// The numbers of the directories that there were, made when first needed.
+    by_inode: OnceLock<HashMap<u64, u32>>,
+    workers: Vec<Mutex<Worker>>,
+    found: Mutex<Vec<Found>>,
+    /// The first spot of each file with several names, and its looks there.
+    first: Mutex<HashMap<u64, (Spot, Stamp)>>,
+    failure: OnceLock<Error>,
+}
+
+/// What a thread needs.
+#[derive(Default)]
+struct Worker {
+    encoder: Encoder,
+    buffers: Buffers,
+}
+
+/// What the walk has found out.
+enum Found {
+    /// A directory; none if it is as it was.
+    Directory {
+        number: u32,
+        parent: u32,
+        directory: Option<Directory>,
+    },
+    /// One list of the blocks of a large file.
+    List {
+        spot: Spot,
+        index: usize,
+        list: Id,
+        torn: bool,
+    },
+    /// Another name of a file.
+    Alias { spot: Spot, of: Spot, same: bool },
+}
+
+/// A directory that is to be walked.
+struct Task {
+    place: Place,
+    number: u32,
+    parent: u32,
+    previous: Option<Arc<Directory>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The time now.
+pub fn now() -> Time {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Time {
+        seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+        nanoseconds: now.subsec_nanos(),
+    }
+}
+
+impl Scan<'_> {
+    /// Walks the tree at `root`.
+    pub fn run(self, pool: &Pool, root: &Place) -> Result<Scanned, Error> {
+        let as_of = now();
+        let fd = root.open().context("open", &root.full())?;
+        let (stamp, device) =
+            stamp::stamp_of(std::os::fd::AsFd::as_fd(&fd)).context("look at", &root.full())?;
+        let attributes = attributes::read(std::os::fd::AsFd::as_fd(&fd), c".")
+            .context("read the extended attributes of", &root.full())?;
+        let slots = &self.previous.slots;
+        let free = (1_u32..).zip(slots.iter().skip(1));
+        let free = free.filter(|(_, slot)| slot.directory.is_none());
+        let walk = Walk {
+            scan: self,
+            device,
+            free: Mutex::new(free.map(|(number, _)| number).collect()),
+            next: AtomicU32::new(u32::try_from(slots.len().max(1)).unwrap_or(u32::MAX)),
+            by_inode: OnceLock::new(),
+            workers: pool.workers(Worker::default),
+            found: Mutex::default(),
+            first: Mutex::default(),
+            failure: OnceLock::new(),
+        };
+        let task = Task {
+            place: root.clone(),
+            number: 0,
+            parent: 0,
+            previous: self.previous.directory(0).cloned(),
+        };
+        pool.scope(|scope| walk.directory(scope, &task));
+        if let Some(error) = walk.failure.into_inner() {
+            return Err(error);
+        }
+        let found = walk
+            .found
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut encoder = Encoder::default();
+        let mut scanned = self.assemble(found, &mut encoder)?;
+        scanned.live.as_of = as_of;
+        scanned.live.root = Some(Entry {
+            stamp,
+            name: 0,
+            directory: 0,
+            content: Id::HOLE,
+            marks: Marks::default(),
+            extras: directory::extras(attributes, Vec::new()),
+        });
+        Ok(scanned)
+    }
+
+    /// Puts together what the threads have found.
+    fn assemble(self, found: Vec<Found>, encoder: &mut Encoder) -> Result<Scanned, Error> {
+        let mut live = self.previous.clone();
+        let mut seen = vec![false; live.slots.len()];
+        let mut changed = Vec::new();
+        let mut fresh: HashMap<u32, Directory> = HashMap::new();
+        let mut lists: HashMap<Spot, Vec<(usize, Id, bool)>> = HashMap::new();
+        let mut aliases = Vec::new();
+        for found in found {
+            match found {
+                Found::Directory {
+                    number,
+                    parent,
+                    directory,
+                } => {
+                    let at = number as usize;
+                    if live.slots.len() <= at {
+                        live.slots.resize(at + 1, Slot::default());
+                        seen.resize(at + 1, false);
+                    }
+                    if let (Some(slot), Some(seen)) = (live.slots.get_mut(at), seen.get_mut(at)) {
+                        slot.parent = parent;
+                        *seen = true;
+                    }
+                    if let Some(directory) = directory {
+                        changed.push(number);
+                        fresh.insert(number, directory);
+                    }
+                }
+                Found::List {
+                    spot,
+                    index,
+                    list,
+                    torn,
+                } => lists.entry(spot).or_default().push((index, list, torn)),
+                Found::Alias { spot, of, same } => aliases.push((spot, of, same)),
+            }
+        }
+        for ((number, index), lists) in lists {
+            let torn = lists.iter().any(|(_, _, torn)| *torn);
+            let content = self.content(lists, encoder)?;
+            if let Some(entry) = entry_at(&mut fresh, (number, index)) {
+                entry.content = content;
+                entry.marks.doubtful |= torn;
+            }
+        }
+        for (spot, of, same) in aliases {
+            let first =
+                entry_at(&mut fresh, of).map(|first| (first.stamp, first.content, first.marks));
+            let Some(entry) = entry_at(&mut fresh, spot) else {
+                continue;
+            };
+            if let Some((stamp, content, marks)) =
+                first.filter(|(stamp, _, _)| stamp.inode == entry.stamp.inode)
+            {
+                entry.content = content;
+                entry.stamp.size = stamp.size;
+                entry.marks = marks;
+                entry.marks.doubtful |= !same;
+            } else {
+                // The first name was removed before it was read.
+                entry.stamp.size = 0;
+                entry.marks.doubtful = true;
+            }
+        }
+        for (number, directory) in fresh {
+            let groups = directory.entries.iter().filter(|e| e.stamp.is_group());
+            for entry in groups {
+                live.number_group(entry.stamp.inode);
+            }
+            if let Some(slot) = live.slots.get_mut(number as usize) {
+                slot.directory = Some(Arc::new(directory));
+            }
+        }
+        for (slot, seen) in live.slots.iter_mut().zip(seen) {
+            if !seen {
+                *slot = Slot::default();
+            }
+        }
+        Ok(Scanned { live, changed })
+    }
+
+    /// The content that has these lists of blocks.
+    fn content(
+        self,
+        mut lists: Vec<(usize, Id, bool)>,
+        encoder: &mut Encoder,
+    ) -> Result<Id, Error> {
+        lists.sort_by_key(|(index, _, _)| *index);
+        if let [(_, only, _)] = lists.as_slice() {
+            return Ok(*only);
+        }
+        let ids = lists.iter().map(|(_, list, _)| list.as_bytes().as_slice());
+        let bytes = ids.collect::<Vec<_>>().concat();
+        let id = Id::of(&bytes);
+        self.objects.put(encoder, id, &bytes)?;
+        Ok(id)
+    }
+}
+
+fn entry_at(fresh: &mut HashMap<u32, Directory>, (number, index): Spot) -> Option<&mut Entry> {
+    fresh.get_mut(&number)?.entries.get_mut(index)
+}
+
+impl Walk<'_> {
+    /// Walks a directory, and has those in it walked.
+    fn directory<'s>(&'s self, scope: &rayon::Scope<'s>, task: &Task) {
+        let current = rayon::current_thread_index().unwrap_or_default();
+        let Some(worker) = self.workers.get(current) else {
+            return;
+        };
+        let result = self.walk(scope, &mut lock(worker), task);
+        if let Err(error) = result {
+            let _ = self.failure.set(error);
+        }
+    }
+
+    /// Stores the blocks of one list of a large file.
+    fn list(&self, large: &Large, index: usize) {
+        let current = rayon::current_thread_index().unwrap_or_default();
+        let Some(worker) = self.workers.get(current) else {
+            return;
+        };
+        let worker = &mut *lock(worker);
+        match large.list(self.scan, &mut worker.encoder, index) {
+            Ok((list, torn)) => lock(&self.found).push(Found::List {
+                spot: large.spot,
+                index,
+                list,
+                torn,
+            }),
+            Err(error) => {
+                let _ = self.failure.set(error);
+            }
+        }
+    }
+
+    /// The number of a directory that is not where it was, or was not there at all.
+    fn number_by_inode(&self, inode: u64) -> u32 {
+        let numbers = self.by_inode.get_or_init(|| {
+            let entries = self.scan.previous.entries();
+            let directories = entries
+                .filter(|entry| entry.stamp.kind() == FileType::Directory && !entry.marks.mounted);
+            directories
+                .map(|entry| (entry.stamp.inode, entry.directory))
+                .collect()
+        });
+        numbers.get(&inode).copied().unwrap_or_else(|| {
+            let free = lock(&self.free).pop();
+            free.unwrap_or_else(|| self.next.fetch_add(1, Ordering::Relaxed))
+        })
+    }
+
+    fn is_over(&self) -> Result<bool, Error> {
+        self.scan.cancel.check()?;
+        Ok(self.failure.get().is_some())
+    }
+
+    /// Whether what is known of an entry still holds, now that it looks like this.
+    fn holds(&self, known: &Entry, now: &Stamp, mounted: bool) -> bool {
+        let scan = &self.scan;
+        known.stamp == *now
+            && known.marks.mounted == mounted
+            && !known.marks.doubtful
+            && !known.marks.unreadable
+            && (scan.granularity.is_zero() || settled(now.changed, scan))
+            && (scan.distrusted.is_empty() || !scan.distrusted.contains(&now.inode))
+    }
+}
+
+/// Whether a change after the last walk would have got another time than `changed`.
+fn settled(changed: Time, scan: &Scan) -> bool {
+    let changed = Duration::new(
+        u64::try_from(changed.seconds).unwrap_or(0),
+        changed.nanoseconds,
+    );
+    let as_of = scan.previous.as_of;
+    let as_of = Duration::new(u64::try_from(as_of.seconds).unwrap_or(0), as_of.nanoseconds);
+    changed + scan.granularity < as_of
+}
+
+/// How many lists a file of so many bytes has.
+pub fn lists(size: u64) -> u64 {
+    size.div_ceil((super::node::BLOCK * BLOCKS) as u64)
+}
+
+/// Whether this error says that something was removed meanwhile.
+fn is_gone(error: Errno) -> bool {
+    matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::STALE)
+}
+
+/// Whether this error says that we may not do it.
+fn is_forbidden(error: Errno) -> bool {
+    matches!(error, Errno::ACCESS | Errno::PERM)
+}

@@ -1,0 +1,43 @@
+//! Looking at a checkpoint store from outside, and damaging it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Sprite, Value};
+
+/// The ids of the checkpoints that the log says exist.
+pub fn checkpoints(sprite: &Sprite) -> Vec<String> {
+    let mut ids = Vec::new();
+    for record in files(&sprite.path("data/store/log")) {
+        let record: Value = serde_json::from_slice(&fs::read(record).unwrap()).unwrap();
+        match record["change"].as_str().unwrap() {
+            "checkpoint" => ids.push(record["manifest"]["id"].as_str().unwrap().to_owned()),
+            "delete" => ids.retain(|id| id != record["id"].as_str().unwrap()),
+            _ => {}
+        }
+    }
+    ids
+}
+
+/// The files in a directory, in the order of their names.
+pub fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// The packs of a store.
+pub fn packs(sprite: &Sprite) -> Vec<PathBuf> {
+    files(&sprite.path("data/store/packs"))
+}
+
+/// Turns the bits of one byte in the middle of a file.
+pub fn damage(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    fs::write(path, bytes).unwrap();
+}
