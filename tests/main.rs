@@ -24,6 +24,7 @@ mod events;
 mod exec;
 mod exit_codes;
 mod files;
+mod histories;
 mod hurry;
 mod load;
 mod places;

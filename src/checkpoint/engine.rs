@@ -162,8 +162,12 @@ impl Engine {
 
     /// Does what `effect` asks for; returns the event that tells of it.
     pub async fn perform(&self, effect: Effect, job: Arc<Job>) -> Event {
+        let begun = Instant::now();
         match self.attempt(effect, &job).await {
-            Ok(event) => event,
+            Ok(event) => {
+                tracing::debug!(?effect, elapsed = ?begun.elapsed(), "done");
+                event
+            }
             Err(error) => {
                 tracing::debug!(?effect, %error, "a step of the operation failed");
                 job.fail(error.to_string());

@@ -35,6 +35,7 @@ mod reach;
 mod restoring;
 mod scan;
 mod stamp;
+mod watch;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -251,11 +252,15 @@ impl Store {
     fn set_live(&self, live: Live, root: Id) {
         let live = Arc::new(live);
         let mut state = self.state();
+        let same = state.captured == Some(root);
         state.live = Arc::clone(&live);
         state.changed.clear();
         state.captured = Some(root);
         state.whole.insert(root);
         drop(state);
+        if same {
+            return;
+        }
         let path = self.live_file();
         // Nobody waits for it: without it, the next start reads more.
         std::thread::spawn(move || {

@@ -132,7 +132,9 @@ impl Work<'_> {
             self.finish_directories()?;
         }
         let fd = self.root.open().context("open", &self.root.full())?;
-        let known = self.apply.live.root.as_ref();
+        // What was done in it has changed its times.
+        let untouched = self.plan.visits.is_empty();
+        let known = self.apply.live.root.as_ref().filter(|_| untouched);
         self.metadata(fd.as_fd(), c".", root, known, &self.root.full())
     }
 

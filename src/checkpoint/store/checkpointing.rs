@@ -11,7 +11,8 @@ use super::nodes::{self, Summary};
 use super::objects::Encoder;
 use super::place::Place;
 use super::pool::Pool;
-use super::scan::{self, Scan, Scanned};
+use super::scan::{self, Hints, Limit, Scan, Scanned};
+use super::watch::Watch;
 use super::{Id, Store, Work};
 use crate::checkpoint::driver::{Cancel, Context as _, Draft, Error};
 use crate::checkpoint::manifest::Manifest;
@@ -31,6 +32,8 @@ pub struct Making {
     comment: Option<String>,
     /// What the last walk has found.
     scanned: Option<Scanned>,
+    /// Told of what has changed since that walk began.
+    watch: Option<Watch>,
     /// When the instant was.
     time: String,
 }
@@ -52,6 +55,7 @@ impl Store {
             draft: draft.clone(),
             comment,
             scanned: None,
+            watch: None,
             time: String::new(),
         })));
         Ok(draft)
@@ -64,43 +68,59 @@ impl Store {
         let synced = scan::now();
         durable::sync_filesystem(&self.tree)?;
         let pool = Pool::new()?;
+        let root = self.root()?;
         let mut scanned = self.known();
+        let mut watch = None;
         for _ in 0..PASSES {
             let begun = Instant::now();
-            scanned = self.pass(&pool, scanned, &HashSet::new(), cancel)?;
+            // Not over the passes before: the kernel does not keep so many changes.
+            watch = Watch::begin(&root);
+            scanned = self.pass(&pool, scanned, &Hints::default(), None, cancel)?;
             if begun.elapsed() < LONG_PASS {
                 break;
             }
         }
         scanned.live.synced = synced;
-        self.keep_scanned(scanned);
+        if let Some(Work::Checkpoint(making)) = &mut self.state().work {
+            making.scanned = Some(scanned);
+            making.watch = watch;
+        }
         Ok(())
     }
 
     /// Reads what has changed since, while nothing else runs.
     pub(super) fn capture_held(&self, held: Option<&[i32]>, cancel: &Cancel) -> Result<(), Error> {
-        let scanned = match &mut self.state().work {
-            Some(Work::Checkpoint(making)) => making.scanned.take(),
-            _ => None,
+        let (scanned, mut watch) = match &mut self.state().work {
+            Some(Work::Checkpoint(making)) => (making.scanned.take(), making.watch.take()),
+            _ => (None, None),
         };
         let time = now();
-        let objects = &self.opened()?.objects;
-        let mapped = mapped::inodes(held);
-        objects.hold();
-        let scanned = scanned.unwrap_or_else(|| self.known());
-        let scanned = self.pass(&Pool::new()?, scanned, &mapped, cancel)?;
-        self.keep_scanned(scanned);
+        let hints = Hints {
+            distrusted: mapped::inodes(held),
+            written: HashMap::new(),
+        };
+        self.opened()?.objects.hold();
+        let pool = Pool::new()?;
+        let scanned = match scanned {
+            Some(scanned) => self.catch_up(&pool, scanned, watch.as_mut(), &hints, cancel)?,
+            None => self.pass(&pool, self.known(), &hints, None, cancel)?,
+        };
         if let Some(Work::Checkpoint(making)) = &mut self.state().work {
+            making.scanned = Some(scanned);
+            // Ending it takes the kernel a while: not now.
+            making.watch = watch;
             making.time = time;
         }
         Ok(())
     }
 
     pub(super) fn seal_checkpoint(&self) -> Result<Manifest, Error> {
-        let Some(Work::Checkpoint(making)) = self.state().work.take() else {
+        let Some(Work::Checkpoint(mut making)) = self.state().work.take() else {
             return Err(Error::Unusable("no checkpoint is under way".to_owned()));
         };
         let objects = &self.opened()?.objects;
+        let watch = making.watch.take();
+        std::thread::spawn(move || drop(watch));
         objects.release(&mut Encoder::default())?;
         let mut scanned = making.scanned.unwrap_or_else(|| self.known());
         let manifest = Manifest {
@@ -161,8 +181,8 @@ impl Store {
             objects,
             previous: &Live::default(),
             granularity: Duration::ZERO,
-            distrusted: &HashSet::new(),
-            written: &HashMap::new(),
+            hints: &Hints::default(),
+            limit: None,
             cancel: &Cancel::default(),
         }
         .run(&Pool::new()?, &place)?;
@@ -175,15 +195,41 @@ impl Store {
         Scanned {
             live: (*state.live).clone(),
             changed: state.changed.clone(),
+            relinked: HashSet::new(),
         }
     }
 
-    /// Walks the live tree once more.
+    /// Looks at what has changed since `watch` began, or at everything without it.
+    pub(super) fn catch_up(
+        &self,
+        pool: &Pool,
+        mut known: Scanned,
+        watch: Option<&mut Watch>,
+        hints: &Hints,
+        cancel: &Cancel,
+    ) -> Result<Scanned, Error> {
+        let Some(changed) = watch.and_then(Watch::changed) else {
+            return self.pass(pool, known, hints, None, cancel);
+        };
+        let mut limit = Limit::to(&known.live, &changed, &hints.distrusted);
+        let mut done = Limit::default();
+        // All names of a file that has changed look different.
+        while limit.without(&done) {
+            known = self.pass(pool, known, hints, Some(&limit), cancel)?;
+            done.join(limit);
+            let relinked = std::mem::take(&mut known.relinked);
+            limit = Limit::to(&known.live, &HashSet::new(), &relinked);
+        }
+        Ok(known)
+    }
+
+    /// Walks the live tree once more, or a part of it.
     pub(super) fn pass(
         &self,
         pool: &Pool,
         known: Scanned,
-        distrusted: &HashSet<u64>,
+        hints: &Hints,
+        limit: Option<&Limit>,
         cancel: &Cancel,
     ) -> Result<Scanned, Error> {
         let opened = self.opened()?;
@@ -191,19 +237,13 @@ impl Store {
             objects: &opened.objects,
             previous: &known.live,
             granularity: opened.granularity,
-            distrusted,
-            written: &HashMap::new(),
+            hints,
+            limit,
             cancel,
         }
         .run(pool, &self.root()?)?;
         scanned.changed.extend(known.changed);
         Ok(scanned)
-    }
-
-    fn keep_scanned(&self, scanned: Scanned) {
-        if let Some(Work::Checkpoint(making)) = &mut self.state().work {
-            making.scanned = Some(scanned);
-        }
     }
 
     /// The checkpoint that keeps what the restore of `id` replaces, before it is sealed.

@@ -93,6 +93,8 @@ pub struct Slot {
     pub directory: Option<Arc<Directory>>,
     /// The number of the directory that it is in; its own for the root.
     pub parent: u32,
+    /// The directory's inode number.
+    pub inode: u64,
     /// Its node, as of the last capture.
     pub node: Id,
 }

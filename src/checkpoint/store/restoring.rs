@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::PoisonError;
+use std::time::Instant;
 
 use jiff::Timestamp;
 
@@ -17,7 +18,8 @@ use super::objects::Encoder;
 use super::place::Place;
 use super::pool::Pool;
 use super::reach::reach;
-use super::scan::{Scan, Scanned};
+use super::scan::{Hints, Scanned};
+use super::watch::Watch;
 use super::{Id, Store, Work, diff, nodes};
 use crate::checkpoint::driver::{Cancel, Context as _, Driver as _, Error, Restoration};
 use crate::checkpoint::durable;
@@ -61,21 +63,23 @@ impl Store {
         let intent = self.intent()?;
         let target = self.find(&intent.id)?;
         let pool = Pool::new()?;
+        let mut watch = None;
         if Intent::read(&self.intent_file())?.is_some() {
             // A crash has cut it off: what is kept is kept, and the tree is neither one
             // nor the other.
             self.look_again(&pool)?;
             self.lay_out(&self.incoming_dir(), target.components)?;
         } else {
-            let mut scanned =
-                self.pass(&pool, self.known(), &HashSet::new(), &Cancel::default())?;
+            let hints = Hints::default();
+            watch = Watch::begin(&self.root()?);
+            let mut scanned = self.pass(&pool, self.known(), &hints, None, &Cancel::default())?;
             let automatic = self.automatic(&intent.auto_id, &intent.id);
             self.seal(automatic, &mut scanned, &self.components_dir())?;
             let replaced = self.find(&intent.auto_id)?;
             self.set_live(scanned.live, replaced.root);
             intent.write(&self.intent_file())?;
         }
-        self.bring(&pool, target.root)?;
+        self.bring(&pool, target.root, watch)?;
         Ok(self.restoration(&intent))
     }
 
@@ -121,7 +125,7 @@ impl Store {
         let pool = Pool::new()?;
         self.look_again(&pool)?;
         self.lay_out(&self.components_dir(), replaced.components)?;
-        self.bring(&pool, replaced.root)?;
+        self.bring(&pool, replaced.root, None)?;
         Ok(self.restoration(&intent))
     }
 
@@ -135,8 +139,9 @@ impl Store {
                 ..Live::default()
             },
             changed: Vec::new(),
+            relinked: HashSet::new(),
         };
-        let mut scanned = self.pass(pool, nothing, &HashSet::new(), &Cancel::default())?;
+        let mut scanned = self.pass(pool, nothing, &Hints::default(), None, &Cancel::default())?;
         nodes::store(&mut scanned, &opened.objects, &mut Encoder::default())?;
         opened.objects.finish()?;
         let mut state = self.state();
@@ -146,8 +151,10 @@ impl Store {
         Ok(())
     }
 
-    /// Makes the live tree into that with this root, and sees to it that it is.
-    fn bring(&self, pool: &Pool, target: Id) -> Result<(), Error> {
+    /// Makes the live tree into that with this root, and sees to it that it is. With a
+    /// `watch` that began before the tree was looked at, only what has changed since is
+    /// looked at again.
+    fn bring(&self, pool: &Pool, target: Id, mut watch: Option<Watch>) -> Result<(), Error> {
         let opened = self.opened()?;
         let objects = &opened.objects;
         let cancel = Cancel::default();
@@ -157,21 +164,28 @@ impl Store {
             live: &live,
             cancel: &cancel,
         };
-        let applied = apply.run(pool, &self.root()?, target)?;
+        let begun = Instant::now();
+        let mut applied = apply.run(pool, &self.root()?, target)?;
+        let changed = begun.elapsed();
         durable::sync_filesystem(&self.tree)?;
+        let flushed = begun.elapsed();
         live.set_groups(&applied.written);
-        let mut scanned = Scan {
-            objects,
-            previous: &live,
-            granularity: opened.granularity,
-            distrusted: &HashSet::new(),
-            written: &applied.written,
-            cancel: &cancel,
-        }
-        .run(pool, &self.root()?)?;
+        let known = Scanned {
+            live,
+            changed: Vec::new(),
+            relinked: HashSet::new(),
+        };
+        let hints = Hints {
+            distrusted: HashSet::new(),
+            written: std::mem::take(&mut applied.written),
+        };
+        let mut scanned = self.catch_up(pool, known, watch.as_mut(), &hints, &cancel)?;
+        std::thread::spawn(move || drop(watch));
         let root = nodes::store(&mut scanned, objects, &mut Encoder::default())?;
         objects.finish()?;
         self.compare(root, target, &applied)?;
+        let checked = begun.elapsed();
+        tracing::debug!(?changed, ?flushed, ?checked, "the tree is restored");
         for note in applied.notes {
             tracing::warn!("{note}");
         }
@@ -189,6 +203,7 @@ impl Store {
             root,
             &mut |path, wanted, there| {
                 if !may_differ(wanted, there, is_root) {
+                    let path = if path.is_empty() { b"." } else { path };
                     differences.push(String::from_utf8_lossy(path).into_owned());
                 }
                 if differences.len() > NAMED {

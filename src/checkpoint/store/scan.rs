@@ -6,17 +6,18 @@
 
 mod content;
 mod directory;
+mod limit;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use self::content::Large;
 use self::directory::Buffers;
+pub use self::limit::Limit;
 use super::super::driver::{Cancel, Context as _, Error};
 use super::id::Id;
 use super::live::{Directory, Entry, Live, Marks, Slot};
@@ -35,12 +36,21 @@ pub struct Scan<'a> {
     pub previous: &'a Live,
     /// How long a change may hide behind an older one.
     pub granularity: Duration,
-    /// The inodes whose stamps tell nothing.
-    pub distrusted: &'a HashSet<u64>,
-    /// The files whose content is known, though they have changed.
-    pub written: &'a HashMap<u64, Written>,
+    /// What is known of files besides.
+    pub hints: &'a Hints,
+    /// The part of the tree that is looked at; none for all of it.
+    pub limit: Option<&'a Limit>,
     /// Ends it early.
     pub cancel: &'a Cancel,
+}
+
+/// What is known of files besides what they look like, by their inode numbers.
+#[derive(Debug, Default)]
+pub struct Hints {
+    /// The files whose stamps tell nothing.
+    pub distrusted: HashSet<u64>,
+    /// The files whose content is known, though they have changed.
+    pub written: HashMap<u64, Written>,
 }
 
 /// What a walk has found.
@@ -50,6 +60,8 @@ pub struct Scanned {
     pub live: Live,
     /// The directories of which something has changed.
     pub changed: Vec<u32>,
+    /// The inodes of files with several names that have changed, if there was a limit.
+    pub relinked: HashSet<u64>,
 }
 
 /// An entry's place: its directory, and its index there.
@@ -83,6 +95,7 @@ enum Found {
     Directory {
         number: u32,
         parent: u32,
+        inode: u64,
         directory: Option<Directory>,
     },
     /// One list of the blocks of a large file.
@@ -101,6 +114,7 @@ struct Task {
     place: Place,
     number: u32,
     parent: u32,
+    inode: u64,
     previous: Option<Arc<Directory>>,
 }
 
@@ -146,6 +160,7 @@ impl Scan<'_> {
             place: root.clone(),
             number: 0,
             parent: 0,
+            inode: stamp.inode,
             previous: self.previous.directory(0).cloned(),
         };
         pool.scope(|scope| walk.directory(scope, &task));
@@ -183,6 +198,7 @@ impl Scan<'_> {
                 Found::Directory {
                     number,
                     parent,
+                    inode,
                     directory,
                 } => {
                     let at = number as usize;
@@ -192,6 +208,7 @@ impl Scan<'_> {
                     }
                     if let (Some(slot), Some(seen)) = (live.slots.get_mut(at), seen.get_mut(at)) {
                         slot.parent = parent;
+                        slot.inode = inode;
                         *seen = true;
                     }
                     if let Some(directory) = directory {
@@ -235,6 +252,10 @@ impl Scan<'_> {
                 entry.marks.doubtful = true;
             }
         }
+        let relinked = match self.limit {
+            Some(_) => limit::relinked(self.previous, &fresh),
+            None => HashSet::new(),
+        };
         for (number, directory) in fresh {
             let groups = directory.entries.iter().filter(|e| e.stamp.is_group());
             for entry in groups {
@@ -244,12 +265,20 @@ impl Scan<'_> {
                 slot.directory = Some(Arc::new(directory));
             }
         }
-        for (slot, seen) in live.slots.iter_mut().zip(seen) {
-            if !seen {
-                *slot = Slot::default();
+        if self.limit.is_some() {
+            limit::drop_removed(&mut live, self.previous, &changed);
+        } else {
+            for (slot, seen) in live.slots.iter_mut().zip(seen) {
+                if !seen {
+                    *slot = Slot::default();
+                }
             }
         }
-        Ok(Scanned { live, changed })
+        Ok(Scanned {
+            live,
+            changed,
+            relinked,
+        })
     }
 
     /// The content that has these lists of blocks.
@@ -310,12 +339,9 @@ impl Walk<'_> {
     /// The number of a directory that is not where it was, or was not there at all.
     fn number_by_inode(&self, inode: u64) -> u32 {
         let numbers = self.by_inode.get_or_init(|| {
-            let entries = self.scan.previous.entries();
-            let directories = entries
-                .filter(|entry| entry.stamp.kind() == FileType::Directory && !entry.marks.mounted);
-            directories
-                .map(|entry| (entry.stamp.inode, entry.directory))
-                .collect()
+            let slots = (0_u32..).zip(&self.scan.previous.slots);
+            let there = slots.filter(|(_, slot)| slot.directory.is_some());
+            there.map(|(number, slot)| (slot.inode, number)).collect()
         });
         numbers.get(&inode).copied().unwrap_or_else(|| {
             let free = lock(&self.free).pop();
@@ -336,7 +362,7 @@ impl Walk<'_> {
             && !known.marks.doubtful
             && !known.marks.unreadable
             && (scan.granularity.is_zero() || settled(now.changed, scan))
-            && (scan.distrusted.is_empty() || !scan.distrusted.contains(&now.inode))
+            && (scan.hints.distrusted.is_empty() || !scan.hints.distrusted.contains(&now.inode))
     }
 }
 

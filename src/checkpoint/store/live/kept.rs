@@ -14,7 +14,7 @@ use super::{Entry, Live, Slot};
 use crate::checkpoint::store::node::Time;
 
 /// Changed whenever the meaning of what follows changes.
-const MAGIC: &[u8; 8] = b"SPRLIVE1";
+const MAGIC: &[u8; 8] = b"SPRLIVE2";
 
 #[derive(Serialize, Deserialize)]
 struct Kept {

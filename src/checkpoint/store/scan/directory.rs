@@ -93,6 +93,11 @@ impl Walk<'_> {
         if self.is_over()? {
             return Ok(());
         }
+        if let (Some(limit), Some(known)) = (self.scan.limit, &task.previous)
+            && !limit.reads(task.number)
+        {
+            return self.spawn_directories(scope, task, known);
+        }
         let opened = task.place.open().map_err(|error| {
             let number = error.raw_os_error().unwrap_or_default();
             (Errno::from_raw_os_error(number), error)
@@ -140,8 +145,22 @@ impl Walk<'_> {
         lock(&self.found).push(Found::Directory {
             number: task.number,
             parent: task.parent,
+            inode: task.inode,
             directory,
         });
+    }
+
+    /// Notes that a directory which is not looked at is in another one now.
+    fn report_moved(&self, parent: u32, entry: &Entry) {
+        let slot = self.scan.previous.slots.get(entry.directory as usize);
+        if slot.is_some_and(|slot| slot.parent != parent) {
+            lock(&self.found).push(Found::Directory {
+                number: entry.directory,
+                parent,
+                inode: entry.stamp.inode,
+                directory: None,
+            });
+        }
     }
 
     /// Whether nothing has changed.
@@ -168,6 +187,12 @@ impl Walk<'_> {
             if entry.stamp.kind() != FileType::Directory || entry.marks.mounted {
                 continue;
             }
+            let previous = self.scan.previous.directory(entry.directory).cloned();
+            let limit = self.scan.limit.filter(|_| previous.is_some());
+            if limit.is_some_and(|limit| !limit.reaches(entry.directory)) {
+                self.report_moved(task.number, entry);
+                continue;
+            }
             let name = directory.name(entry).to_bytes();
             let place = task.place.child(name);
             let place = place.context("open", &task.place.full_of(name))?;
@@ -175,7 +200,8 @@ impl Walk<'_> {
                 place,
                 number: entry.directory,
                 parent: task.number,
-                previous: self.scan.previous.directory(entry.directory).cloned(),
+                inode: entry.stamp.inode,
+                previous,
             };
             scope.spawn(move |scope| self.directory(scope, &task));
         }
@@ -275,8 +301,8 @@ impl Walk<'_> {
         if kind != FileType::RegularFile || entry.stamp.size == 0 {
             return Ok(());
         }
-        entry.marks.doubtful = self.scan.distrusted.contains(&entry.stamp.inode);
-        let written = self.scan.written.get(&entry.stamp.inode);
+        entry.marks.doubtful = self.scan.hints.distrusted.contains(&entry.stamp.inode);
+        let written = self.scan.hints.written.get(&entry.stamp.inode);
         if let Some(written) = written.filter(|written| written.size == entry.stamp.size) {
             entry.content = written.content;
             return Ok(());

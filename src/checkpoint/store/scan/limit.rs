@@ -1,0 +1,143 @@
+//! A walk of a part of the tree: of those directories only in which something may have
+//! changed.
+
+use std::collections::{HashMap, HashSet};
+
+use rustix::fs::FileType;
+
+use super::super::live::{Directory, Entry, Live, Slot};
+
+/// The directories that are looked at, by their numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limit {
+    /// Those that are read.
+    read: HashSet<u32>,
+    /// Those, and all above them.
+    reached: HashSet<u32>,
+}
+
+impl Limit {
+    /// Directories with these inode numbers, and those that have an entry with one of
+    /// `files`.
+    #[must_use]
+    pub fn to(live: &Live, directories: &HashSet<u64>, files: &HashSet<u64>) -> Self {
+        let mut limit = Self::default();
+        for (number, slot) in (0_u32..).zip(&live.slots) {
+            let Some(directory) = &slot.directory else {
+                continue;
+            };
+            let has = || {
+                directory
+                    .entries
+                    .iter()
+                    .any(|entry| files.contains(&entry.stamp.inode))
+            };
+            if directories.contains(&slot.inode) || (!files.is_empty() && has()) {
+                limit.add(live, number);
+            }
+        }
+        limit
+    }
+
+    fn add(&mut self, live: &Live, number: u32) {
+        self.read.insert(number);
+        let parent = |number: u32| {
+            live.slots
+                .get(number as usize)
+                .map_or(0, |slot| slot.parent)
+        };
+        // What a directory itself looks like is known to the one that it is in.
+        self.read.insert(parent(number));
+        let mut at = number;
+        while self.reached.insert(at) {
+            at = parent(at);
+        }
+    }
+
+    /// Takes out what `other` reads too. Returns whether something is left to read.
+    pub fn without(&mut self, other: &Self) -> bool {
+        self.read.retain(|number| !other.read.contains(number));
+        !self.read.is_empty()
+    }
+
+    /// Takes in what `other` has.
+    pub fn join(&mut self, other: Self) {
+        self.read.extend(other.read);
+        self.reached.extend(other.reached);
+    }
+
+    /// Whether a directory is read.
+    pub(super) fn reads(&self, number: u32) -> bool {
+        self.read.contains(&number)
+    }
+
+    /// Whether a directory is read, or one below it.
+    pub(super) fn reaches(&self, number: u32) -> bool {
+        self.reached.contains(&number)
+    }
+}
+
+/// Frees the slots of directories that are no more in one of those that were made anew.
+pub fn drop_removed(live: &mut Live, previous: &Live, fresh: &[u32]) {
+    let directories = |directory: Option<&std::sync::Arc<Directory>>| -> Vec<u32> {
+        let entries = directory
+            .into_iter()
+            .flat_map(|directory| &directory.entries);
+        let is_directory =
+            |entry: &&Entry| entry.stamp.kind() == FileType::Directory && !entry.marks.mounted;
+        entries
+            .filter(is_directory)
+            .map(|entry| entry.directory)
+            .collect()
+    };
+    let mut left = Vec::new();
+    for number in fresh {
+        let now: HashSet<u32> = directories(live.directory(*number)).into_iter().collect();
+        let before = directories(previous.directory(*number)).into_iter();
+        left.extend(
+            before
+                .filter(|child| !now.contains(child))
+                .map(|child| (*number, child)),
+        );
+    }
+    while let Some((parent, number)) = left.pop() {
+        // It may only have been moved.
+        if live
+            .slots
+            .get(number as usize)
+            .is_none_or(|slot| slot.parent != parent)
+        {
+            continue;
+        }
+        left.extend(
+            directories(live.directory(number))
+                .into_iter()
+                .map(|child| (number, child)),
+        );
+        if let Some(slot) = live.slots.get_mut(number as usize) {
+            *slot = Slot::default();
+        }
+    }
+}
+
+/// The inodes of files with several names of which one has changed, appeared or gone: all
+/// their names look different now.
+pub fn relinked(previous: &Live, fresh: &HashMap<u32, Directory>) -> HashSet<u64> {
+    let mut inodes = HashSet::new();
+    for (number, directory) in fresh {
+        let nothing = Directory::default();
+        let before = previous.directory(*number).map_or(&nothing, AsRef::as_ref);
+        let old: HashMap<&[u8], &Entry> = before.named().collect();
+        let new: HashMap<&[u8], &Entry> = directory.named().collect();
+        let differ = |name: &[u8], entry: &Entry, other: &HashMap<&[u8], &Entry>| {
+            entry.stamp.is_group()
+                && other
+                    .get(name)
+                    .is_none_or(|other| other.stamp != entry.stamp)
+        };
+        let gone = old.iter().filter(|(name, entry)| differ(name, entry, &new));
+        let come = new.iter().filter(|(name, entry)| differ(name, entry, &old));
+        inodes.extend(gone.chain(come).map(|(_, entry)| entry.stamp.inode));
+    }
+    inodes
+}

@@ -1,0 +1,344 @@
+//! Histories of a tree, made up at random: every checkpoint is what was there, whatever
+//! came before, changed between its two looks, or was deleted and collected since.
+//!
+//! The driver is used without a daemon: so many checkpoints by HTTP would take too long.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fastrand::Rng;
+use sprite_env::checkpoint::{Cancel, Driver, Store};
+use sprite_env::config::Storage;
+
+use crate::support::{is_root, trees};
+
+type Tree = BTreeMap<PathBuf, String>;
+
+/// Names, some of them odd.
+fn name(rng: &mut Rng) -> PathBuf {
+    let odd: [&[u8]; 5] = [b"a b", b"new\nline", b"not-utf8-\xff", b"-dash", b"*"];
+    match rng.u8(..10) {
+        0 => PathBuf::from(OsStr::from_bytes(odd[rng.usize(..odd.len())])),
+        _ => PathBuf::from(format!("n{}", rng.u8(..12))),
+    }
+}
+
+fn paths(root: &Path, directories: bool) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut left = vec![root.to_owned()];
+    while let Some(dir) = left.pop() {
+        for entry in fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            let is_dir = !path.is_symlink() && path.is_dir();
+            if is_dir {
+                left.push(path.clone());
+            }
+            if is_dir == directories {
+                found.push(path);
+            }
+        }
+    }
+    if directories {
+        found.push(root.to_owned());
+    }
+    found.sort();
+    found
+}
+
+fn one<'a>(rng: &mut Rng, paths: &'a [PathBuf]) -> Option<&'a PathBuf> {
+    (!paths.is_empty()).then(|| &paths[rng.usize(..paths.len())])
+}
+
+fn content(rng: &mut Rng) -> Vec<u8> {
+    let length = match rng.u8(..8) {
+        0 => 0,
+        1 => rng.usize(60_000..70_000),
+        2 => rng.usize(130_000..400_000),
+        _ => rng.usize(1..5_000),
+    };
+    let mut bytes = vec![0; length];
+    if rng.bool() {
+        rng.fill(&mut bytes);
+    } else {
+        // Zeros with something in them: holes, after a restore.
+        for byte in bytes.iter_mut().step_by(100_000) {
+            *byte = rng.u8(..);
+        }
+    }
+    bytes
+}
+
+/// Removes whatever is at `path`.
+fn clear(path: &Path) {
+    let _ = fs::remove_dir_all(path);
+    let _ = fs::remove_file(path);
+}
+
+/// One change. What does not apply is left.
+fn change(root: &Path, rng: &mut Rng) {
+    let (files, dirs) = (paths(root, false), paths(root, true));
+    let dir = one(rng, &dirs).unwrap().clone();
+    let new = dir.join(name(rng));
+    let file = one(rng, &files);
+    match rng.u8(..16) {
+        0..=2 => {
+            clear(&new);
+            fs::write(&new, content(rng)).unwrap();
+        }
+        3 => {
+            clear(&new);
+            fs::create_dir(&new).unwrap();
+        }
+        4 => {
+            clear(&new);
+            symlink(name(rng), &new).unwrap();
+        }
+        5 if file.is_some_and(|file| *file != new) => {
+            // Only files keep their further names.
+            let is_file = |path: &PathBuf| path.symlink_metadata().is_ok_and(|meta| meta.is_file());
+            clear(&new);
+            if let Some(file) = file.filter(|file| is_file(file)) {
+                fs::hard_link(file, &new).unwrap();
+            }
+        }
+        6 | 7 => {
+            if let Some(file) = file.filter(|file| file.is_file() && !file.is_symlink()) {
+                let file = fs::OpenOptions::new().write(true).open(file).unwrap();
+                let length = file.metadata().unwrap().len();
+                file.write_all_at(&content(rng), rng.u64(..=length))
+                    .unwrap();
+            }
+        }
+        8 => {
+            if let Some(file) = file.filter(|file| file.is_file() && !file.is_symlink()) {
+                let file = fs::OpenOptions::new().write(true).open(file).unwrap();
+                file.set_len(rng.u64(..200_000)).unwrap();
+            }
+        }
+        9 => {
+            if let Some(file) = file {
+                fs::remove_file(file).unwrap();
+            }
+        }
+        10 if dir != root => fs::remove_dir_all(&dir).unwrap(),
+        11 | 12 => {
+            // A file or a directory moves, over what was there or into another directory.
+            let from = if rng.bool() {
+                file.unwrap_or(&dir).clone()
+            } else {
+                one(rng, &dirs).unwrap().clone()
+            };
+            if from != root && !new.starts_with(&from) && !from.starts_with(&new) {
+                clear(&new);
+                fs::rename(&from, &new).unwrap();
+            }
+        }
+        13 => {
+            let mode = [0o600, 0o644, 0o755, 0o4711, 0o1777][rng.usize(..5)];
+            let path = file.filter(|file| !file.is_symlink()).unwrap_or(&dir);
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        14 => {
+            let flags = rustix::fs::XattrFlags::empty();
+            let path = file.filter(|file| file.is_file()).unwrap_or(&dir);
+            let _ = rustix::fs::lsetxattr(
+                path,
+                "user.note",
+                content(rng)[..].get(..9).unwrap_or(b"x"),
+                flags,
+            );
+        }
+        _ => {
+            clear(&new);
+            let kind = rustix::fs::FileType::Fifo;
+            rustix::fs::mknodat(rustix::fs::CWD, &new, kind, rustix::fs::Mode::RUSR, 0).unwrap();
+        }
+    }
+}
+
+struct Lab {
+    dir: tempfile::TempDir,
+    store: Store,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Self::open(dir.path());
+        Self { dir, store }
+    }
+
+    fn open(dir: &Path) -> Store {
+        let store = Store::new(&Storage {
+            dir: dir.join("tree"),
+            make_dir: true,
+            checkpoint_dir: dir.join("store"),
+            freeze: false,
+            freeze_timeout: Duration::ZERO,
+            keep_auto: 2,
+            command_timeout: Duration::ZERO,
+        });
+        assert_eq!(store.open().unwrap(), None);
+        store
+    }
+
+    /// As after a restart of the daemon.
+    fn reopen(self) -> Self {
+        let Self { dir, store } = self;
+        drop(store);
+        let store = Self::open(dir.path());
+        Self { dir, store }
+    }
+
+    fn tree(&self) -> PathBuf {
+        self.dir.path().join("tree")
+    }
+
+    /// A checkpoint, and `meanwhile` between its two looks at the tree.
+    fn checkpoint(&self, meanwhile: impl FnOnce()) -> String {
+        let cancel = Cancel::default();
+        self.store.begin(None).unwrap();
+        self.store.pre_copy(&cancel).unwrap();
+        meanwhile();
+        self.store.capture(Some(&[]), &cancel).unwrap();
+        self.store.seal().unwrap().id
+    }
+
+    fn restore(&self, id: &str) {
+        self.store.fetch(id, &Cancel::default()).unwrap();
+        self.store.swap().unwrap();
+        self.store.verify().unwrap();
+    }
+}
+
+fn compare(found: &Tree, wanted: &Tree, what: &str) {
+    for (path, looks) in wanted {
+        let there = found.get(path).map(String::as_str);
+        assert_eq!(there, Some(looks.as_str()), "{what}: {}", path.display());
+    }
+    let extra: Vec<_> = found
+        .keys()
+        .filter(|path| !wanted.contains_key(*path))
+        .collect();
+    assert!(extra.is_empty(), "{what}: {extra:?}");
+}
+
+/// `SPRITE_TEST_SEED` repeats a history.
+fn seed() -> u64 {
+    let given = std::env::var("SPRITE_TEST_SEED").ok();
+    let seed = given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
+    println!("SPRITE_TEST_SEED={seed}");
+    seed
+}
+
+#[test]
+fn a_random_history_of_200_checkpoints() {
+    let mut rng = Rng::with_seed(seed());
+    let mut lab = Lab::new();
+    let mut kept: Vec<(String, Tree)> = Vec::new();
+    for round in 0..200 {
+        let tree = lab.tree();
+        for _ in 0..rng.usize(..8) {
+            change(&tree, &mut rng);
+        }
+        let id = lab.checkpoint(|| {
+            for _ in 0..rng.usize(..4) {
+                change(&tree, &mut rng);
+            }
+        });
+        kept.push((id, trees::describe(&tree)));
+        if rng.u8(..3) == 0 {
+            let (id, wanted) = &kept[rng.usize(..kept.len())];
+            // From a tree that was changed since, or not.
+            for _ in 0..rng.usize(..6) {
+                change(&tree, &mut rng);
+            }
+            lab.restore(id);
+            compare(
+                &trees::describe(&tree),
+                wanted,
+                &format!("round {round}, {id}"),
+            );
+        }
+        if rng.u8(..3) == 0 && kept.len() > 3 {
+            let victim = rng.usize(..kept.len());
+            // Not the one that was restored last.
+            if lab.store.delete(&kept[victim].0).is_ok() {
+                kept.remove(victim);
+            }
+        }
+        if rng.u8(..10) == 0 {
+            lab = lab.reopen();
+        }
+    }
+    for (id, wanted) in &kept {
+        lab.restore(id);
+        compare(
+            &trees::describe(&lab.tree()),
+            wanted,
+            &format!("in the end, {id}"),
+        );
+    }
+    // And it is one instant of the tree that the next one says again.
+    let id = lab.checkpoint(|| {});
+    let (last, _) = kept.last().unwrap();
+    let found = lab.store.find(&id).unwrap().root;
+    assert_eq!(found, lab.store.find(last).unwrap().root);
+}
+
+#[test]
+fn what_is_restored_is_not_read_again() {
+    let lab = Lab::new();
+    trees::make(&lab.tree(), is_root());
+    let first = lab.checkpoint(|| {});
+    fs::write(lab.tree().join("plain"), "other").unwrap();
+    fs::remove_file(lab.tree().join("sparse")).unwrap();
+    lab.checkpoint(|| {});
+    lab.restore(&first);
+    let again = lab.checkpoint(|| {});
+    let root = |id: &str| lab.store.find(id).unwrap().root;
+    assert_eq!(root(&again), root(&first), "nothing is stored for it");
+}
+
+#[test]
+fn ten_thousand_directories_deep() {
+    let lab = Lab::new();
+    let mut fd = rustix::fs::open(
+        lab.tree(),
+        rustix::fs::OFlags::PATH,
+        rustix::fs::Mode::empty(),
+    )
+    .unwrap();
+    for _ in 0..10_000 {
+        rustix::fs::mkdirat(&fd, "d", rustix::fs::Mode::RWXU).unwrap();
+        fd = rustix::fs::openat(
+            &fd,
+            "d",
+            rustix::fs::OFlags::PATH,
+            rustix::fs::Mode::empty(),
+        )
+        .unwrap();
+    }
+    let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
+    let file = rustix::fs::openat(&fd, "file", flags, rustix::fs::Mode::RUSR).unwrap();
+    rustix::io::write(&file, b"deep").unwrap();
+    drop((file, fd));
+    let deep = lab.checkpoint(|| {});
+    assert_eq!(lab.store.find(&deep).unwrap().entries, 10_001);
+    // rm -r would not get down there; a restore does.
+    fs::create_dir(lab.dir.path().join("other")).unwrap();
+    fs::rename(lab.tree().join("d"), lab.dir.path().join("other/d")).unwrap();
+    let empty = lab.checkpoint(|| {});
+    lab.restore(&deep);
+    lab.restore(&empty);
+    assert_eq!(fs::read_dir(lab.tree()).unwrap().count(), 0);
+    // What was moved away is put back, to be removed by a restore too.
+    fs::rename(lab.dir.path().join("other/d"), lab.tree().join("d")).unwrap();
+    lab.restore(&empty);
+    assert_eq!(fs::read_dir(lab.tree()).unwrap().count(), 0);
+}
