@@ -141,7 +141,10 @@ fn change(root: &Path, rng: &mut Rng) {
         13 => {
             let mode = [0o600, 0o644, 0o755, 0o4711, 0o1777][rng.usize(..5)];
             let path = file.filter(|file| !file.is_symlink()).unwrap_or(&dir);
-            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            // Without root we could not go on in a directory that we may not enter.
+            if is_root() || path.is_file() {
+                fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            }
         }
         14 => {
             let flags = rustix::fs::XattrFlags::empty();

@@ -104,15 +104,12 @@ impl Walk<'_> {
         });
         let fd = match opened {
             Ok(fd) => fd,
-            Err((error, _)) if is_gone(error) || is_forbidden(error) || error == Errno::LOOP => {
-                let unreadable = is_forbidden(error);
-                self.report(
-                    task,
-                    Some(Directory {
-                        unreadable,
-                        ..Directory::default()
-                    }),
-                );
+            Err((error, _)) if is_forbidden(error) => {
+                self.report(task, Some(unreadable()));
+                return Ok(());
+            }
+            Err((error, _)) if is_gone(error) || error == Errno::LOOP => {
+                self.report(task, Some(Directory::default()));
                 return Ok(());
             }
             Err((_, error)) => return Err(error).context("open", &task.place.full()),
@@ -121,13 +118,18 @@ impl Walk<'_> {
         buffers
             .read_names(fd.as_fd())
             .context("read", &task.place.full())?;
-        buffers
-            .look(fd.as_fd(), self.device)
-            .map_err(|(source, start)| Error::Io {
-                what: "look at",
-                path: task.place.full_of(buffers.name(start).to_bytes()),
-                source: source.into(),
-            })?;
+        match buffers.look(fd.as_fd(), self.device) {
+            Ok(()) => {}
+            // The names may be read, but not what they name.
+            Err((error, _)) if is_forbidden(error) => {
+                self.report(task, Some(unreadable()));
+                return Ok(());
+            }
+            Err((error, start)) => {
+                let path = task.place.full_of(buffers.name(start).to_bytes());
+                return Err(error).context("look at", &path);
+            }
+        }
         let nothing = Arc::default();
         let known = task.previous.as_ref().unwrap_or(&nothing);
         if task.previous.is_some() && self.is_as_it_was(known, buffers) {
@@ -359,6 +361,14 @@ impl Walk<'_> {
                 .put(&mut worker.encoder, entry.content, bytes)?;
         }
         Ok(())
+    }
+}
+
+/// A directory that may not be read.
+fn unreadable() -> Directory {
+    Directory {
+        unreadable: true,
+        ..Directory::default()
     }
 }
 
