@@ -216,6 +216,7 @@ impl Lab {
         self.store.fetch(id, &Cancel::default()).unwrap();
         self.store.swap().unwrap();
         self.store.verify().unwrap();
+        self.store.tidy().unwrap();
     }
 }
 

@@ -18,6 +18,7 @@ mod commands;
 mod config;
 mod control;
 mod corners;
+mod crashes;
 mod databases;
 mod diagrams;
 mod events;

@@ -13,6 +13,7 @@ need dot graphviz
 need xmllint libxml2-utils
 need ip iproute2
 need vim vim
+need strace strace
 need htop htop
 need redis-server redis-server
 need pg_ctlcluster postgresql

@@ -207,6 +207,11 @@ impl Daemon {
         signal_process(self.pid(), signal);
     }
 
+    /// Kills it, if it is still there.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+    }
+
     pub fn terminate(&self) {
         self.signal(libc::SIGTERM);
     }
@@ -224,6 +229,21 @@ impl Daemon {
     /// Waits until everything is up.
     pub fn wait_running(&self) {
         self.wait_for("the system is Online > Serving > Running");
+    }
+
+    /// Waits until everything is up, or it has ended; returns which.
+    pub fn wait_running_or_end(&mut self) -> bool {
+        while self.child.try_wait().unwrap().is_none() {
+            if self
+                .output
+                .text()
+                .contains("the system is Online > Serving > Running")
+            {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        false
     }
 
     /// Waits for the end; returns the exit code, as a shell tells it.
@@ -276,6 +296,7 @@ impl Daemon {
     pub fn into_sprite(mut self) -> Sprite {
         let mut sprite = std::mem::take(&mut self.sprite);
         sprite.command.clear();
+        sprite.prefix.clear();
         let config = sprite.path("config.json");
         sprite.arguments.clear();
         if config.exists() {

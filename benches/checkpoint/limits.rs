@@ -104,3 +104,19 @@ pub fn work(tree: &Path, compress: bool) -> Duration {
     });
     start.elapsed()
 }
+
+/// Writes so many bytes that cannot be compressed, and brings them to the disk.
+pub fn write(dir: &Path, bytes: u64) -> Duration {
+    let path = dir.join("limit");
+    let mut block = vec![0; 1 << 20];
+    fastrand::fill(&mut block);
+    let start = Instant::now();
+    let mut file = File::create(&path).unwrap();
+    for _ in 0..bytes >> 20 {
+        std::io::Write::write_all(&mut file, &block).unwrap();
+    }
+    file.sync_all().unwrap();
+    let time = start.elapsed();
+    fs::remove_file(path).unwrap();
+    time
+}

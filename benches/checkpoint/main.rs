@@ -195,6 +195,10 @@ fn t1(table: &mut Table) {
     let first = daemon.checkpoint();
     table.row("first checkpoint", first.total);
     let stored = used(&disk.dir.join("data/store"));
+    table.row(
+        "write as many bytes as it stored, and fsync",
+        limits::write(&disk.dir, stored),
+    );
     println!(
         "| highest memory during the first checkpoint | {} MB more | | | |",
         (daemon.memory_peak() - before) / 1024
@@ -217,11 +221,13 @@ fn t1(table: &mut Table) {
     table.compared("pause, after M1", median(pauses), "walk", walk, 1.3);
     let restore = median(restores);
     table.compared("restore in place after M1", restore, "walk", walk, 3.0);
+    let mut seed = 300;
     for peer in &peers {
         let peer_first = peer.backup(&tree);
         let size = peer.size();
         let peer_same = repeated(|| peer.backup(&tree));
-        trees::m1(&tree, 300);
+        seed += 10;
+        trees::m1(&tree, seed);
         let peer_changed = peer.backup(&tree);
         let peer_added = peer.size().saturating_sub(size);
         table.compared("first checkpoint", first.total, peer.name, peer_first, 0.25);
@@ -229,7 +235,7 @@ fn t1(table: &mut Table) {
         println!("| after M1 | | | {}: {} | |", peer.name, show(peer_changed));
         table.bytes("bytes stored", stored, peer.name, size, 1.10);
         table.bytes("bytes added by M1", added, peer.name, peer_added, 1.10);
-        if let Some(time) = peer.restore_in_place(&tree, || trees::m1(&tree, 301)) {
+        if let Some(time) = peer.restore_in_place(&tree, || trees::m1(&tree, seed + 1)) {
             table.compared("restore in place after M1", restore, peer.name, time, 0.06);
         }
     }
@@ -288,6 +294,11 @@ fn t2(table: &mut Table) {
         "| highest memory during the first checkpoint | {} MB more | | | |",
         (daemon.memory_peak() - before) / 1024
     );
+    let stored = used(&disk.dir.join("data/store"));
+    table.row(
+        "write as many bytes as it stored, and fsync",
+        limits::write(&disk.dir, stored),
+    );
     let (mut totals, mut pauses, mut restores) = (vec![], vec![], vec![]);
     let mut added = 0;
     for round in 0..rounds() as u64 {
@@ -311,16 +322,18 @@ fn t2(table: &mut Table) {
     );
     table.row("pause, after M2", median(pauses));
     let restore = median(restores);
+    let mut seed = 300;
     for peer in Peer::all(&disk.dir) {
         let peer_first = peer.backup(&tree);
         let size = peer.size();
-        trees::m2(&tree, 300);
+        seed += 10;
+        trees::m2(&tree, seed);
         let changed = peer.backup(&tree);
         let peer_added = peer.size().saturating_sub(size);
         table.compared("first checkpoint", first.total, peer.name, peer_first, 0.30);
         println!("| after M2 | | | {}: {} | |", peer.name, show(changed));
         table.bytes("bytes added by M2", added, peer.name, peer_added, 0.15);
-        if let Some(time) = peer.restore_in_place(&tree, || trees::m2(&tree, 301)) {
+        if let Some(time) = peer.restore_in_place(&tree, || trees::m2(&tree, seed + 1)) {
             table.compared("restore in place after M2", restore, peer.name, time, 0.05);
         }
     }

@@ -268,6 +268,9 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     /// Makes the roll-back final.
     fn rolled_back(&self) -> Result<(), Error>;
 
+    /// Removes what is no longer wanted. Called after an operation, and does nothing if
+    /// another has begun.
+    fn tidy(&self) -> Result<(), Error>;
     /// Removes what an operation that was given up has left behind.
     fn discard(&self) -> Result<(), Error>;
 }

@@ -259,6 +259,13 @@ impl Engine {
             }
             Effect::Verify => {
                 self.blocking(job, |driver, _| driver.verify()).await?;
+                // Nobody waits for it.
+                let driver = Arc::clone(&self.driver);
+                tokio::task::spawn_blocking(move || {
+                    if let Err(error) = driver.tidy() {
+                        tracing::warn!("cannot remove old automatic checkpoints: {error}");
+                    }
+                });
                 Event::Verified
             }
             Effect::RollBack => {

@@ -408,6 +408,15 @@ impl Driver for Store {
         self.discard()
     }
 
+    fn tidy(&self) -> Result<(), Error> {
+        let collecting = self.collecting.lock();
+        let _collecting = collecting.unwrap_or_else(PoisonError::into_inner);
+        if self.state().work.is_some() {
+            return Ok(());
+        }
+        self.prune()
+    }
+
     fn discard(&self) -> Result<(), Error> {
         self.opened()?.objects.abandon();
         self.state().work = None;

@@ -157,6 +157,16 @@ impl Client {
         self.try_post(&format!("/checkpoints/{id}/restore"))
     }
 
+    /// Asks for something that the daemon may die over; the text of a whole answer.
+    pub fn attempt(&self, method: &str, path: &str) -> Option<String> {
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header("authorization", format!("Bearer {}", self.token.as_ref()?));
+        let mut response = self.agent.run(request.body(()).unwrap()).ok()?;
+        response.body_mut().read_to_string().ok()
+    }
+
     fn try_post(&self, path: &str) -> Option<u16> {
         let token = self.token.as_ref()?;
         let mut response = self

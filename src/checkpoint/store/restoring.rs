@@ -89,11 +89,7 @@ impl Store {
         self.check_place()?;
         self.record(Change::Restore { id: intent.id })?;
         durable::remove_file(&self.intent_file())?;
-        self.discard()?;
-        if let Err(error) = self.prune() {
-            tracing::warn!("cannot remove old automatic checkpoints: {error}");
-        }
-        Ok(())
+        self.discard()
     }
 
     /// Fails if something has put another directory in the place of the restored one.
