@@ -27,6 +27,7 @@ mod exit_codes;
 mod files;
 mod histories;
 mod hurry;
+mod instants;
 mod load;
 mod places;
 mod ports;

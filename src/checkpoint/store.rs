@@ -105,6 +105,8 @@ struct State {
     changed: Vec<u32>,
     /// The root that `live` was captured as.
     captured: Option<Id>,
+    /// The root of what was kept for the next start.
+    kept: Option<Id>,
     work: Option<Work>,
     /// The roots of which all objects are known to be there.
     whole: HashSet<Id>,
@@ -248,19 +250,26 @@ impl Store {
         opened.log.remove_before(sequence)
     }
 
-    /// Takes what is known of the live tree as the truth, and keeps it for the next start.
+    /// Takes what is known of the live tree, captured as `root`, as the truth.
     fn set_live(&self, live: Live, root: Id) {
-        let live = Arc::new(live);
         let mut state = self.state();
-        let same = state.captured == Some(root);
-        state.live = Arc::clone(&live);
+        state.live = Arc::new(live);
         state.changed.clear();
         state.captured = Some(root);
         state.whole.insert(root);
-        drop(state);
-        if same {
-            return;
-        }
+    }
+
+    /// Keeps what is known of the live tree for the next start.
+    fn keep_live(&self) {
+        let (live, root) = {
+            let mut state = self.state();
+            let (live, captured) = (Arc::clone(&state.live), state.captured);
+            let Some(root) = captured.filter(|_| captured != state.kept) else {
+                return;
+            };
+            state.kept = Some(root);
+            (live, root)
+        };
         let path = self.live_file();
         // Nobody waits for it: without it, the next start reads more.
         std::thread::spawn(move || {

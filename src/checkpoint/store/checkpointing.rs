@@ -140,6 +140,7 @@ impl Store {
         self.seal(manifest, &mut scanned, &making.draft.components_dir)?;
         let sealed = self.state().catalog.find(&id)?;
         self.set_live(scanned.live, sealed.root);
+        self.keep_live();
         super::directories::empty(&self.work_dir())?;
         Ok(sealed)
     }

@@ -186,6 +186,7 @@ impl Store {
             tracing::warn!("{note}");
         }
         self.set_live(scanned.live, root);
+        self.keep_live();
         Ok(())
     }
 
