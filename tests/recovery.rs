@@ -284,11 +284,18 @@ fn directories_that_cannot_be_used_are_refused_before_anything_starts() {
         fs::write(sprite.path("file"), "").unwrap();
         fs::create_dir(sprite.path("other")).unwrap();
         fs::write(sprite.path("other/note"), "").unwrap();
-        let (code, text) = sprite.config(&config).run();
+        let mut daemon = sprite.config(&config).start();
+        let code = daemon.wait();
+        let text = daemon.output.text();
         assert_eq!(code, 78, "{text}");
         assert!(
             text.contains(needle) && !text.contains("MAIN RAN"),
             "{needle}: {text}"
+        );
+        assert_eq!(
+            store::files(&daemon.sprite.path("other")).len(),
+            1,
+            "untouched"
         );
     };
     let dirs = |storage: &str, checkpoints: &str| json!({"storage": {"dir": storage}, "checkpoint": {"dir": checkpoints}});

@@ -115,6 +115,9 @@ impl Store {
     }
 
     pub(super) fn seal_checkpoint(&self) -> Result<Manifest, Error> {
+        // Nothing that it needs may be removed before its record names it.
+        let collecting = self.collecting.lock();
+        let _collecting = collecting.unwrap_or_else(std::sync::PoisonError::into_inner);
         let Some(Work::Checkpoint(mut making)) = self.state().work.take() else {
             return Err(Error::Unusable("no checkpoint is under way".to_owned()));
         };

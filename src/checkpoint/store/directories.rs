@@ -39,6 +39,7 @@ pub fn prepare(tree: &Path, make_tree: bool, store: &Path) -> Result<File, Error
             tree.display()
         ));
     }
+    refuse_stranger(&store)?;
     let lock = lock(&store)?;
     check_format(&store)?;
     for name in ["log", "packs", "work"] {
@@ -84,7 +85,8 @@ fn check_format(store: &Path) -> Result<(), Error> {
     let path = store.join("format.json");
     let text = match fs::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return mark(store, &path);
+            // A new store.
+            return durable::write_json(&path, &Format { format: FORMAT });
         }
         result => result.context("read", &path)?,
     };
@@ -103,8 +105,11 @@ fn check_format(store: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Marks a new store. What is not empty and has no mark is something else.
-fn mark(store: &Path, path: &Path) -> Result<(), Error> {
+/// Refuses what is not empty and has no mark: it is something else.
+fn refuse_stranger(store: &Path) -> Result<(), Error> {
+    if store.join("format.json").exists() {
+        return Ok(());
+    }
     for entry in fs::read_dir(store).context("read", store)? {
         let name = entry.context("read", store)?.file_name();
         if name != "lock" && name != "format.tmp" {
@@ -116,7 +121,7 @@ fn mark(store: &Path, path: &Path) -> Result<(), Error> {
             ));
         }
     }
-    durable::write_json(path, &Format { format: FORMAT })
+    Ok(())
 }
 
 /// Removes all that is in a directory.
