@@ -100,7 +100,7 @@ fn killed_at(prepared: &Prepared, n: usize, path: &str, method: &str) -> (Sprite
         && daemon
             .client()
             .attempt(method, path)
-            .is_some_and(|text| !text.contains("\"error\""));
+            .is_some_and(|answer| !answer.text.contains("\"error\""));
     daemon.kill();
     daemon.wait_without_output();
     let sprite = daemon.into_sprite();

@@ -37,3 +37,10 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<String>,
 }
+
+impl Manifest {
+    /// The roots of its trees.
+    pub fn roots(&self) -> impl Iterator<Item = Id> {
+        std::iter::once(self.root).chain(self.components)
+    }
+}

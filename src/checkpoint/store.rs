@@ -52,7 +52,6 @@ use self::live::Live;
 use self::log::{Change, Log};
 use self::objects::Objects;
 use self::place::Place;
-use self::pool::Pool;
 use super::driver::{
     Cancel, Context as _, Difference, Draft, Driver, Error, FileContent, Interrupted, Look,
     Restoration,
@@ -119,6 +118,12 @@ enum Work {
     Restore(Intent),
 }
 
+/// Takes a lock. What a thread that panicked has left is whole: nothing is changed in
+/// steps under these.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Store {
     /// As `storage` says. Nothing is touched before [`Driver::open`].
     #[must_use]
@@ -135,7 +140,7 @@ impl Store {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn opened(&self) -> Result<&Opened, Error> {
@@ -178,65 +183,6 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a checkpoint and what only it needed.
-    fn remove(&self, id: &str) -> Result<(), Error> {
-        self.record(Change::Delete { id: id.to_owned() })?;
-        self.collect()
-    }
-
-    /// Removes what no checkpoint needs.
-    fn collect(&self) -> Result<(), Error> {
-        let opened = self.opened()?;
-        if !opened.damaged.is_empty() {
-            tracing::warn!(
-                "no space is freed as long as a part of the checkpoint store is damaged: it may \
-                 be needed: {}",
-                opened.damaged.join("; ")
-            );
-            return Ok(());
-        }
-        let roots = self.state().catalog.roots();
-        let pool = Pool::new()?;
-        let (collected, reached) =
-            collect::collect(&opened.objects, &pool, &roots, &Cancel::default())?;
-        tracing::debug!(?collected, "collected");
-        let mut state = self.state();
-        state.whole.extend(roots.iter().copied());
-        state.whole.retain(|root| roots.contains(root));
-        // What is known of the live tree may name what is no more.
-        if state
-            .captured
-            .is_some_and(|captured| !roots.contains(&captured))
-        {
-            let mut live = (*state.live).clone();
-            let changed = live.forget(&|id| reached.contains(id));
-            state.live = Arc::new(live);
-            state.changed.extend(changed);
-            state.captured = None;
-        }
-        Ok(())
-    }
-
-    /// Removes automatic checkpoints beyond the number to keep.
-    fn prune(&self) -> Result<(), Error> {
-        let autos: Vec<_> = {
-            let state = self.state();
-            let autos = state.catalog.list(true).filter(|manifest| manifest.is_auto);
-            autos
-                .skip(self.keep_auto)
-                .map(|manifest| manifest.id)
-                .collect()
-        };
-        for id in &autos {
-            self.record(Change::Delete { id: id.clone() })?;
-        }
-        if autos.is_empty() {
-            Ok(())
-        } else {
-            self.collect()
-        }
-    }
-
     /// Puts the records together if there are many.
     fn shorten_log(&self, records: usize) -> Result<(), Error> {
         let opened = self.opened()?;
@@ -246,7 +192,6 @@ impl Store {
         let catalog = Box::new(self.state().catalog.clone());
         let sequence = catalog.next;
         self.record(Change::Summary { catalog })?;
-        self.state().catalog.next = sequence + 1;
         opened.log.remove_before(sequence)
     }
 
@@ -366,10 +311,7 @@ impl Driver for Store {
     }
 
     fn delete(&self, id: &str) -> Result<(), Error> {
-        let _collecting = self
-            .collecting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _collecting = lock(&self.collecting);
         let id = {
             let state = self.state();
             if state.work.is_some() {
@@ -418,8 +360,7 @@ impl Driver for Store {
     }
 
     fn tidy(&self) -> Result<(), Error> {
-        let collecting = self.collecting.lock();
-        let _collecting = collecting.unwrap_or_else(PoisonError::into_inner);
+        let _collecting = lock(&self.collecting);
         if self.state().work.is_some() {
             return Ok(());
         }

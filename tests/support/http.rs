@@ -65,6 +65,16 @@ impl Client {
 
     /// Another way to say who we are: these headers instead of the token.
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.try_send(method, path, headers, body).unwrap()
+    }
+
+    fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer, ureq::Error> {
         let mut request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base));
@@ -72,17 +82,17 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(body.to_vec()).unwrap();
-        let mut response = self.agent.run(request).unwrap();
+        let mut response = self.agent.run(request)?;
         let kind = response.headers().get("content-type");
         let kind = kind.map(|kind| kind.to_str().unwrap().to_owned());
         let body = response.body_mut().with_config().limit(1 << 30);
-        let bytes = body.read_to_vec().unwrap();
-        Answer {
+        let bytes = body.read_to_vec()?;
+        Ok(Answer {
             status: response.status().as_u16(),
             kind: kind.unwrap_or_default(),
             text: String::from_utf8_lossy(&bytes).into_owned(),
             bytes,
-        }
+        })
     }
 
     pub fn request(&self, method: &str, path: &str, body: &[u8]) -> Answer {
@@ -157,26 +167,16 @@ impl Client {
         self.try_post(&format!("/checkpoints/{id}/restore"))
     }
 
-    /// Asks for something that the daemon may die over; the text of a whole answer.
-    pub fn attempt(&self, method: &str, path: &str) -> Option<String> {
-        let request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.base))
-            .header("authorization", format!("Bearer {}", self.token.as_ref()?));
-        let mut response = self.agent.run(request.body(()).unwrap()).ok()?;
-        response.body_mut().read_to_string().ok()
+    /// Asks for something that the daemon may die over; none without a whole answer.
+    pub fn attempt(&self, method: &str, path: &str) -> Option<Answer> {
+        let bearer = format!("Bearer {}", self.token.as_ref()?);
+        self.try_send(method, path, &[("authorization", &bearer)], b"")
+            .ok()
     }
 
     fn try_post(&self, path: &str) -> Option<u16> {
-        let token = self.token.as_ref()?;
-        let mut response = self
-            .agent
-            .post(format!("{}{path}", self.base))
-            .header("authorization", format!("Bearer {token}"))
-            .send_empty()
-            .ok()?;
-        let _ = response.body_mut().read_to_string();
-        Some(response.status().as_u16())
+        let answer = self.attempt("POST", path)?;
+        Some(answer.status)
     }
 
     /// Takes a checkpoint; returns its id.

@@ -19,11 +19,12 @@ use rustix::fs::{self as sys, AtFlags};
 use super::super::driver::{Cancel, Context as _, Error};
 use super::id::Id;
 use super::live::{Directory, Live};
+use super::lock;
 use super::node::{self, Kind};
 use super::objects::{Decoder, Objects};
 use super::place::Place;
 use super::plan::{self, Plan, Planner, Spot};
-use super::pool::Pool;
+use super::pool::{Pool, Workers};
 
 /// What is known of a file that was written: it need not be read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,17 +64,13 @@ struct Work<'a> {
     root: &'a Place,
     /// Where each visited directory is, once it is there.
     places: Vec<OnceLock<Place>>,
-    decoders: Vec<Mutex<Decoder>>,
+    decoders: Workers<Decoder>,
     /// Names that are to become links to the anchor of their group.
     links: Mutex<Vec<(usize, CString, u64)>>,
     /// Entries that are to go.
     removals: Mutex<Vec<(usize, CString)>>,
     applied: Mutex<Applied>,
     failure: OnceLock<Error>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Apply<'_> {
@@ -248,21 +245,9 @@ impl Work<'_> {
 
     /// The place of a directory that stays as it is.
     fn kept_place(&self, number: u32) -> Result<Place, Error> {
-        let live = self.apply.live;
-        let mut names = Vec::new();
-        let mut at = number;
-        while at != 0 {
-            let parent = live.slots.get(at as usize).map_or(0, |slot| slot.parent);
-            let name = live.directory(parent).and_then(|directory| {
-                let mut all = directory.named();
-                let own = all.find(|(_, e)| plan::is_directory(e) && e.directory == at);
-                own.map(|(name, _)| name.to_vec())
-            });
-            names.push(
-                name.ok_or_else(|| Error::Unusable("a directory without a name".to_owned()))?,
-            );
-            at = parent;
-        }
+        let names = self.apply.live.names_to(number);
+        let names =
+            names.ok_or_else(|| Error::Unusable("a directory without a name".to_owned()))?;
         let mut place = self.root.clone();
         for name in names.iter().rev() {
             place = place.child(name).context("open", &place.full_of(name))?;

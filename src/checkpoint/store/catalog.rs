@@ -102,9 +102,7 @@ impl Catalog {
     /// The roots of all trees that the checkpoints have.
     #[must_use]
     pub fn roots(&self) -> Vec<Id> {
-        let trees = self.checkpoints.iter().map(|manifest| Some(manifest.root));
-        let components = self.checkpoints.iter().map(|manifest| manifest.components);
-        trees.chain(components).flatten().collect()
+        self.checkpoints.iter().flat_map(Manifest::roots).collect()
     }
 
     /// The checkpoint that the live tree came from.

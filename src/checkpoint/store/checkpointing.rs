@@ -13,7 +13,7 @@ use super::place::Place;
 use super::pool::Pool;
 use super::scan::{self, Hints, Limit, Scan, Scanned};
 use super::watch::Watch;
-use super::{Id, Store, Work};
+use super::{Id, Store, Work, lock};
 use crate::checkpoint::driver::{Cancel, Context as _, Draft, Error};
 use crate::checkpoint::manifest::Manifest;
 use crate::checkpoint::{durable, mapped};
@@ -40,10 +40,7 @@ pub struct Making {
 
 impl Store {
     pub(super) fn begin_checkpoint(&self, comment: Option<String>) -> Result<Draft, Error> {
-        let _collecting = self
-            .collecting
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _collecting = lock(&self.collecting);
         let components_dir = self.components_dir();
         fs::create_dir_all(&components_dir).context("create", &components_dir)?;
         let mut state = self.state();
@@ -116,8 +113,7 @@ impl Store {
 
     pub(super) fn seal_checkpoint(&self) -> Result<Manifest, Error> {
         // Nothing that it needs may be removed before its record names it.
-        let collecting = self.collecting.lock();
-        let _collecting = collecting.unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _collecting = lock(&self.collecting);
         let Some(Work::Checkpoint(mut making)) = self.state().work.take() else {
             return Err(Error::Unusable("no checkpoint is under way".to_owned()));
         };
@@ -127,17 +123,8 @@ impl Store {
         objects.release(&mut Encoder::default())?;
         let mut scanned = making.scanned.unwrap_or_else(|| self.known());
         let manifest = Manifest {
-            id: making.draft.id,
-            create_time: making.time,
-            source_id: self.state().catalog.base().map(ToOwned::to_owned),
             comment: making.comment,
-            history: Vec::new(),
-            is_auto: false,
-            root: Id::HOLE,
-            components: None,
-            entries: 0,
-            bytes: 0,
-            skipped: Vec::new(),
+            ..self.unsealed(making.draft.id, making.time)
         };
         let id = manifest.id.clone();
         self.seal(manifest, &mut scanned, &making.draft.components_dir)?;
@@ -250,15 +237,15 @@ impl Store {
         Ok(scanned)
     }
 
-    /// The checkpoint that keeps what the restore of `id` replaces, before it is sealed.
-    pub(super) fn automatic(&self, auto_id: &str, id: &str) -> Manifest {
+    /// A checkpoint of the live tree before it is sealed: nothing is known of its content.
+    pub(super) fn unsealed(&self, id: String, create_time: String) -> Manifest {
         Manifest {
-            id: auto_id.to_owned(),
-            create_time: now(),
+            id,
+            create_time,
             source_id: self.state().catalog.base().map(ToOwned::to_owned),
-            comment: Some(format!("before the restore of {id}")),
+            comment: None,
             history: Vec::new(),
-            is_auto: true,
+            is_auto: false,
             root: Id::HOLE,
             components: None,
             entries: 0,

@@ -5,9 +5,12 @@
 //! so that a crash leaves at worst objects that are there twice.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::super::driver::{Cancel, Error};
+use super::Store;
 use super::id::Id;
+use super::log::Change;
 use super::objects::{Decoder, Encoder, Objects};
 use super::pool::Pool;
 use super::reach::{Reached, reach};
@@ -59,4 +62,64 @@ pub fn collect(
     objects.finish()?;
     objects.remove(&removed)?;
     Ok((collected, reached))
+}
+
+impl Store {
+    /// Removes a checkpoint and what only it needed.
+    pub(super) fn remove(&self, id: &str) -> Result<(), Error> {
+        self.record(Change::Delete { id: id.to_owned() })?;
+        self.collect()
+    }
+
+    /// Removes what no checkpoint needs.
+    fn collect(&self) -> Result<(), Error> {
+        let opened = self.opened()?;
+        if !opened.damaged.is_empty() {
+            tracing::warn!(
+                "no space is freed as long as a part of the checkpoint store is damaged: it may \
+                 be needed: {}",
+                opened.damaged.join("; ")
+            );
+            return Ok(());
+        }
+        let roots = self.state().catalog.roots();
+        let pool = Pool::new()?;
+        let (collected, reached) = collect(&opened.objects, &pool, &roots, &Cancel::default())?;
+        tracing::debug!(?collected, "collected");
+        let mut state = self.state();
+        state.whole.extend(roots.iter().copied());
+        state.whole.retain(|root| roots.contains(root));
+        // What is known of the live tree may name what is no more.
+        if state
+            .captured
+            .is_some_and(|captured| !roots.contains(&captured))
+        {
+            let mut live = (*state.live).clone();
+            let changed = live.forget(&|id| reached.contains(id));
+            state.live = Arc::new(live);
+            state.changed.extend(changed);
+            state.captured = None;
+        }
+        Ok(())
+    }
+
+    /// Removes automatic checkpoints beyond the number to keep.
+    pub(super) fn prune(&self) -> Result<(), Error> {
+        let autos: Vec<_> = {
+            let state = self.state();
+            let autos = state.catalog.list(true).filter(|manifest| manifest.is_auto);
+            autos
+                .skip(self.keep_auto)
+                .map(|manifest| manifest.id)
+                .collect()
+        };
+        for id in &autos {
+            self.record(Change::Delete { id: id.clone() })?;
+        }
+        if autos.is_empty() {
+            Ok(())
+        } else {
+            self.collect()
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::sync::Arc;
 
+use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
 use super::apply::Written;
@@ -50,6 +51,14 @@ pub struct Entry {
     pub marks: Marks,
     /// More of it.
     pub extras: Option<Box<Extras>>,
+}
+
+impl Entry {
+    /// Whether it is a directory that is looked into.
+    #[must_use]
+    pub fn is_directory(&self) -> bool {
+        self.stamp.kind() == FileType::Directory && !self.marks.mounted
+    }
 }
 
 /// A directory: its entries, sorted by name.
@@ -179,6 +188,21 @@ impl Live {
             .unwrap_or_default()
             .max(self.next_group);
         self.groups.extend(numbered);
+    }
+
+    /// The names that lead from the root to the directory with this number, innermost
+    /// first; none if it is in no directory.
+    #[must_use]
+    pub fn names_to(&self, mut number: u32) -> Option<Vec<&[u8]>> {
+        let mut names = Vec::new();
+        while number != 0 {
+            let parent = self.slots.get(number as usize)?.parent;
+            let mut all = self.directory(parent)?.named();
+            let (name, _) = all.find(|(_, e)| e.is_directory() && e.directory == number)?;
+            names.push(name);
+            number = parent;
+        }
+        Some(names)
     }
 
     /// All entries but the root.

@@ -47,9 +47,7 @@ fn put(entries: &[node::Entry], objects: &Objects, encoder: &mut Encoder) -> Res
     let bytes = node::encode(entries);
     let bytes =
         bytes.map_err(|error| Error::Unusable(format!("cannot encode a directory: {error}")))?;
-    let id = Id::of(&bytes);
-    objects.put(encoder, id, &bytes)?;
-    Ok(id)
+    objects.put(encoder, &bytes)
 }
 
 /// The directories that are to be stored anew, each before the one that it is in.
@@ -182,23 +180,10 @@ pub fn summary(live: &Live) -> Summary {
 }
 
 /// The path of an entry from the root of the tree.
-fn path(live: &Live, mut number: u32, name: &[u8]) -> PathBuf {
+fn path(live: &Live, number: u32, name: &[u8]) -> PathBuf {
     use std::os::unix::ffi::OsStrExt as _;
-    let mut names = vec![name];
-    while number != 0 {
-        let Some(slot) = live.slots.get(number as usize) else {
-            break;
-        };
-        let parent = live.directory(slot.parent);
-        let own = parent.and_then(|parent| {
-            let mut all = parent.named();
-            all.find(|(_, entry)| {
-                entry.directory == number && entry.stamp.kind() == FileType::Directory
-            })
-        });
-        names.extend(own.map(|(name, _)| name));
-        number = slot.parent;
-    }
-    let names = names.into_iter().rev().filter(|name| !name.is_empty());
+    let above = live.names_to(number).unwrap_or_default();
+    let names = above.into_iter().rev().chain([name]);
+    let names = names.filter(|name| !name.is_empty());
     names.map(std::ffi::OsStr::from_bytes).collect()
 }

@@ -7,13 +7,14 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 pub use self::encoder::{Decoder, Encoder};
 use super::super::driver::{Context as _, Error};
 use super::super::durable;
 use super::id::Id;
+use super::lock;
 use super::pack::{self, PackWriter, Span};
 
 /// So that two threads seldom want the same part of the table.
@@ -27,7 +28,7 @@ const FLUSHING: usize = 2;
 /// How many packs are kept open for reading.
 const OPEN: usize = 64;
 /// What the name of a pack ends with.
-pub const EXTENSION: &str = "pack";
+const EXTENSION: &str = "pack";
 
 /// Where an object is.
 #[derive(Clone, Copy, Debug)]
@@ -49,12 +50,10 @@ struct Pack {
 }
 
 /// A pack that is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listed {
     /// Its number in this run of the daemon.
     pub number: u32,
-    /// Its name, without the extension.
-    pub name: String,
     /// How many bytes it has.
     pub length: u64,
 }
@@ -74,10 +73,6 @@ pub struct Objects {
     holding: AtomicBool,
     room: AtomicUsize,
     held: Mutex<Vec<(Id, Vec<u8>)>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Objects {
@@ -150,12 +145,13 @@ impl Objects {
         Some((location.pack, location.span.stored))
     }
 
-    /// Adds `bytes`, whose name is `id`, unless they are there.
-    pub fn put(&self, encoder: &mut Encoder, id: Id, bytes: &[u8]) -> Result<(), Error> {
+    /// Adds an object with these bytes, unless it is there; returns its id.
+    pub fn put(&self, encoder: &mut Encoder, bytes: &[u8]) -> Result<Id, Error> {
+        let id = Id::of(bytes);
         {
             let mut shard = lock(self.shard(&id));
             if shard.contains_key(&id) {
-                return Ok(());
+                return Ok(id);
             }
             let span = Span {
                 offset: 0,
@@ -167,9 +163,10 @@ impl Objects {
         }
         if self.holding.load(Ordering::Relaxed) && self.has_room(bytes.len()) {
             lock(&self.held).push((id, bytes.to_vec()));
-            return Ok(());
+        } else {
+            self.write(encoder, id, bytes)?;
         }
-        self.write(encoder, id, bytes)
+        Ok(id)
     }
 
     fn has_room(&self, wanted: usize) -> bool {
@@ -371,7 +368,7 @@ impl Objects {
         let Some(pack) = packs.get(number as usize).filter(|pack| pack.there) else {
             return Ok(None);
         };
-        let path = self.dir.join(&pack.name).with_extension(EXTENSION);
+        let path = self.path(&pack.name);
         if let Some(file) = &pack.file {
             return Ok(Some((path, Arc::clone(file))));
         }
@@ -394,15 +391,13 @@ impl Objects {
         let numbered = (0_u32..).zip(packs.iter()).filter(|(_, pack)| pack.there);
         let listed = numbered.map(|(number, pack)| Listed {
             number,
-            name: pack.name.clone(),
             length: pack.length,
         });
         listed.collect()
     }
 
     /// The path of the pack `name`.
-    #[must_use]
-    pub fn path(&self, name: &str) -> PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name).with_extension(EXTENSION)
     }
 

@@ -82,7 +82,7 @@ impl Place {
     }
 
     /// Opens it.
-    pub fn open(&self) -> io::Result<OwnedFd> {
+    pub fn open(&self) -> rustix::io::Result<OwnedFd> {
         static OLD_KERNEL: AtomicBool = AtomicBool::new(false);
         let path: &[u8] = if self.path.is_empty() {
             b"."
@@ -97,10 +97,10 @@ impl Place {
             match sys::openat2(base, path, flags, Mode::empty(), resolve) {
                 // Some sandboxes forbid what they do not know.
                 Err(Errno::NOSYS | Errno::PERM) => OLD_KERNEL.store(true, Ordering::Relaxed),
-                result => return Ok(result?),
+                result => return result,
             }
         }
-        Ok(sys::openat(base, path, flags, Mode::empty())?)
+        sys::openat(base, path, flags, Mode::empty())
     }
 
     /// Its path from the root of the tree.

@@ -5,8 +5,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::CStr;
 use std::ops::Range;
 
-use rustix::fs::FileType;
-
 use super::super::driver::Error;
 use super::id::Id;
 use super::live::{self, Directory, Live};
@@ -88,11 +86,6 @@ pub fn known<'a>(directory: Option<&'a Directory>, name: &[u8]) -> Option<&'a li
     directory.entries.get(index)
 }
 
-/// Whether this is a directory of ours.
-pub fn is_directory(entry: &live::Entry) -> bool {
-    entry.stamp.kind() == FileType::Directory && !entry.marks.mounted
-}
-
 impl<'a> Planner<'a> {
     /// Plans how `live` becomes the tree whose root has the node `target`.
     pub fn plan(objects: &'a Objects, live: &'a Live, target: Id) -> Result<Plan, Error> {
@@ -158,7 +151,7 @@ impl<'a> Planner<'a> {
                         continue;
                     }
                     let number = known
-                        .filter(|known| is_directory(known))
+                        .filter(|known| known.is_directory())
                         .map(|known| known.directory);
                     match number {
                         Some(number) if self.live.node(number) == node && node != Id::HOLE => {
@@ -217,7 +210,7 @@ impl<'a> Planner<'a> {
                 continue;
             };
             for (name, entry) in directory.named() {
-                if is_directory(entry) {
+                if entry.is_directory() {
                     left.push(entry.directory);
                 }
                 let Some(group) = self.group(entry).filter(|group| missing.contains(group)) else {

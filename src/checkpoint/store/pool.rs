@@ -1,8 +1,9 @@
 //! The threads that share the work on a tree.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use super::super::driver::Error;
+use super::lock;
 
 /// More than that share no disk well.
 const MOST: usize = 8;
@@ -11,6 +12,23 @@ const MOST: usize = 8;
 /// nothing is left of them.
 #[derive(Debug)]
 pub struct Pool(rayon::ThreadPool);
+
+/// Something that each of the threads has for itself.
+#[derive(Debug)]
+pub struct Workers<T>(Vec<Mutex<T>>);
+
+impl<T> Workers<T> {
+    /// What the calling thread has, one of the pool's. No two of them ever wait here.
+    pub fn mine(&self) -> MutexGuard<'_, T> {
+        let current = rayon::current_thread_index().unwrap_or_default();
+        // There is one for each thread; a thread of another pool shares them.
+        #[allow(
+            clippy::indexing_slicing,
+            reason = "a remainder of the length, which is not 0"
+        )]
+        lock(&self.0[current % self.0.len()])
+    }
+}
 
 impl Pool {
     /// As many threads as there are processors.
@@ -27,10 +45,10 @@ impl Pool {
         Ok(Self(threads))
     }
 
-    /// Something for each of the threads; [`rayon::current_thread_index`] tells which.
-    pub fn workers<T>(&self, make: impl Fn() -> T) -> Vec<Mutex<T>> {
+    /// Something for each of the threads.
+    pub fn workers<T>(&self, make: impl Fn() -> T) -> Workers<T> {
         let threads = 0..self.0.current_num_threads();
-        threads.map(|_| Mutex::new(make())).collect()
+        Workers(threads.map(|_| Mutex::new(make())).collect())
     }
 
     /// Runs `work` and all that it spawns; returns when all of it is done.

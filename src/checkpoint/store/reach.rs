@@ -7,8 +7,8 @@ use super::super::driver::{Cancel, Error};
 use super::id::Id;
 use super::node::{BLOCK, Kind};
 use super::objects::{Decoder, Objects};
-use super::pool::Pool;
-use super::{plan, scan};
+use super::pool::{Pool, Workers};
+use super::{lock, plan, scan};
 
 const SHARDS: usize = 64;
 
@@ -40,7 +40,7 @@ struct Search<'a> {
     objects: &'a Objects,
     cancel: &'a Cancel,
     seen: Vec<Mutex<HashSet<Id>>>,
-    decoders: Vec<Mutex<Decoder>>,
+    decoders: Workers<Decoder>,
     failure: OnceLock<Error>,
 }
 
@@ -87,12 +87,7 @@ impl Search<'_> {
 
     fn is_new(&self, id: &Id) -> bool {
         let shard = self.seen.get(shard(id));
-        shard.is_some_and(|shard| {
-            shard
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(*id)
-        })
+        shard.is_some_and(|shard| lock(shard).insert(*id))
     }
 
     /// Marks an object that names no others; it must be there.
@@ -108,11 +103,7 @@ impl Search<'_> {
         if self.failure.get().is_some() {
             return Ok(());
         }
-        let current = rayon::current_thread_index().unwrap_or_default();
-        let Some(decoder) = self.decoders.get(current) else {
-            return Ok(());
-        };
-        let decoder = &mut *decoder.lock().unwrap_or_else(PoisonError::into_inner);
+        let decoder = &mut *self.decoders.mine();
         let bytes = self.objects.get(decoder, &id)?.to_vec();
         for entry in plan::decode(&bytes, &id)? {
             match entry.kind {

@@ -5,7 +5,6 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::PoisonError;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -20,10 +19,12 @@ use super::pool::Pool;
 use super::reach::reach;
 use super::scan::{Hints, Scanned};
 use super::watch::Watch;
-use super::{Id, Store, Work, diff, nodes};
+use super::{Id, Store, Work, diff, lock, nodes};
 use crate::checkpoint::driver::{Cancel, Context as _, Driver as _, Error, Restoration};
 use crate::checkpoint::durable;
 use crate::checkpoint::intent::Intent;
+use crate::checkpoint::manifest::Manifest;
+use crate::clock::now;
 
 /// How many differences an error names.
 const NAMED: usize = 5;
@@ -31,22 +32,16 @@ const NAMED: usize = 5;
 impl Store {
     /// Sees to it that all of the checkpoint is there, before anything is stopped.
     pub(super) fn fetch_checkpoint(&self, id: &str, cancel: &Cancel) -> Result<Restoration, Error> {
-        let collecting = self
-            .collecting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let collecting = lock(&self.collecting);
         let manifest = self.find(id)?;
         let intent = Intent {
-            id: manifest.id,
+            id: manifest.id.clone(),
             auto_id: format!("auto-{}", Timestamp::now().strftime("%Y%m%dT%H%M%S.%6fZ")),
             rolling_back: false,
         };
         self.state().work = Some(Work::Restore(intent.clone()));
         drop(collecting);
-        let roots: Vec<Id> = [Some(manifest.root), manifest.components]
-            .into_iter()
-            .flatten()
-            .collect();
+        let roots: Vec<Id> = manifest.roots().collect();
         let known = roots.iter().all(|root| self.state().whole.contains(root));
         if !known {
             reach(&self.opened()?.objects, &Pool::new()?, &roots, cancel)?;
@@ -73,7 +68,11 @@ impl Store {
             let hints = Hints::default();
             watch = Watch::begin(&self.root()?);
             let mut scanned = self.pass(&pool, self.known(), &hints, None, &Cancel::default())?;
-            let automatic = self.automatic(&intent.auto_id, &intent.id);
+            let automatic = Manifest {
+                comment: Some(format!("before the restore of {}", intent.id)),
+                is_auto: true,
+                ..self.unsealed(intent.auto_id.clone(), now())
+            };
             self.seal(automatic, &mut scanned, &self.components_dir())?;
             let replaced = self.find(&intent.auto_id)?;
             self.set_live(scanned.live, replaced.root);

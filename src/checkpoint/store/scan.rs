@@ -10,7 +10,7 @@ mod limit;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
@@ -24,8 +24,9 @@ use super::live::{Directory, Entry, Live, Marks, Slot};
 use super::node::{BLOCKS, Time};
 use super::objects::{Encoder, Objects};
 use super::place::Place;
+use super::pool::{Pool, Workers};
 use super::stamp::{self, Stamp};
-use super::{Pool, Written, attributes};
+use super::{Written, attributes, lock};
 
 /// How a tree is walked.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +76,7 @@ struct Walk<'a> {
     next: AtomicU32,
     /// The numbers of the directories that there were, made when first needed.
     by_inode: OnceLock<HashMap<u64, u32>>,
-    workers: Vec<Mutex<Worker>>,
+    workers: Workers<Worker>,
     found: Mutex<Vec<Found>>,
     /// The first spot of each file with several names, and its looks there.
     first: Mutex<HashMap<u64, (Spot, Stamp)>>,
@@ -116,10 +117,6 @@ struct Task {
     parent: u32,
     inode: u64,
     previous: Option<Arc<Directory>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The time now.
@@ -293,9 +290,7 @@ impl Scan<'_> {
         }
         let ids = lists.iter().map(|(_, list, _)| list.as_bytes().as_slice());
         let bytes = ids.collect::<Vec<_>>().concat();
-        let id = Id::of(&bytes);
-        self.objects.put(encoder, id, &bytes)?;
-        Ok(id)
+        self.objects.put(encoder, &bytes)
     }
 }
 
@@ -306,11 +301,7 @@ fn entry_at(fresh: &mut HashMap<u32, Directory>, (number, index): Spot) -> Optio
 impl Walk<'_> {
     /// Walks a directory, and has those in it walked.
     fn directory<'s>(&'s self, scope: &rayon::Scope<'s>, task: &Task) {
-        let current = rayon::current_thread_index().unwrap_or_default();
-        let Some(worker) = self.workers.get(current) else {
-            return;
-        };
-        let result = self.walk(scope, &mut lock(worker), task);
+        let result = self.walk(scope, &mut self.workers.mine(), task);
         if let Err(error) = result {
             let _ = self.failure.set(error);
         }
@@ -318,11 +309,7 @@ impl Walk<'_> {
 
     /// Stores the blocks of one list of a large file.
     fn list(&self, large: &Large, index: usize) {
-        let current = rayon::current_thread_index().unwrap_or_default();
-        let Some(worker) = self.workers.get(current) else {
-            return;
-        };
-        let worker = &mut *lock(worker);
+        let worker = &mut *self.workers.mine();
         match large.list(self.scan, &mut worker.encoder, index) {
             Ok((list, torn)) => lock(&self.found).push(Found::List {
                 spot: large.spot,

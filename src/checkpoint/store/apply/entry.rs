@@ -77,7 +77,7 @@ impl Work<'_> {
         wanted: &node::Entry,
         known: Option<&live::Entry>,
     ) -> Result<(), Error> {
-        let there = known.filter(|known| plan::is_directory(known));
+        let there = known.filter(|known| known.is_directory());
         if there.is_none() {
             if let Some(known) = known {
                 self.remove(spot, known)?;

@@ -56,7 +56,7 @@ impl Work<'_> {
         let path = spot.path();
         let fd = open_to_write(spot, old.is_some()).context("write", &path)?;
         if content.size > BLOCK as u64 {
-            let decoder = &mut *lock(self.decoder()?);
+            let decoder = &mut *self.decoders.mine();
             let lists = self.lists(decoder, content)?;
             let old_lists = match old {
                 Some(old) if old.size > BLOCK as u64 => self.lists(decoder, old)?,
@@ -87,7 +87,7 @@ impl Work<'_> {
             return Ok(());
         }
         if content.size > 0 {
-            let decoder = &mut *lock(self.decoder()?);
+            let decoder = &mut *self.decoders.mine();
             let bytes = self.apply.objects.get(decoder, &content.id)?;
             write_all(fd.as_fd(), bytes, 0).context("write", &path)?;
         }
@@ -96,12 +96,6 @@ impl Work<'_> {
         }
         self.metadata(spot.fd.as_fd(), spot.name, wanted, None, &path)?;
         self.note_written(&fd, content, group, &path)
-    }
-
-    fn decoder(&self) -> Result<&std::sync::Mutex<Decoder>, Error> {
-        let current = rayon::current_thread_index().unwrap_or_default();
-        let decoder = self.decoders.get(current);
-        decoder.ok_or_else(|| Error::Unusable("a thread without a decoder".to_owned()))
     }
 
     /// The ids of the lists of a file's blocks.
@@ -131,7 +125,7 @@ impl Work<'_> {
         let Some(new) = new.filter(|new| old != Some(new)) else {
             return Ok(());
         };
-        let decoder = &mut *lock(self.decoder()?);
+        let decoder = &mut *self.decoders.mine();
         let objects = self.apply.objects;
         let old = match old {
             Some(old) => plan::ids(objects.get(decoder, old)?, *old)?,

@@ -100,7 +100,7 @@ fn attributes_of(entry: &live::Entry) -> &Vec<Attribute> {
 /// is set last.
 pub fn open_to_change(place: &Place) -> Result<OwnedFd, Error> {
     let fd = match place.open() {
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+        Err(Errno::ACCESS | Errno::PERM) => {
             // Its owner may always change its mode, by way of the directory above it.
             let parent = place.full();
             sys::chmod(&parent, Mode::from_raw_mode(0o700)).context("chmod", &parent)?;

@@ -71,7 +71,7 @@ impl Work<'_> {
             self.keep(&path());
             return Ok(false);
         }
-        if !plan::is_directory(known) {
+        if !known.is_directory() {
             return match sys::unlinkat(fd, name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => Ok(true),
                 Err(error) => Err(error).context("remove", &path()),
@@ -127,7 +127,7 @@ impl Work<'_> {
             for entry in &directory.entries {
                 let name = directory.name(entry);
                 let path = || -> PathBuf { place.full_of(name.to_bytes()) };
-                if plan::is_directory(entry) {
+                if entry.is_directory() {
                     if !emptied {
                         let child = place.child(name.to_bytes()).context("open", &path())?;
                         left.push((child, entry.directory, false));

@@ -80,16 +80,13 @@ impl Large {
             let ids = ids.get_mut(first..).unwrap_or_default();
             for (id, block) in ids.iter_mut().zip(buffer.chunks(BLOCK)) {
                 if block.iter().any(|byte| *byte != 0) {
-                    *id = Id::of(block);
-                    scan.objects.put(encoder, *id, block)?;
+                    *id = scan.objects.put(encoder, block)?;
                 }
             }
             at = from + wanted as u64;
         }
         let list: Vec<u8> = ids.iter().flat_map(|id| *id.as_bytes()).collect();
-        let id = Id::of(&list);
-        scan.objects.put(encoder, id, &list)?;
-        Ok((id, torn))
+        Ok((scan.objects.put(encoder, &list)?, torn))
     }
 
     /// Where the next data are, at or behind `at` and before `end`.

@@ -98,21 +98,17 @@ impl Walk<'_> {
         {
             return self.spawn_directories(scope, task, known);
         }
-        let opened = task.place.open().map_err(|error| {
-            let number = error.raw_os_error().unwrap_or_default();
-            (Errno::from_raw_os_error(number), error)
-        });
-        let fd = match opened {
+        let fd = match task.place.open() {
             Ok(fd) => fd,
-            Err((error, _)) if is_forbidden(error) => {
+            Err(error) if is_forbidden(error) => {
                 self.report(task, Some(unreadable()));
                 return Ok(());
             }
-            Err((error, _)) if is_gone(error) || error == Errno::LOOP => {
+            Err(error) if is_gone(error) || error == Errno::LOOP => {
                 self.report(task, Some(Directory::default()));
                 return Ok(());
             }
-            Err((_, error)) => return Err(error).context("open", &task.place.full()),
+            Err(error) => return Err(error).context("open", &task.place.full()),
         };
         let buffers = &mut worker.buffers;
         buffers
@@ -186,7 +182,7 @@ impl Walk<'_> {
         directory: &Directory,
     ) -> Result<(), Error> {
         for entry in &directory.entries {
-            if entry.stamp.kind() != FileType::Directory || entry.marks.mounted {
+            if !entry.is_directory() {
                 continue;
             }
             let previous = self.scan.previous.directory(entry.directory).cloned();
@@ -245,7 +241,7 @@ impl Walk<'_> {
                 },
                 extras: None,
             };
-            if stamp.kind() == FileType::Directory && !*mounted {
+            if entry.is_directory() {
                 entry.directory = self.number_of(known, stamp);
             }
             match self.read(scope, worker, task, fd, name, &mut entry, spot) {
@@ -261,11 +257,7 @@ impl Walk<'_> {
 
     /// The number of a directory: that which it had, wherever it was, or a new one.
     fn number_of(&self, known: Option<&Entry>, stamp: &Stamp) -> u32 {
-        let is_it = |known: &&Entry| {
-            known.stamp.inode == stamp.inode
-                && known.stamp.kind() == FileType::Directory
-                && !known.marks.mounted
-        };
+        let is_it = |known: &&Entry| known.is_directory() && known.stamp.inode == stamp.inode;
         match known.filter(is_it) {
             Some(known) => known.directory,
             None => self.number_by_inode(stamp.inode),
@@ -355,10 +347,7 @@ impl Walk<'_> {
         }
         let bytes = buffer.get(..length).unwrap_or_default();
         if !bytes.is_empty() {
-            entry.content = Id::of(bytes);
-            self.scan
-                .objects
-                .put(&mut worker.encoder, entry.content, bytes)?;
+            entry.content = self.scan.objects.put(&mut worker.encoder, bytes)?;
         }
         Ok(())
     }

@@ -3,8 +3,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use rustix::fs::FileType;
-
 use super::super::live::{Directory, Entry, Live, Slot};
 
 /// The directories that are looked at, by their numbers.
@@ -83,10 +81,8 @@ pub fn drop_removed(live: &mut Live, previous: &Live, fresh: &[u32]) {
         let entries = directory
             .into_iter()
             .flat_map(|directory| &directory.entries);
-        let is_directory =
-            |entry: &&Entry| entry.stamp.kind() == FileType::Directory && !entry.marks.mounted;
         entries
-            .filter(is_directory)
+            .filter(|entry| entry.is_directory())
             .map(|entry| entry.directory)
             .collect()
     };
