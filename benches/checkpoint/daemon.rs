@@ -1,13 +1,12 @@
 //! The daemon under measurement.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-const TOKEN: &str = "bench";
+use crate::shared::{TOKEN, start_daemon, stop_daemon};
 
 /// A daemon; stopped when dropped.
 pub struct Daemon {
@@ -27,22 +26,11 @@ pub struct Made {
 impl Daemon {
     /// Starts one whose environment is on this disk, and waits until its process runs.
     pub fn start(disk: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sprite-env"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sprite-env"));
+        command
             .args(["-listen", "127.0.0.1:0", "--", "sleep", "100000"])
-            .env("SPRITE_HTTP_API_TOKEN", TOKEN)
-            .env("SPRITE_WRITE_DIR", disk.join("data"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = loop {
-            let line = lines.next().unwrap().unwrap();
-            if let Some((_, address)) = line.split_once("listens at ") {
-                break address.to_owned();
-            }
-        };
-        std::thread::spawn(move || lines.for_each(drop));
+            .env("SPRITE_WRITE_DIR", disk.join("data"));
+        let (child, address) = start_daemon(&mut command);
         let daemon = Self { child, address };
         while daemon.request("GET", "/readyz").0 != 200 {
             std::thread::yield_now();
@@ -124,8 +112,6 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let _ = self.child.wait();
+        stop_daemon(&mut self.child);
     }
 }

@@ -18,14 +18,17 @@
 mod daemon;
 mod limits;
 mod peers;
+#[path = "../shared.rs"]
+mod shared;
 mod trees;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use daemon::Daemon;
 use peers::Peer;
+use shared::{median, timed};
 
 fn main() {
     if !rustix::process::geteuid().is_root() {
@@ -103,33 +106,20 @@ impl Table {
     /// `time` beside `other`, of which it may be at most `most` times as much.
     fn compared(&mut self, what: &str, time: Duration, of: &str, other: Duration, most: f64) {
         let ratio = time.as_secs_f64() / other.as_secs_f64();
-        let bar = if ratio <= most {
-            format!("{most}")
-        } else {
-            self.missed = true;
-            format!("{most}: **missed**")
-        };
-        println!(
-            "| {what} | {} | {ratio:.2} | {of}: {} | {bar} |",
-            show(time),
-            show(other)
-        );
+        self.ratio(what, &show(time), ratio, of, &show(other), most);
     }
 
     fn bytes(&mut self, what: &str, bytes: u64, of: &str, other: u64, most: f64) {
-        let ratio = bytes as f64 / other as f64;
-        let bar = if ratio <= most {
-            format!("{most}")
-        } else {
-            self.missed = true;
-            format!("{most}: **missed**")
-        };
         let mb = |bytes: u64| format!("{:.2} MB", bytes as f64 / 1e6);
-        println!(
-            "| {what} | {} | {ratio:.2} | {of}: {} | {bar} |",
-            mb(bytes),
-            mb(other)
-        );
+        let ratio = bytes as f64 / other as f64;
+        self.ratio(what, &mb(bytes), ratio, of, &mb(other), most);
+    }
+
+    fn ratio(&mut self, what: &str, ours: &str, ratio: f64, of: &str, other: &str, most: f64) {
+        let missed = ratio > most;
+        self.missed |= missed;
+        let mark = if missed { ": **missed**" } else { "" };
+        println!("| {what} | {ours} | {ratio:.2} | {of}: {other} | {most}{mark} |");
     }
 }
 
@@ -142,17 +132,6 @@ fn show(time: Duration) -> String {
     } else {
         format!("{:.1} s", ms / 1e3)
     }
-}
-
-fn timed(work: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    work();
-    start.elapsed()
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
 }
 
 fn rounds() -> usize {
@@ -205,24 +184,18 @@ fn t1(table: &mut Table) {
     );
     let unchanged = repeated(|| daemon.checkpoint().total);
     table.compared("nothing changed", unchanged, "walk", walk, 1.6);
-    let (mut totals, mut pauses, mut restores) = (vec![], vec![], vec![]);
-    let mut added = 0;
-    for round in 0..rounds() as u64 {
-        trees::m1(&tree, 100 + round);
-        let before = used(&disk.dir.join("data/store"));
-        let made = daemon.checkpoint();
-        // Later rounds are tidied up after meanwhile.
-        if round == 0 {
-            added = used(&disk.dir.join("data/store")) - before;
-        }
-        totals.push(made.total);
-        pauses.push(made.pause);
-        trees::m1(&tree, 200 + round);
-        restores.push(daemon.restore(&made.id));
-    }
-    table.compared("after M1", median(totals), "walk", walk, 2.2);
-    table.compared("pause, after M1", median(pauses), "walk", walk, 1.3);
-    let restore = median(restores);
+    let m1 = changed(
+        &disk,
+        |seed| trees::m1(&tree, seed),
+        &daemon,
+        |made, change| {
+            change();
+            daemon.restore(&made.id)
+        },
+    );
+    table.compared("after M1", m1.total, "walk", walk, 2.2);
+    table.compared("pause, after M1", m1.pause, "walk", walk, 1.3);
+    let (restore, added) = (m1.restore, m1.added);
     table.compared("restore in place after M1", restore, "walk", walk, 3.0);
     let mut seed = 300;
     for peer in &peers {
@@ -269,6 +242,45 @@ fn t1(table: &mut Table) {
     }
 }
 
+/// What checkpoints and restores of a tree that is changed now and then take; medians.
+struct Changed {
+    total: Duration,
+    pause: Duration,
+    restore: Duration,
+    /// How many bytes the first of them added to the store.
+    added: u64,
+}
+
+/// Changes a tree, makes a checkpoint, and has `restore` change it once more and restore.
+fn changed(
+    disk: &Disk,
+    change: impl Fn(u64),
+    daemon: &Daemon,
+    restore: impl Fn(daemon::Made, &dyn Fn()) -> Duration,
+) -> Changed {
+    let (mut totals, mut pauses, mut restores) = (vec![], vec![], vec![]);
+    let store = disk.dir.join("data/store");
+    let mut added = 0;
+    for round in 0..rounds() as u64 {
+        change(100 + round);
+        let before = used(&store);
+        let made = daemon.checkpoint();
+        // Later rounds are tidied up after meanwhile.
+        if round == 0 {
+            added = used(&store) - before;
+        }
+        totals.push(made.total);
+        pauses.push(made.pause);
+        restores.push(restore(made, &|| change(200 + round)));
+    }
+    Changed {
+        total: median(totals),
+        pause: median(pauses),
+        restore: median(restores),
+        added,
+    }
+}
+
 fn sync(dir: &Path) {
     let fd = std::fs::File::open(dir).unwrap();
     rustix::fs::syncfs(&fd).unwrap();
@@ -302,32 +314,20 @@ fn t2(table: &mut Table) {
         "write as many bytes as it stored, and fsync",
         limits::write(&disk.dir, stored),
     );
-    let (mut totals, mut pauses, mut restores) = (vec![], vec![], vec![]);
-    let mut added = 0;
-    for round in 0..rounds() as u64 {
-        trees::m2(&tree, 100 + round);
-        let before = used(&disk.dir.join("data/store"));
-        let made = daemon.checkpoint();
-        // Later rounds are tidied up after meanwhile.
-        if round == 0 {
-            added = used(&disk.dir.join("data/store")) - before;
-        }
-        totals.push(made.total);
-        pauses.push(made.pause);
-        let last = daemon.checkpoint();
-        trees::m2(&tree, 200 + round);
-        daemon.checkpoint();
-        restores.push(daemon.restore(&last.id));
-    }
-    table.compared(
-        "after M2",
-        median(totals),
-        "read and hash 2 GB",
-        database,
-        1.15,
+    let m2 = changed(
+        &disk,
+        |seed| trees::m2(&tree, seed),
+        &daemon,
+        |_, change| {
+            let last = daemon.checkpoint();
+            change();
+            daemon.checkpoint();
+            daemon.restore(&last.id)
+        },
     );
-    table.row("pause, after M2", median(pauses));
-    let restore = median(restores);
+    table.compared("after M2", m2.total, "read and hash 2 GB", database, 1.15);
+    table.row("pause, after M2", m2.pause);
+    let (restore, added) = (m2.restore, m2.added);
     let mut seed = 300;
     for peer in Peer::all(&disk.dir) {
         let peer_first = peer.backup(&tree);

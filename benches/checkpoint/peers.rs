@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::{run, timed, used};
+use crate::shared::timed;
+use crate::{run, used};
 
 /// A program with a repository on the disk.
 pub struct Peer {

@@ -1,14 +1,13 @@
 //! The daemon under measurement, and a client of it.
 
-use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use tungstenite::client::IntoClientRequest as _;
 use tungstenite::{Message, WebSocket};
 
-const TOKEN: &str = "bench";
+use crate::shared::{TOKEN, start_daemon, stop_daemon};
 
 /// A daemon; killed when dropped.
 pub struct Daemon {
@@ -21,24 +20,13 @@ impl Daemon {
     pub fn start(dir: &Path) -> Self {
         let config = dir.join("config.json");
         std::fs::write(&config, r#"{"limits": {"exec_sessions": 2000}}"#).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sprite-env"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sprite-env"));
+        command
             .args(["-listen", "127.0.0.1:0", "-config"])
             .arg(config)
             .args(["--", "sleep", "100000"])
-            .env("SPRITE_HTTP_API_TOKEN", TOKEN)
-            .env_remove("SPRITE_WRITE_DIR")
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = loop {
-            let line = lines.next().unwrap().unwrap();
-            if let Some((_, address)) = line.split_once("listens at ") {
-                break address.to_owned();
-            }
-        };
-        std::thread::spawn(move || lines.for_each(drop));
+            .env_remove("SPRITE_WRITE_DIR");
+        let (child, address) = start_daemon(&mut command);
         Self { child, address }
     }
 
@@ -84,9 +72,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let _ = self.child.wait();
+        stop_daemon(&mut self.child);
     }
 }
 

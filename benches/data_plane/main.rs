@@ -13,6 +13,8 @@
 
 mod daemon;
 mod peers;
+#[path = "../shared.rs"]
+mod shared;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -21,6 +23,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use daemon::{Daemon, socket, until_exit};
+use shared::{median, timed};
 use tungstenite::Message;
 
 /// The size of the messages that the daemon sends output in, frame byte included.
@@ -77,17 +80,6 @@ impl Table {
 fn number(variable: &str, default: u64) -> u64 {
     let text = std::env::var(variable).ok();
     text.map_or(default, |text| text.parse().unwrap())
-}
-
-fn timed(work: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    work();
-    start.elapsed()
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
 }
 
 fn exec(daemon: &Daemon) {
