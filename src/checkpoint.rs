@@ -12,6 +12,7 @@ mod intent;
 mod manifest;
 mod mapped;
 pub mod order;
+pub mod replication;
 mod store;
 
 pub use driver::{Cancel, Difference, Driver, Error, Interrupted, Listed, Look};
@@ -19,4 +20,5 @@ pub use engine::{Engine, Freezer, Job};
 pub use hooks::Hooks;
 pub use manifest::Manifest;
 pub use order::{Line, Order, Progress, Request};
+pub use replication::Replication;
 pub use store::Store;

@@ -90,8 +90,8 @@ pub struct Config {
     pub keep_alive_on_error: bool,
     /// Whether orphans of our tree come to us when we are not PID 1.
     pub subreaper: bool,
-    /// Whether S3 is configured and local mode is not on.
-    pub wants_s3: bool,
+    /// The bucket that checkpoints are replicated to; none without one and in local mode.
+    pub bucket: Option<Bucket>,
     /// Every setting with its value (secrets masked) and where it came from.
     pub settings: Vec<Setting>,
 }
@@ -144,6 +144,8 @@ pub struct Storage {
     pub dir: PathBuf,
     /// Whether `dir` is the default, which is made if missing.
     pub make_dir: bool,
+    /// Whether a first start restores the newest checkpoint of the bucket.
+    pub restore_on_boot: bool,
     /// Where checkpoints are kept.
     pub checkpoint_dir: PathBuf,
     /// Whether writers are held while the instant is taken.
@@ -154,6 +156,40 @@ pub struct Storage {
     pub keep_auto: usize,
     /// How long a component's command may take.
     pub command_timeout: Duration,
+}
+
+/// The bucket that checkpoints are replicated to.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    /// The access key.
+    pub access_key: Secret,
+    /// The secret key.
+    pub secret_key: Secret,
+    /// The URL of the service; none = that of AWS for the region.
+    pub endpoint: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// The region.
+    pub region: String,
+    /// What the keys of all objects begin with, without a slash at its end.
+    pub prefix: String,
+    /// How others are kept from it.
+    pub lease: Lease,
+    /// How long after its last sign of life its user counts as gone.
+    pub lease_ttl: Duration,
+    /// How long a stop waits until everything is in it.
+    pub replicate_timeout: Duration,
+}
+
+/// How a second program is kept from a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// Whoever lives keeps it; without conditional writes it is not used.
+    Required,
+    /// The same as far as the service can do it.
+    BestEffort,
+    /// Whoever comes takes it.
+    Off,
 }
 
 /// Commands that are run over the API.

@@ -180,6 +180,7 @@ impl Lab {
         let store = Store::new(&Storage {
             dir: dir.join("tree"),
             make_dir: true,
+            restore_on_boot: false,
             checkpoint_dir: dir.join("store"),
             freeze: false,
             freeze_timeout: Duration::ZERO,

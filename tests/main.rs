@@ -13,6 +13,7 @@
 
 mod api;
 mod boot;
+mod bucket;
 mod checkpoints;
 mod commands;
 mod config;

@@ -59,7 +59,7 @@ fn a_crash_in_a_restore_after_the_swap_is_finished_by_the_next_start() {
     let sprite = crash(daemon);
     fs::write(sprite.path("go"), "").unwrap();
     let daemon = start(sprite);
-    daemon.wait_for("a restore was cut off");
+    daemon.wait_for("a restore is under way");
     assert_eq!(
         fs::read_to_string(daemon.sprite.fs().join("file")).unwrap(),
         "one"
@@ -252,16 +252,48 @@ fn a_store_of_a_newer_format_is_refused_untouched() {
         let path = sprite.path("data/store").join(name);
         let newer = fs::read_to_string(&path)
             .unwrap()
-            .replace("\"format\": 1", "\"format\": 2");
+            .replace("\"format\": 2", "\"format\": 3");
         fs::write(&path, &newer).unwrap();
         let (code, text) = sprite.script("echo MAIN RAN").storage().run();
         assert_eq!(code, 78, "{text}");
-        assert!(text.contains("has format 2, which is newer"), "{text}");
+        assert!(text.contains("has format 3, which is newer"), "{text}");
         assert!(
             text.contains("left untouched") && !text.contains("MAIN RAN"),
             "{text}"
         );
     }
+}
+
+#[test]
+fn a_store_of_the_first_format_is_read_and_brought_up_to_date() {
+    let sprite = three_checkpoints();
+    let store = sprite.path("data/store");
+    let records = store::files(&store.join("log"));
+    for path in records.iter().chain([&store.join("format.json")]) {
+        let text = fs::read_to_string(path).unwrap();
+        let lines = text.lines().filter(|line| {
+            !["\"run\"", "\"sequence\": 0,\n"]
+                .iter()
+                .any(|new| line.contains(new))
+        });
+        let text = lines.collect::<Vec<_>>().join("\n");
+        fs::write(path, text.replace("\"format\": 2", "\"format\": 1")).unwrap();
+    }
+    let mut daemon = start(sprite);
+    let format = fs::read_to_string(store.join("format.json")).unwrap();
+    assert!(format.contains("\"format\": 2"), "{format}");
+    restores(&daemon, &[0, 1, 2]);
+    daemon.stop(143);
+    // What was brought up to date is read as such.
+    let daemon = start(daemon.into_sprite());
+    assert_eq!(
+        daemon
+            .client()
+            .request("DELETE", "/checkpoints/v0", b"")
+            .status,
+        204
+    );
+    restores(&daemon, &[1, 2]);
 }
 
 #[test]

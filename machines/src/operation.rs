@@ -125,7 +125,11 @@ impl Operation {
                 context.emit(Effect::ReportDone);
                 Transition(State::Idle)
             }
-            Event::Abort => Handled,
+            // Only somebody's wait is given up: what is left is sent at the next start.
+            Event::Abort => {
+                context.emit(Effect::Hurry);
+                Handled
+            }
             _ => Super,
         }
     }

@@ -16,7 +16,7 @@ use super::body::RawBody;
 use super::id::Id;
 use super::problem::Problem;
 use super::stream::ndjson;
-use crate::checkpoint::{self, Driver, Manifest, Order, Progress, Request};
+use crate::checkpoint::{self, Driver, Manifest, Order, Progress, Replication, Request};
 use crate::clock::now;
 use crate::supervise::status::Phase;
 
@@ -32,11 +32,16 @@ pub struct Checkpoint {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     history: Vec<String>,
     is_auto: bool,
+    /// `sealed`: it survives a crash; `durable`: it survives the loss of the machine.
+    durability: &'static str,
 }
 
-impl From<Manifest> for Checkpoint {
-    fn from(manifest: Manifest) -> Self {
+impl Checkpoint {
+    /// As far as `replication` is.
+    fn new(manifest: Manifest, replication: Option<&Replication>) -> Self {
+        let is_durable = replication.is_some_and(|it| it.has(manifest.sequence));
         Self {
+            durability: if is_durable { "durable" } else { "sealed" },
             id: manifest.id,
             create_time: manifest.create_time,
             source_id: manifest.source_id,
@@ -52,6 +57,17 @@ impl From<Manifest> for Checkpoint {
 #[serde(default, deny_unknown_fields)]
 struct NewCheckpoint {
     comment: Option<String>,
+    wait: Option<Wait>,
+}
+
+/// When a checkpoint counts as done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Wait {
+    /// When it survives a crash.
+    Sealed,
+    /// When it survives the loss of the machine.
+    Durable,
 }
 
 /// The body of `POST /restore`.
@@ -87,9 +103,16 @@ struct Line {
 /// `POST /checkpoint`
 pub async fn create(State(shared): State<Shared>, body: RawBody) -> Result<Response, Problem> {
     let new: NewCheckpoint = body.json_or_default("{\"comment\": \"before the upgrade\"}")?;
-    driver(&shared)?;
+    let until_durable = new.wait == Some(Wait::Durable);
+    if driver(&shared)?.replication().is_none() && until_durable {
+        return Err(Problem::bad_request(
+            "wait: there is no bucket, so no checkpoint becomes durable; configure s3, or wait \
+             for \"sealed\"",
+        ));
+    }
     let request = Request::Checkpoint {
         comment: new.comment,
+        until_durable,
     };
     operate(&shared, system::Event::Checkpoint, request).await
 }
@@ -102,19 +125,31 @@ pub async fn list(
     let auto = filter.include_auto.as_deref();
     let include_auto = matches!(auto, Some("true" | "1"));
     let found = blocking(&shared, move |driver| driver.list(include_auto)).await?;
+    let replication = replication(&shared);
     let wanted = |manifest: &Manifest| match &filter.history {
         Some(ancestor) => manifest.history.contains(ancestor),
         None => true,
     };
     Ok(Json(
-        found.into_iter().filter(wanted).map(Into::into).collect(),
+        found
+            .into_iter()
+            .filter(wanted)
+            .map(|manifest| Checkpoint::new(manifest, replication.as_ref()))
+            .collect(),
     ))
 }
 
 /// `GET /checkpoints/{id}`
 pub async fn get(State(shared): State<Shared>, Id(id): Id) -> Result<Json<Checkpoint>, Problem> {
     let found = blocking(&shared, move |driver| driver.find(&id)).await?;
-    Ok(Json(found.into()))
+    Ok(Json(Checkpoint::new(found, replication(&shared).as_ref())))
+}
+
+/// How far the copy elsewhere is.
+pub(super) fn replication(shared: &Shared) -> Option<Replication> {
+    let report = shared.driver.as_ref()?.replication()?;
+    let report = report.borrow().clone();
+    Some(report)
 }
 
 /// `DELETE /checkpoints/{id}`

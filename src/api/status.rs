@@ -5,6 +5,8 @@ use axum::extract::State;
 use serde::Serialize;
 
 use super::Shared;
+use super::checkpoints::replication;
+use crate::checkpoint::Replication;
 use crate::supervise::Status;
 
 /// The answer.
@@ -17,6 +19,9 @@ pub struct Body {
     /// How checkpoints are kept, if they are on.
     #[serde(skip_serializing_if = "Option::is_none")]
     checkpoint_driver: Option<&'static str>,
+    /// How far the copy of the checkpoints in a bucket is, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replication: Option<Replication>,
     version: &'static str,
 }
 
@@ -26,6 +31,7 @@ pub async fn get(State(shared): State<Shared>) -> Json<Body> {
         status: shared.handle.status().borrow().clone(),
         sessions: shared.runner.sessions().count(),
         checkpoint_driver: shared.driver.as_ref().map(|driver| driver.name()),
+        replication: replication(&shared),
         version: env!("CARGO_PKG_VERSION"),
     })
 }

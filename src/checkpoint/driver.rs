@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 use tokio::sync::Notify;
+use tokio::sync::watch::Receiver;
 
 use super::manifest::Manifest;
+use super::replication::Replication;
 use super::store::Id;
 
 /// Why a piece of work on checkpoints failed.
@@ -46,6 +48,19 @@ pub enum Error {
         /// In which way.
         why: String,
     },
+    /// The bucket's service would not do something.
+    #[error("cannot {what} {key}: {why}")]
+    Bucket {
+        /// What it would not do.
+        what: &'static str,
+        /// With which object.
+        key: String,
+        /// Why not.
+        why: String,
+    },
+    /// Another program has taken over the bucket.
+    #[error("{0}")]
+    Fenced(String),
     /// The directories cannot be used as configured.
     #[error("{0}")]
     Unusable(String),
@@ -267,6 +282,11 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     fn roll_back(&self) -> Result<Restoration, Error>;
     /// Makes the roll-back final.
     fn rolled_back(&self) -> Result<(), Error>;
+
+    /// How far the copy elsewhere is; none if there is none.
+    fn replication(&self) -> Option<Receiver<Replication>>;
+    /// Called last, before the program ends.
+    fn close(&self);
 
     /// Removes what is no longer wanted. Called after an operation, and does nothing if
     /// another has begun.

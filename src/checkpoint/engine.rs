@@ -10,6 +10,7 @@ use super::driver::{Cancel, Draft, Driver, Error, Restoration};
 use super::hooks::{Hook, Hooks};
 use super::manifest::Manifest;
 use super::order::{Line, Order, Request};
+use super::replication::Replication;
 
 /// How many things that could not be captured are named one by one. The lines of an
 /// operation must fit into its channel.
@@ -47,6 +48,7 @@ struct Found {
     draft: Option<Draft>,
     restoration: Option<Restoration>,
     manifest: Option<Manifest>,
+    durable: bool,
     error: Option<String>,
     /// When everything began to be held, and how long it was.
     held_since: Option<Instant>,
@@ -91,6 +93,20 @@ impl Job {
         let progress = &self.order.progress;
         let found = self.found();
         match (&self.order.request, &found.manifest, &found.restoration) {
+            (
+                Request::Checkpoint {
+                    until_durable: true,
+                    ..
+                },
+                Some(manifest),
+                _,
+            ) if !found.durable => {
+                let why = found.error.as_deref().unwrap_or("the system stops");
+                progress.send(Line::Error(format!(
+                    "Checkpoint {} is sealed, but not durable: {why}",
+                    manifest.id
+                )));
+            }
             (Request::Checkpoint { .. }, Some(manifest), _) => {
                 for skipped in manifest.skipped.iter().take(SKIPPED) {
                     progress.warning(format!("Not captured: {skipped}"));
@@ -111,6 +127,8 @@ impl Job {
                 progress.info(format!("  Pause: {pause:.1} ms"));
                 let (files, bytes) = (manifest.entries, manifest.bytes);
                 progress.info(format!("  Content: {files} entries, {bytes} bytes"));
+                let durability = if found.durable { "durable" } else { "sealed" };
+                progress.info(format!("  Durability: {durability}"));
                 progress.info("\nTo restore from this checkpoint:");
                 progress.info(format!("  POST /checkpoints/{}/restore", manifest.id));
                 progress.send(Line::Complete {
@@ -219,8 +237,10 @@ impl Engine {
                 job.found().manifest = Some(manifest);
                 Event::Sealed
             }
-            // The copies stay on this machine.
-            Effect::Replicate => Event::Replicated,
+            Effect::Replicate => {
+                self.replicate(job).await?;
+                Event::Replicated
+            }
             Effect::Resolve => {
                 self.resolve(job).await?;
                 Event::Resolved
@@ -288,6 +308,7 @@ impl Engine {
                 Event::Discarded
             }
             Effect::Cancel
+            | Effect::Hurry
             | Effect::SetTimer(_)
             | Effect::ClearTimer
             | Effect::ReportPrepared
@@ -303,7 +324,7 @@ impl Engine {
     async fn announce(&self, job: &Arc<Job>) -> Result<(), Error> {
         let progress = &job.order.progress;
         progress.info("Creating checkpoint...");
-        let Request::Checkpoint { comment } = job.order.request.clone() else {
+        let Request::Checkpoint { comment, .. } = job.order.request.clone() else {
             return Err(Error::Unusable("no checkpoint was asked for".to_owned()));
         };
         let begun = self.blocking(job, move |driver, _| driver.begin(comment));
@@ -319,6 +340,38 @@ impl Engine {
                 &job.cancel,
             )
             .await
+    }
+
+    /// Waits until the checkpoint is in the bucket, if that is wanted.
+    async fn replicate(&self, job: &Arc<Job>) -> Result<(), Error> {
+        let until_durable = matches!(
+            job.order.request,
+            Request::Checkpoint {
+                until_durable: true,
+                ..
+            }
+        );
+        let Some(mut report) = self.driver.replication().filter(|_| until_durable) else {
+            return Ok(());
+        };
+        let sealed = job.found().manifest.clone();
+        let sequence = sealed.map_or(0, |manifest| manifest.sequence);
+        job.order
+            .progress
+            .info("The checkpoint is sealed; waiting until it is durable");
+        let arrived = |report: &Replication| report.has(sequence) || report.is_fenced();
+        tokio::select! {
+            found = report.wait_for(arrived) => {
+                let lost = || Error::Unusable("the replicator has ended".to_owned());
+                let found = found.map_err(|_| lost())?;
+                if found.has(sequence) {
+                    job.found().durable = true;
+                    return Ok(());
+                }
+                Err(Error::Fenced(found.error.clone().unwrap_or_default()))
+            }
+            () = job.cancel.cancelled() => job.cancel.check(),
+        }
     }
 
     async fn resolve(&self, job: &Arc<Job>) -> Result<(), Error> {

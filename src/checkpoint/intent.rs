@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::driver::{Context as _, Error};
@@ -21,6 +22,16 @@ pub struct Intent {
 }
 
 impl Intent {
+    /// The intent to restore this checkpoint, from now on.
+    #[must_use]
+    pub fn of(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            auto_id: format!("auto-{}", Timestamp::now().strftime("%Y%m%dT%H%M%S.%6fZ")),
+            rolling_back: false,
+        }
+    }
+
     /// Reads the record; none if no restore is under way.
     pub fn read(path: &Path) -> Result<Option<Self>, Error> {
         let text = match fs::read_to_string(path) {

@@ -33,6 +33,9 @@ pub struct Manifest {
     pub entries: u64,
     /// How many bytes its files have.
     pub bytes: u64,
+    /// The number of the record that made it.
+    #[serde(default)]
+    pub sequence: u64,
     /// What could not be captured, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<String>,

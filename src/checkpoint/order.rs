@@ -22,6 +22,8 @@ pub enum Request {
     Checkpoint {
         /// What its maker says about it.
         comment: Option<String>,
+        /// Whether it is done only when the checkpoint is durable.
+        until_durable: bool,
     },
     /// Restore one.
     Restore {

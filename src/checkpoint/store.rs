@@ -8,6 +8,7 @@
 //! lock          held by the one program that uses the store
 //! log/          the records that say which checkpoints exist
 //! packs/        the objects
+//! bucket.json   who this store is in the bucket, if there is one
 //! live          what is known of the live tree; can be lost
 //! restore.json  the intent, while a restore is under way
 //! work/         whatever is not finished; removed at each start
@@ -27,11 +28,13 @@ mod log;
 mod node;
 mod nodes;
 mod objects;
+mod opening;
 mod pack;
 mod place;
 mod plan;
 mod pool;
 mod reach;
+mod remote;
 mod restoring;
 mod scan;
 mod stamp;
@@ -43,6 +46,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+use tokio::sync::watch::Receiver;
+
 pub use self::id::Id;
 
 use self::apply::Written;
@@ -52,6 +58,7 @@ use self::live::Live;
 use self::log::{Change, Log};
 use self::objects::Objects;
 use self::place::Place;
+use self::remote::Remote;
 use super::driver::{
     Cancel, Context as _, Difference, Draft, Driver, Error, FileContent, Interrupted, Look,
     Restoration,
@@ -59,12 +66,11 @@ use super::driver::{
 use super::durable;
 use super::intent::Intent;
 use super::manifest::Manifest;
-use crate::config::Storage;
+use super::replication::Replication;
+use crate::config::{Bucket, Storage};
 
 /// The version of the store's format that this program writes, and the newest it reads.
-pub const FORMAT: u32 = 1;
-/// So many records are put together into one.
-const RECORDS: usize = 1_000;
+pub const FORMAT: u32 = 2;
 
 /// Keeps checkpoints as trees of objects.
 #[derive(Debug)]
@@ -76,6 +82,8 @@ pub struct Store {
     /// Where checkpoints are kept.
     dir: PathBuf,
     keep_auto: usize,
+    restore_on_boot: bool,
+    remote: Option<Arc<Remote>>,
     opened: OnceLock<Opened>,
     state: Mutex<State>,
     /// Held while objects are removed, and by operations while they begin.
@@ -133,10 +141,18 @@ impl Store {
             make_tree: storage.make_dir,
             dir: canonical(&storage.checkpoint_dir),
             keep_auto: storage.keep_auto,
+            restore_on_boot: storage.restore_on_boot,
+            remote: None,
             opened: OnceLock::new(),
             state: Mutex::default(),
             collecting: Mutex::default(),
         }
+    }
+
+    /// With a copy in `bucket`, which is reached by way of `runtime`.
+    pub fn with_bucket(self, bucket: &Bucket, runtime: Handle) -> Result<Self, Error> {
+        let remote = Some(Arc::new(Remote::new(bucket, runtime)?));
+        Ok(Self { remote, ..self })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -173,26 +189,29 @@ impl Store {
     }
 
     /// Adds a record, and takes in what it says.
-    fn record(&self, change: Change) -> Result<(), Error> {
+    fn record(&self, mut change: Change) -> Result<(), Error> {
         let log = &self.opened()?.log;
         let sequence = self.state().catalog.next;
+        if let Change::Checkpoint { manifest, .. } = &mut change {
+            manifest.sequence = sequence;
+        }
+        if let (
+            Some(remote),
+            Change::Checkpoint { packs: added, .. } | Change::Collect { added, .. },
+        ) = (&self.remote, &change)
+        {
+            remote.will_name(added);
+        }
         log.append(sequence, &change)?;
+        let is_checkpoint = matches!(change, Change::Checkpoint { .. });
         let mut state = self.state();
         state.catalog.apply(change);
         state.catalog.next = sequence + 1;
-        Ok(())
-    }
-
-    /// Puts the records together if there are many.
-    fn shorten_log(&self, records: usize) -> Result<(), Error> {
-        let opened = self.opened()?;
-        if records < RECORDS || !opened.damaged.is_empty() {
-            return Ok(());
+        if let Some(remote) = &self.remote {
+            remote.name_packs(&state.catalog.packs);
+            remote.wake(is_checkpoint);
         }
-        let catalog = Box::new(self.state().catalog.clone());
-        let sequence = catalog.next;
-        self.record(Change::Summary { catalog })?;
-        opened.log.remove_before(sequence)
+        Ok(())
     }
 
     /// Takes what is known of the live tree, captured as `root`, as the truth.
@@ -231,49 +250,7 @@ impl Driver for Store {
     }
 
     fn open(&self) -> Result<Option<Interrupted>, Error> {
-        let lock = directories::prepare(&self.tree, self.make_tree, &self.dir)?;
-        let work = self.work_dir();
-        let (objects, bad) = Objects::open(&self.dir.join("packs"), &work)?;
-        let log = Log::new(self.dir.join("log"), work);
-        let (catalog, records, lost) = log.read()?;
-        let damaged: Vec<String> = bad.iter().chain(&lost).map(ToString::to_string).collect();
-        for damage in &damaged {
-            tracing::error!("{damage}");
-        }
-        let opened = Opened {
-            objects,
-            log,
-            granularity: stamp::granularity(
-                &self.dir,
-                directories::same_device(&self.tree, &self.dir),
-                &self.tree,
-            ),
-            damaged,
-            _lock: lock,
-        };
-        let _ = self.opened.set(opened);
-        let intent = Intent::read(&self.intent_file())?;
-        {
-            let mut state = self.state();
-            // After a restore that was cut off, files may have new bytes and old times.
-            if intent.is_none()
-                && let Some((live, root)) = Live::recall(&self.live_file())
-                && catalog.roots().contains(&root)
-            {
-                state.live = Arc::new(live);
-                state.captured = Some(root);
-            }
-            state.catalog = catalog;
-            state.work = intent.clone().map(Work::Restore);
-        }
-        self.shorten_log(records)?;
-        Ok(intent.map(|intent| {
-            if intent.rolling_back {
-                Interrupted::RollBack
-            } else {
-                Interrupted::Restore
-            }
-        }))
+        self.open_store()
     }
 
     fn list(&self, include_auto: bool) -> Result<Vec<Manifest>, Error> {
@@ -357,6 +334,16 @@ impl Driver for Store {
     fn rolled_back(&self) -> Result<(), Error> {
         durable::remove_file(&self.intent_file())?;
         self.discard()
+    }
+
+    fn replication(&self) -> Option<Receiver<Replication>> {
+        self.remote.as_ref().map(|remote| remote.watch())
+    }
+
+    fn close(&self) {
+        if let Some(remote) = &self.remote {
+            remote.close(self.state().catalog.next);
+        }
     }
 
     fn tidy(&self) -> Result<(), Error> {

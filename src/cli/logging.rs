@@ -3,8 +3,13 @@
 
 use std::io::{self, IsTerminal as _};
 
+use tracing::Level;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::Config;
 
@@ -17,16 +22,24 @@ pub fn start(config: &Config) -> WorkerGuard {
         .buffered_lines_limit(LINES)
         .lossy(true)
         .finish(io::stderr());
-    let builder = fmt()
-        .with_max_level(config.log_level)
+    let layer = fmt::layer()
         .with_target(false)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(writer);
-    if config.log_json {
-        builder.json().flatten_event(true).init();
+    let layer = if config.log_json {
+        layer.json().flatten_event(true).boxed()
     } else {
-        builder.init();
-    }
+        layer.boxed()
+    };
+    // What libraries say of each connection helps nobody who does not work on them.
+    let libraries = config.log_level.min(Level::WARN);
+    let levels = Targets::new()
+        .with_default(libraries)
+        .with_target("sprite_env", config.log_level)
+        .with_target("machines", config.log_level);
+    tracing_subscriber::registry()
+        .with(layer.with_filter(levels))
+        .init();
     std::panic::set_hook(Box::new(|panic| tracing::error!("internal error: {panic}")));
     guard
 }

@@ -71,18 +71,20 @@ pub fn run(flags: &Flags) -> u8 {
         .worker_threads(workers())
         .enable_all()
         .build();
-    let code = match runtime {
-        Ok(runtime) => match runtime.block_on(daemon(config, mask)) {
-            Ok(code) => code,
-            Err(failure) => {
-                tracing::error!("{}", failure.why);
-                failure.code
-            }
-        },
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
         Err(error) => return complain(SOFTWARE, &format!("cannot start the runtime: {error}")),
     };
+    let code = match runtime.block_on(daemon(config, mask)) {
+        Ok(code) => code,
+        Err(failure) => {
+            tracing::error!("{}", failure.why);
+            failure.code
+        }
+    };
     drop(log);
-    // Not by returning: a thread that is stuck in a system call must not hold us up.
+    // Not by returning, which would end the runtime: a thread that is stuck in a system call
+    // must not hold us up.
     exit(code.into())
 }
 
@@ -118,7 +120,7 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
     };
     pid1::adopt_orphans(config.subreaper)
         .map_err(|error| Failure::new(SOFTWARE, format!("cannot become a subreaper: {error}")))?;
-    let signals = Signals::new(reaper.clone())
+    let mut signals = Signals::new(reaper.clone())
         .map_err(|error| Failure::new(SOFTWARE, format!("cannot read signals: {error}")))?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -129,7 +131,11 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
     let (handle, inbox) = handle::channel();
     let sessions = Sessions::new(reaper.clone(), config.limits.exec_sessions);
     let ring = Ring::default();
-    let store = open_store(&config).await?;
+    // A bucket may be slow to answer; whoever wants us to stop need not wait for it.
+    let store = tokio::select! {
+        store = open_store(&config) => store?,
+        code = stop_signal(&mut signals, &config.process.signal_map) => return Ok(code),
+    };
     let engine = store
         .as_ref()
         .map(|(driver, _)| engine(&config, driver, &spawner));
@@ -156,7 +162,8 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
         ring,
         inbox,
     });
-    let interrupted = store.and_then(|(_, interrupted)| interrupted);
+    let (driver, interrupted) = store.unzip();
+    let interrupted = interrupted.flatten();
     let code = match tokio::spawn(event_loop.run(interrupted)).await {
         Ok(code) => code,
         Err(panic) => {
@@ -167,6 +174,9 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
             SOFTWARE
         }
     };
+    if let Some(driver) = driver {
+        let _ = tokio::task::spawn_blocking(move || driver.close()).await;
+    }
     // What components wrote last is still on its way. Pipes that somebody outside our
     // tree holds open must not keep us.
     let drained = writers.drained();
@@ -189,14 +199,13 @@ async fn open_store(
         tracing::info!("checkpoints are off: SPRITE_WRITE_DIR is not set");
         return Ok(None);
     };
-    if config.wants_s3 {
-        tracing::warn!(
-            "an S3 bucket is configured, but this version keeps checkpoints in {} only; set \
-             SPRITE_LOCAL_MODE=true to say that this is what you want",
-            storage.checkpoint_dir.display()
-        );
+    let mut store = Store::new(storage);
+    if let Some(bucket) = &config.bucket {
+        let runtime = tokio::runtime::Handle::current();
+        let with_bucket = store.with_bucket(bucket, runtime);
+        store = with_bucket.map_err(|error| Failure::new(CONFIG, error))?;
     }
-    let driver: Arc<dyn Driver> = Arc::new(Store::new(storage));
+    let driver: Arc<dyn Driver> = Arc::new(store);
     let opening = Arc::clone(&driver);
     let opened = tokio::task::spawn_blocking(move || opening.open()).await;
     let interrupted = opened
@@ -261,6 +270,23 @@ async fn serve(
         }
     });
     Ok(())
+}
+
+/// Waits for a signal to stop while there is nothing to stop; returns the exit code.
+async fn stop_signal(signals: &mut Signals, map: &SignalMap) -> u8 {
+    loop {
+        match signals.next().await {
+            Ok((signal, Meaning::Stop)) if map.apply(signal).is_some() => {
+                tracing::info!("signal {signal}: stopping before anything was started");
+                return u8::try_from(128 + signal).unwrap_or(SOFTWARE);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!("cannot read signals: {error}");
+                std::future::pending::<()>().await;
+            }
+        }
+    }
 }
 
 /// Gives each signal its meaning.

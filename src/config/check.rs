@@ -76,7 +76,7 @@ impl Checker<'_> {
     ) -> Result<Config, ConfigError> {
         let log_level = self.log_level();
         let write_dir = self.write_dir();
-        let wants_s3 = self.s3();
+        let bucket = self.bucket();
         let config = Config {
             log_level,
             log_json: self.switch("log_json", self.flags.log_json, "-log-json", |f| {
@@ -97,7 +97,7 @@ impl Checker<'_> {
             journal: self.journal(),
             keep_alive_on_error: self.variable_switch("SPRITE_KEEP_ALIVE_ON_ERROR"),
             subreaper: self.subreaper(),
-            wants_s3,
+            bucket,
             api: self.api()?,
             settings: Vec::new(),
         };

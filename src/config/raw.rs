@@ -203,6 +203,9 @@ pub struct Backoff {
 pub struct Storage {
     /// The directory. Default: `$SPRITE_WRITE_DIR/fs`, made if missing.
     pub dir: Option<Text>,
+    /// Whether the first start on an empty disk restores the newest checkpoint of the
+    /// bucket. Default: true.
+    pub restore_on_boot: Option<Value<bool>>,
 }
 
 /// Checkpoints.
@@ -220,6 +223,17 @@ pub struct Checkpoint {
     pub keep_auto: Option<Value<u64>>,
     /// How long a component's checkpoint or restore command may take. Default: 60s.
     pub command_timeout: Option<Time>,
+    /// How a second sprite-env is kept from the same bucket: `required` (the default),
+    /// `best-effort` (also where the service has no conditional writes) or `off`.
+    #[schemars(
+        with = "Option<String>",
+        regex(pattern = "^(required|best-effort|off)$")
+    )]
+    pub lease: Option<Text>,
+    /// How long after its last sign of life another sprite-env counts as gone. Default: 30s.
+    pub lease_ttl: Option<Time>,
+    /// How long a stop waits until all checkpoints are in the bucket. Default: 10s.
+    pub replicate_timeout: Option<Time>,
 }
 
 /// An S3 bucket.
@@ -236,6 +250,9 @@ pub struct S3 {
     pub bucket: Option<Text>,
     /// The region. Default: us-east-1.
     pub region: Option<Text>,
+    /// What the keys of all objects begin with: one environment, one prefix. Default:
+    /// checkpoints.
+    pub prefix: Option<Text>,
 }
 
 /// Commands that are run over the API.

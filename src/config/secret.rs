@@ -21,6 +21,12 @@ impl Secret {
         self.0.as_bytes().ct_eq(guess).into()
     }
 
+    /// The text itself, for what has to send it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
     /// Whether there is nothing in it.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

@@ -103,7 +103,7 @@ impl EventLoop {
             Some(Interrupted::RollBack) => system::Event::ResumeRollBack,
         };
         if interrupted.is_some() {
-            tracing::warn!("a restore was cut off: it is finished or undone first");
+            tracing::warn!("a restore is under way: it is finished or undone before anything else");
             self.executor.begin(Order {
                 request: Request::Resume,
                 progress: Progress::unheard(),

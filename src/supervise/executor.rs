@@ -222,6 +222,11 @@ impl Executor {
                     job.cancel();
                 }
             }
+            E::Hurry => {
+                if let Some(job) = &self.job {
+                    job.cancel();
+                }
+            }
             effect => self.work(effect),
         }
     }

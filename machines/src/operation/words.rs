@@ -103,6 +103,8 @@ pub enum Effect {
     Discard,
     /// Tell the work under way to end soon; what it reports no longer counts.
     Cancel,
+    /// Tell the work under way to end soon; what it reports counts.
+    Hurry,
     /// Arm the timer of the state.
     SetTimer(Timer),
     /// Disarm it.

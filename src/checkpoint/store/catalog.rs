@@ -1,6 +1,6 @@
 //! Which checkpoints there are: what the records of the log come to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,13 +25,29 @@ pub struct Catalog {
     base: Option<String>,
     /// The checkpoint that was restored last, if none was made since.
     restored: Option<String>,
+    /// The packs that hold the objects.
+    #[serde(default)]
+    pub packs: BTreeSet<String>,
+    /// Whose store it is, since somebody took it over.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub owner: Option<Owner>,
+}
+
+/// Whose store it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The name of its local store.
+    pub id: String,
+    /// How many have taken it over.
+    pub epoch: u64,
 }
 
 impl Catalog {
     /// Takes in what has happened.
     pub fn apply(&mut self, change: Change) {
         match change {
-            Change::Checkpoint { manifest, .. } => {
+            Change::Checkpoint { manifest, packs } => {
+                self.packs.extend(packs);
                 let (id, source) = (manifest.id.clone(), manifest.source_id.clone());
                 self.last = self.last.max(number(&id));
                 self.sources.insert(id.clone(), source);
@@ -46,6 +62,13 @@ impl Catalog {
                 self.restored = Some(id);
             }
             Change::Delete { id } => self.checkpoints.retain(|manifest| manifest.id != id),
+            Change::Collect { added, removed } => {
+                self.packs.extend(added);
+                for name in &removed {
+                    self.packs.remove(name);
+                }
+            }
+            Change::Takeover { owner } => self.owner = Some(owner),
             Change::Summary { catalog } => *self = *catalog,
         }
     }
@@ -97,6 +120,23 @@ impl Catalog {
     /// Leaves out a number that a record which cannot be read may have used.
     pub fn skip_number(&mut self) {
         self.take_number();
+    }
+
+    /// What the live tree is to be on a disk that has none: the checkpoint that it came
+    /// from last.
+    #[must_use]
+    pub fn latest(&self) -> Option<Manifest> {
+        let base = self.base.as_ref().and_then(|id| self.find(id).ok());
+        base.or_else(|| self.list(false).next())
+    }
+
+    /// Takes the packs that are there as all that there are, and this record as the one
+    /// that made each checkpoint: older formats did not say.
+    pub fn migrate(&mut self, packs: BTreeSet<String>) {
+        self.packs = packs;
+        for manifest in &mut self.checkpoints {
+            manifest.sequence = self.next;
+        }
     }
 
     /// The roots of all trees that the checkpoints have.

@@ -40,6 +40,9 @@ pub struct Making {
 
 impl Store {
     pub(super) fn begin_checkpoint(&self, comment: Option<String>) -> Result<Draft, Error> {
+        if let Some(why) = self.remote.as_ref().and_then(|remote| remote.fenced()) {
+            return Err(Error::Fenced(why));
+        }
         let _collecting = lock(&self.collecting);
         let components_dir = self.components_dir();
         fs::create_dir_all(&components_dir).context("create", &components_dir)?;
@@ -153,7 +156,8 @@ impl Store {
         } = nodes::summary(&scanned.live);
         (manifest.entries, manifest.bytes, manifest.skipped) = (entries, bytes, skipped);
         manifest.components = self.store_components(components, &mut encoder)?;
-        let packs = objects.finish()?;
+        objects.finish()?;
+        let packs = self.unnamed_packs()?;
         self.record(Change::Checkpoint {
             manifest: Box::new(manifest),
             packs,
@@ -250,6 +254,7 @@ impl Store {
             components: None,
             entries: 0,
             bytes: 0,
+            sequence: 0,
             skipped: Vec::new(),
         }
     }

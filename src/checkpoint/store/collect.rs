@@ -18,16 +18,17 @@ use super::reach::{Reached, reach};
 /// A pack of which less than so many hundredths are needed is written anew.
 const SPARSE: u64 = 40;
 
-/// What a collection has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a collection has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
-    /// How many packs it has removed.
-    pub packs: usize,
-    /// How many bytes they had, without what was written anew.
+    /// The numbers of the packs that are needed no longer.
+    pub packs: Vec<u32>,
+    /// How many bytes they have, without what was written anew.
     pub bytes: u64,
 }
 
-/// Removes what is not reached from `roots`. Returns also what is.
+/// Finds the packs that nothing needs that is reached from `roots`, after what is needed
+/// of sparse ones is on stable storage in another. Returns also what is reached.
 pub fn collect(
     objects: &Objects,
     pool: &Pool,
@@ -44,7 +45,6 @@ pub fn collect(
         }
     }
     let mut collected = Collected::default();
-    let mut removed = Vec::new();
     let (mut encoder, mut decoder) = (Encoder::default(), Decoder::default());
     for pack in objects.packs() {
         let (bytes, ids) = needed.remove(&pack.number).unwrap_or_default();
@@ -55,12 +55,10 @@ pub fn collect(
         for id in ids {
             objects.move_to_new_pack(&mut encoder, &mut decoder, id)?;
         }
-        removed.push(pack.number);
-        collected.packs += 1;
+        collected.packs.push(pack.number);
         collected.bytes += pack.length.saturating_sub(bytes);
     }
     objects.finish()?;
-    objects.remove(&removed)?;
     Ok((collected, reached))
 }
 
@@ -86,6 +84,7 @@ impl Store {
         let pool = Pool::new()?;
         let (collected, reached) = collect(&opened.objects, &pool, &roots, &Cancel::default())?;
         tracing::debug!(?collected, "collected");
+        self.remove_packs(&collected.packs)?;
         let mut state = self.state();
         state.whole.extend(roots.iter().copied());
         state.whole.retain(|root| roots.contains(root));
@@ -101,6 +100,33 @@ impl Store {
             state.captured = None;
         }
         Ok(())
+    }
+
+    /// Records that packs are needed no longer, and that others are, and removes them.
+    fn remove_packs(&self, numbers: &[u32]) -> Result<(), Error> {
+        let objects = &self.opened()?.objects;
+        let removed = objects.names_of(numbers);
+        let mut added = self.unnamed_packs()?;
+        added.retain(|name| !removed.contains(name));
+        if !removed.is_empty() || !added.is_empty() {
+            let removed = removed.clone();
+            self.record(Change::Collect { added, removed })?;
+        }
+        objects.forget(numbers);
+        // The bucket may not have them yet, and the log's earlier records name them: they go
+        // when it has all of it.
+        if self.remote.is_none() {
+            objects.remove_files(&removed)?;
+        }
+        Ok(())
+    }
+
+    /// The packs that are there and that no record names: what is in them may be used from
+    /// now on.
+    pub(super) fn unnamed_packs(&self) -> Result<Vec<String>, Error> {
+        let there = self.opened()?.objects.pack_names();
+        let state = self.state();
+        Ok(there.difference(&state.catalog.packs).cloned().collect())
     }
 
     /// Removes automatic checkpoints beyond the number to keep.

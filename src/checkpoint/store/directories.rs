@@ -21,8 +21,8 @@ fn unusable<T>(why: String) -> Result<T, Error> {
 }
 
 /// Refuses directories that cannot be used, makes what is missing in the store, and locks
-/// it. Until it is locked nothing in it is changed.
-pub fn prepare(tree: &Path, make_tree: bool, store: &Path) -> Result<File, Error> {
+/// it. Until it is locked nothing in it is changed. Returns the lock and the store's format.
+pub fn prepare(tree: &Path, make_tree: bool, store: &Path) -> Result<(File, u32), Error> {
     if make_tree && !tree.exists() {
         fs::create_dir_all(tree).context("create", tree)?;
     }
@@ -41,7 +41,7 @@ pub fn prepare(tree: &Path, make_tree: bool, store: &Path) -> Result<File, Error
     }
     refuse_stranger(&store)?;
     let lock = lock(&store)?;
-    check_format(&store)?;
+    let format = check_format(&store)?;
     for name in ["log", "packs", "work"] {
         let dir = store.join(name);
         fs::create_dir_all(&dir).context("create", &dir)?;
@@ -51,7 +51,7 @@ pub fn prepare(tree: &Path, make_tree: bool, store: &Path) -> Result<File, Error
     if let Err(error) = empty(&store.join("work")) {
         tracing::warn!("{error}");
     }
-    Ok(lock)
+    Ok((lock, format))
 }
 
 /// Takes the lock that one program has at a time. It goes with the program.
@@ -81,12 +81,12 @@ fn lock(store: &Path) -> Result<File, Error> {
 }
 
 /// Refuses a store that this program does not understand, and marks a new one.
-fn check_format(store: &Path) -> Result<(), Error> {
+fn check_format(store: &Path) -> Result<u32, Error> {
     let path = store.join("format.json");
     let text = match fs::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             // A new store.
-            return durable::write_json(&path, &Format { format: FORMAT });
+            return mark(store).map(|()| FORMAT);
         }
         result => result.context("read", &path)?,
     };
@@ -102,7 +102,12 @@ fn check_format(store: &Path) -> Result<(), Error> {
             found.format
         )));
     }
-    Ok(())
+    Ok(found.format)
+}
+
+/// Says in a store that it has the format of this program.
+pub fn mark(store: &Path) -> Result<(), Error> {
+    durable::write_json(&store.join("format.json"), &Format { format: FORMAT })
 }
 
 /// Refuses what is not empty and has no mark: it is something else.

@@ -7,13 +7,14 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::super::driver::{Context as _, Error};
 use super::super::durable;
 use super::super::manifest::Manifest;
 use super::FORMAT;
-use super::catalog::Catalog;
+use super::catalog::{Catalog, Owner};
 use crate::clock::now;
 
 /// A record of the log.
@@ -25,6 +26,10 @@ pub struct Record {
     pub sequence: u64,
     /// When it was written: RFC 3339, UTC.
     pub time: String,
+    /// A random name of the run of the program that wrote it: no two programs write the
+    /// same record.
+    #[serde(default)]
+    pub run: String,
     /// What has happened.
     #[serde(flatten)]
     pub change: Change,
@@ -51,6 +56,18 @@ pub enum Change {
         /// Its id.
         id: String,
     },
+    /// Packs were written anew, and others are no longer needed.
+    Collect {
+        /// The packs that were written.
+        added: Vec<String>,
+        /// The packs that are needed no longer.
+        removed: Vec<String>,
+    },
+    /// Another program's store went on with this log.
+    Takeover {
+        /// Whose it is now.
+        owner: Owner,
+    },
     /// All that the records before this one come to; they are removed.
     Summary {
         /// What they come to.
@@ -59,44 +76,71 @@ pub enum Change {
 }
 
 /// The log.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Log {
     dir: PathBuf,
     work: PathBuf,
+    run: String,
+}
+
+/// What all records come to.
+#[derive(Debug, Default)]
+pub struct Replayed {
+    /// Which checkpoints there are.
+    pub catalog: Catalog,
+    /// How many records there are since the last summary.
+    pub records: usize,
+    /// What could not be read.
+    pub lost: Vec<Error>,
 }
 
 impl Log {
     /// The log in `dir`; records in the making are in `work`.
     #[must_use]
     pub fn new(dir: PathBuf, work: PathBuf) -> Self {
-        Self { dir, work }
+        let run = format!("{:016x}", fastrand::u64(..));
+        Self { dir, work, run }
+    }
+
+    /// The random name of this run of the program.
+    #[must_use]
+    pub fn run(&self) -> &str {
+        &self.run
     }
 
     fn path(&self, sequence: u64) -> PathBuf {
-        self.dir.join(format!("{sequence:012}.json"))
+        self.dir.join(name(sequence))
     }
 
     /// The numbers of the records that are there, in order.
-    fn sequences(&self) -> Result<Vec<u64>, Error> {
+    pub fn sequences(&self) -> Result<Vec<u64>, Error> {
         let mut sequences = Vec::new();
         for entry in fs::read_dir(&self.dir).context("read", &self.dir)? {
             let name = entry.context("read", &self.dir)?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_suffix(".json"));
-            sequences.extend(number.and_then(|number| number.parse::<u64>().ok()));
+            sequences.extend(name.to_str().and_then(number));
         }
         sequences.sort_unstable();
         Ok(sequences)
     }
 
-    /// What all records come to, how many they are, and what could not be read. A record
-    /// of a newer format is an error.
-    pub fn read(&self) -> Result<(Catalog, usize, Vec<Error>), Error> {
-        let sequences = self.sequences()?;
+    /// The bytes of a record; none if there is no such record.
+    pub fn bytes(&self, sequence: u64) -> Result<Option<Vec<u8>>, Error> {
+        let path = self.path(sequence);
+        match fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            result => result.context("read", &path).map(Some),
+        }
+    }
+
+    /// What all records come to. A record of a newer format is an error.
+    pub fn read(&self) -> Result<Replayed, Error> {
         let mut catalog = Catalog::default();
         let mut lost = Vec::new();
-        for sequence in &sequences {
+        let mut records = 0;
+        for sequence in &self.sequences()? {
             let path = self.path(*sequence);
             let expected = std::mem::replace(&mut catalog.next, *sequence + 1);
+            records += 1;
             let change = match read_record(&path) {
                 Ok(record) => record.change,
                 Err(error @ Error::Damaged { .. }) => {
@@ -107,8 +151,10 @@ impl Log {
                 Err(error) => return Err(error),
             };
             // A summary stands for all before it.
-            let gap = *sequence != expected && !matches!(change, Change::Summary { .. });
-            if gap {
+            let summary = matches!(change, Change::Summary { .. });
+            if summary {
+                records = 0;
+            } else if *sequence != expected {
                 catalog.skip_number();
                 lost.push(Error::Damaged {
                     path,
@@ -118,22 +164,43 @@ impl Log {
             catalog.apply(change);
             catalog.next = *sequence + 1;
         }
-        Ok((catalog, sequences.len(), lost))
+        Ok(Replayed {
+            catalog,
+            records,
+            lost,
+        })
     }
 
-    /// Adds a record with this number. When this returns, what it says has happened.
-    pub fn append(&self, sequence: u64, change: &Change) -> Result<(), Error> {
+    /// A record as it is written.
+    pub fn encode(&self, sequence: u64, change: &Change) -> Result<Vec<u8>, Error> {
         let record = Record {
             format: FORMAT,
             sequence,
             time: now(),
+            run: self.run.clone(),
             change: change.clone(),
         };
-        let path = self.path(sequence);
-        let text = serde_json::to_vec_pretty(&record).map_err(|error| Error::Damaged {
-            path: path.clone(),
+        serde_json::to_vec_pretty(&record).map_err(|error| Error::Damaged {
+            path: self.path(sequence),
             why: error.to_string(),
-        })?;
+        })
+    }
+
+    /// Writes records that somebody else has made: the log is empty and nobody uses it.
+    pub fn adopt(&self, records: &[(u64, Bytes)]) -> Result<(), Error> {
+        for (sequence, bytes) in records {
+            let path = self.path(*sequence);
+            let mut file = File::create(&path).context("create", &path)?;
+            file.write_all(bytes).context("write", &path)?;
+            file.sync_all().context("flush", &path)?;
+        }
+        durable::sync_directory(&self.dir)
+    }
+
+    /// Adds a record with this number. When this returns, what it says has happened.
+    pub fn append(&self, sequence: u64, change: &Change) -> Result<(), Error> {
+        let path = self.path(sequence);
+        let text = self.encode(sequence, change)?;
         let temporary = self.work.join("record.tmp");
         let mut file = File::create(&temporary).context("create", &temporary)?;
         file.write_all(&text).context("write", &temporary)?;
@@ -153,6 +220,11 @@ impl Log {
         Ok(())
     }
 
+    /// Removes a record.
+    pub fn remove(&self, sequence: u64) -> Result<(), Error> {
+        durable::remove_file(&self.path(sequence))
+    }
+
     /// Removes the records before `sequence`, the oldest first.
     pub fn remove_before(&self, sequence: u64) -> Result<(), Error> {
         for old in self.sequences()?.into_iter().filter(|old| *old < sequence) {
@@ -163,12 +235,28 @@ impl Log {
     }
 }
 
+/// The name of the record with this number.
+#[must_use]
+pub fn name(sequence: u64) -> String {
+    format!("{sequence:012}.json")
+}
+
+/// The number of the record with this name.
+#[must_use]
+pub fn number(name: &str) -> Option<u64> {
+    name.strip_suffix(".json")?.parse().ok()
+}
+
 fn read_record(path: &Path) -> Result<Record, Error> {
+    decode(path, &fs::read(path).context("read", path)?)
+}
+
+/// The record with these bytes, which are at `path`.
+pub fn decode(path: &Path, text: &[u8]) -> Result<Record, Error> {
     #[derive(Deserialize)]
     struct Version {
         format: u32,
     }
-    let text = fs::read(path).context("read", path)?;
     let damaged = |why: String| Error::Damaged {
         path: path.to_owned(),
         why,
@@ -181,9 +269,9 @@ fn read_record(path: &Path) -> Result<Record, Error> {
         ))
     };
     let version: Version =
-        serde_json::from_slice(&text).map_err(|error| damaged(format!("damaged: {error}")))?;
+        serde_json::from_slice(text).map_err(|error| damaged(format!("damaged: {error}")))?;
     if version.format > FORMAT {
         return Err(newer(version.format));
     }
-    serde_json::from_slice(&text).map_err(|error| damaged(format!("damaged: {error}")))
+    serde_json::from_slice(text).map_err(|error| damaged(format!("damaged: {error}")))
 }

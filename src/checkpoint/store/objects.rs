@@ -1,18 +1,19 @@
 //! All objects by their ids, whichever pack they are in.
 
 mod encoder;
+mod packs;
 
-use std::collections::HashMap;
-use std::fs::{self, File};
+use std::collections::{BTreeSet, HashMap};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 pub use self::encoder::{Decoder, Encoder};
+use self::packs::Packs;
+pub use self::packs::{Listed, Source, source_name};
 use super::super::driver::{Context as _, Error};
-use super::super::durable;
 use super::id::Id;
 use super::lock;
 use super::pack::{self, PackWriter, Span};
@@ -25,37 +26,12 @@ const NOWHERE: u32 = u32::MAX;
 const HELD: usize = 64 << 20;
 /// How many packs may be on their way to stable storage at once.
 const FLUSHING: usize = 2;
-/// How many packs are kept open for reading.
-const OPEN: usize = 64;
-/// What the name of a pack ends with.
-const EXTENSION: &str = "pack";
 
 /// Where an object is.
 #[derive(Clone, Copy, Debug)]
 struct Location {
     pack: u32,
     span: Span,
-}
-
-/// A pack that has its name, or will get it.
-#[derive(Debug)]
-struct Pack {
-    /// Its name, without the extension.
-    name: String,
-    /// How long it is; 0 as long as it is written.
-    length: u64,
-    file: Option<Arc<File>>,
-    /// Whether it is there: it is written whole and not removed.
-    there: bool,
-}
-
-/// A pack that is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listed {
-    /// Its number in this run of the daemon.
-    pub number: u32,
-    /// How many bytes it has.
-    pub length: u64,
 }
 
 type Flushing = JoinHandle<Result<(u32, PathBuf, u64), Error>>;
@@ -66,7 +42,7 @@ pub struct Objects {
     dir: PathBuf,
     work: PathBuf,
     shards: Vec<Mutex<HashMap<Id, Location>>>,
-    packs: RwLock<Vec<Pack>>,
+    packs: Packs,
     writers: Mutex<Vec<(u32, PackWriter)>>,
     flushing: Mutex<Vec<Flushing>>,
     flushed: Mutex<Vec<(u32, PathBuf, u64)>>,
@@ -76,14 +52,20 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// The objects of the packs in `dir`; what is not finished is put into `work`. Packs
-    /// that are damaged are left out and returned with the reason.
-    pub fn open(dir: &Path, work: &Path) -> Result<(Self, Vec<Error>), Error> {
+    /// The objects of the packs with these names, or of all packs in `dir`; what is not
+    /// finished is put into `work`. Packs that are damaged are left out and returned with
+    /// the reason.
+    pub fn open(
+        dir: &Path,
+        work: &Path,
+        names: Option<&BTreeSet<String>>,
+        source: Option<Arc<dyn Source>>,
+    ) -> Result<(Self, Vec<Error>), Error> {
         let objects = Self {
             dir: dir.to_owned(),
             work: work.to_owned(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            packs: RwLock::default(),
+            packs: Packs::new(dir, source),
             writers: Mutex::default(),
             flushing: Mutex::default(),
             flushed: Mutex::default(),
@@ -92,37 +74,18 @@ impl Objects {
             held: Mutex::default(),
         };
         let mut bad = Vec::new();
-        for entry in fs::read_dir(dir).context("read", dir)? {
-            let path = entry.context("read", dir)?.path();
-            if path.extension().is_none_or(|end| end != EXTENSION) {
-                continue;
-            }
-            if let Err(error) = objects.load(&path) {
-                bad.push(error);
+        let on_disk = objects.packs.on_disk()?;
+        for name in names.unwrap_or(&on_disk) {
+            match objects.packs.load(name) {
+                Ok((pack, (entries, _))) => {
+                    for (id, span) in entries {
+                        lock(objects.shard(&id)).insert(id, Location { pack, span });
+                    }
+                }
+                Err(error) => bad.push(error),
             }
         }
         Ok((objects, bad))
-    }
-
-    /// Takes the pack at `path` into the table.
-    fn load(&self, path: &Path) -> Result<(), Error> {
-        let file = File::open(path).context("open", path)?;
-        let (entries, length) = pack::read_segment(path, &file)?;
-        let stem = path.file_stem().unwrap_or_default();
-        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
-        let number = u32::try_from(packs.len()).unwrap_or(NOWHERE);
-        packs.push(Pack {
-            name: stem.to_string_lossy().into_owned(),
-            length,
-            file: None,
-            there: true,
-        });
-        drop(packs);
-        for (id, span) in entries {
-            let pack = number;
-            lock(self.shard(&id)).insert(id, Location { pack, span });
-        }
-        Ok(())
     }
 
     fn shard(&self, id: &Id) -> &Mutex<HashMap<Id, Location>> {
@@ -203,17 +166,8 @@ impl Objects {
     }
 
     fn new_pack(&self) -> (u32, PackWriter) {
-        let name = format!("{:032x}", fastrand::u128(..));
-        let path = self.work.join(&name).with_extension(EXTENSION);
-        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
-        let number = u32::try_from(packs.len()).unwrap_or(NOWHERE);
-        packs.push(Pack {
-            name,
-            length: 0,
-            file: None,
-            there: false,
-        });
-        (number, PackWriter::new(path))
+        let (number, name) = self.packs.begin();
+        (number, PackWriter::new(self.work.join(source_name(&name))))
     }
 
     /// Sends a pack on its way to stable storage.
@@ -260,8 +214,7 @@ impl Objects {
     }
 
     /// Brings all that was added to stable storage, and gives the packs their names.
-    /// Returns the names.
-    pub fn finish(&self) -> Result<Vec<String>, Error> {
+    pub fn finish(&self) -> Result<(), Error> {
         for (number, writer) in self.merged_writers()? {
             self.flush(number, writer)?;
         }
@@ -270,21 +223,11 @@ impl Objects {
             self.flushed(thread)?;
         }
         let flushed = std::mem::take(&mut *lock(&self.flushed));
-        let mut names = Vec::new();
+        let any = !flushed.is_empty();
         for (number, path, length) in flushed {
-            let target = self.dir.join(path.file_name().unwrap_or_default());
-            fs::rename(&path, &target).context("rename to its place", &path)?;
-            let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
-            if let Some(pack) = packs.get_mut(number as usize) {
-                pack.length = length;
-                pack.there = true;
-                names.push(pack.name.clone());
-            }
+            self.packs.place(number, &path, length)?;
         }
-        if !names.is_empty() {
-            durable::sync_directory(&self.dir)?;
-        }
-        Ok(names)
+        if any { self.packs.sync() } else { Ok(()) }
     }
 
     /// The packs that are still written, small ones put together.
@@ -324,8 +267,8 @@ impl Objects {
 
     /// Forgets the objects of packs that are not there.
     fn forget_absent(&self) {
-        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
-        let there = |number: u32| packs.get(number as usize).is_some_and(|pack| pack.there);
+        let there = self.packs.there();
+        let there = |number: u32| there.get(number as usize).copied().unwrap_or_default();
         for shard in &self.shards {
             lock(shard).retain(|_, location| there(location.pack));
         }
@@ -336,7 +279,7 @@ impl Objects {
         let found = lock(self.shard(id)).get(id).copied();
         let missing = || self.missing(id);
         let location = found.ok_or_else(missing)?;
-        let (path, file) = self.file(location.pack)?.ok_or_else(missing)?;
+        let (path, file) = self.packs.file(location.pack)?.ok_or_else(missing)?;
         let span = location.span;
         let stored = decoder.stored(span.stored as usize);
         file.read_exact_at(stored, span.offset.into())
@@ -363,42 +306,36 @@ impl Objects {
         }
     }
 
-    fn file(&self, number: u32) -> Result<Option<(PathBuf, Arc<File>)>, Error> {
-        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(pack) = packs.get(number as usize).filter(|pack| pack.there) else {
-            return Ok(None);
-        };
-        let path = self.path(&pack.name);
-        if let Some(file) = &pack.file {
-            return Ok(Some((path, Arc::clone(file))));
-        }
-        drop(packs);
-        let file = Arc::new(File::open(&path).context("open", &path)?);
-        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
-        if packs.iter().filter(|pack| pack.file.is_some()).count() >= OPEN {
-            packs.iter_mut().for_each(|pack| pack.file = None);
-        }
-        if let Some(pack) = packs.get_mut(number as usize) {
-            pack.file = Some(Arc::clone(&file));
-        }
-        Ok(Some((path, file)))
-    }
-
     /// The packs that are there.
     #[must_use]
     pub fn packs(&self) -> Vec<Listed> {
-        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
-        let numbered = (0_u32..).zip(packs.iter()).filter(|(_, pack)| pack.there);
-        let listed = numbered.map(|(number, pack)| Listed {
-            number,
-            length: pack.length,
-        });
-        listed.collect()
+        self.packs.list()
     }
 
-    /// The path of the pack `name`.
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(name).with_extension(EXTENSION)
+    /// The names of the packs that are there.
+    #[must_use]
+    pub fn pack_names(&self) -> BTreeSet<String> {
+        self.packs.names()
+    }
+
+    /// The packs whose files are here but that are not in the table.
+    pub fn strangers(&self) -> Result<Vec<String>, Error> {
+        let (there, on_disk) = (self.packs.names(), self.packs.on_disk()?);
+        Ok(on_disk.difference(&there).cloned().collect())
+    }
+
+    /// Whether all objects are on this machine.
+    #[must_use]
+    pub fn all_local(&self) -> bool {
+        self.packs.all_local()
+    }
+
+    /// Brings these objects to this machine. Returns how many packs had to be fetched.
+    pub fn bring<'a>(&self, ids: impl Iterator<Item = &'a Id>) -> Result<usize, Error> {
+        let numbers: BTreeSet<u32> = ids.filter_map(|id| Some(self.place(id)?.0)).collect();
+        let elsewhere = self.packs.elsewhere(&numbers);
+        self.packs.fetch_all(&elsewhere)?;
+        Ok(elsewhere.len())
     }
 
     /// Writes an object that is there once more, so that its old pack can go.
@@ -412,22 +349,20 @@ impl Objects {
         self.write(encoder, id, bytes)
     }
 
-    /// Removes packs and the objects in them.
-    pub fn remove(&self, numbers: &[u32]) -> Result<(), Error> {
-        let mut names = Vec::new();
-        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
-        for number in numbers {
-            if let Some(pack) = packs.get_mut(*number as usize) {
-                pack.there = false;
-                pack.file = None;
-                names.push(self.path(&pack.name));
-            }
-        }
-        drop(packs);
+    /// Takes packs and the objects in them out of the table. Their files are still there.
+    pub fn forget(&self, numbers: &[u32]) {
+        self.packs.forget(numbers);
         self.forget_absent();
-        for path in &names {
-            durable::remove_file(path)?;
-        }
-        Ok(())
+    }
+
+    /// The names of packs.
+    #[must_use]
+    pub fn names_of(&self, numbers: &[u32]) -> Vec<String> {
+        self.packs.names_of(numbers)
+    }
+
+    /// Removes the files of packs that are not in the table.
+    pub fn remove_files(&self, names: &[String]) -> Result<(), Error> {
+        self.packs.remove_files(names)
     }
 }

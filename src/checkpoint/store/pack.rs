@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::driver::{Context as _, Error};
 use super::id::Id;
+use super::objects::Decoder;
 
 const MAGIC: &[u8; 8] = b"SPRPACK1";
 const END: &[u8; 8] = b"SPRPACKE";
@@ -149,38 +150,94 @@ impl PackWriter {
     }
 }
 
+/// The objects of a pack, and its length.
+pub type Listing = (Vec<(Id, Span)>, u64);
+
 /// The objects of the pack at `path`, and its length.
-pub fn read_segment(path: &Path, file: &File) -> Result<(Vec<(Id, Span)>, u64), Error> {
-    let damaged = |why: &str| Error::Damaged {
-        path: path.to_owned(),
-        why: format!("damaged: {why}"),
-    };
+pub fn read_segment(path: &Path, file: &File) -> Result<Listing, Error> {
     let length = file.metadata().context("look at", path)?.len();
     let mut footer = [0; FOOTER];
     let at = length.checked_sub(FOOTER as u64);
-    let at = at.ok_or_else(|| damaged("it is too short for a pack"))?;
+    let at = at.ok_or_else(|| damaged(path, "it is too short for a pack"))?;
     file.read_exact_at(&mut footer, at).context("read", path)?;
-    let (offset, rest) = number(&footer).ok_or_else(|| damaged("no footer"))?;
-    let (objects, rest) = number(rest).ok_or_else(|| damaged("no footer"))?;
+    let index = index_length(path, &footer)?;
+    let start = length.checked_sub(index as u64);
+    let start = start.ok_or_else(|| damaged(path, "its footer does not fit its length"))?;
+    let mut bytes = vec![0; index];
+    file.read_exact_at(&mut bytes, start)
+        .context("read", path)?;
+    let (entries, told) = read_index(path, &bytes)?;
+    if told != length {
+        return Err(damaged(path, "its footer does not fit its length"));
+    }
+    Ok((entries, length))
+}
+
+/// How long the index of a pack is, its segment and its footer, as the last bytes of the
+/// pack say.
+pub fn index_length(path: &Path, tail: &[u8]) -> Result<usize, Error> {
+    let (_, objects, _) = read_footer(path, tail)?;
+    Ok(objects as usize * ENTRY + FOOTER)
+}
+
+/// The objects of a pack, and its length, as its index tells them: its last bytes.
+pub fn read_index(path: &Path, index: &[u8]) -> Result<Listing, Error> {
+    let (offset, objects, hash) = read_footer(path, index)?;
+    let end = index.len().saturating_sub(FOOTER);
+    let start = end.checked_sub(objects as usize * ENTRY);
+    let segment = start.and_then(|start| index.get(start..end));
+    let segment = segment.ok_or_else(|| damaged(path, "its list is cut off"))?;
+    if Id::of(segment).as_bytes() != hash {
+        return Err(damaged(path, "its list of objects does not have its hash"));
+    }
+    let entries: Option<Vec<_>> = entries(segment).collect();
+    let entries = entries.ok_or_else(|| damaged(path, "its list is cut off"))?;
+    let length = u64::from(offset) + (segment.len() + FOOTER) as u64;
+    Ok((entries, length))
+}
+
+/// Fails if these are not the bytes of a whole pack of this length, each object with the
+/// bytes that its id says.
+pub fn check(path: &Path, bytes: &[u8], length: u64) -> Result<(), Error> {
+    let (entries, told) = read_index(path, bytes)?;
+    if told != length || bytes.len() as u64 != length {
+        return Err(damaged(path, "it does not have its length"));
+    }
+    let mut decoder = Decoder::default();
+    for (id, span) in entries {
+        let start = span.offset as usize;
+        let stored = bytes.get(start..start + span.stored as usize);
+        let stored = stored.ok_or_else(|| damaged(path, "an object is cut off"))?;
+        decoder.stored(stored.len()).copy_from_slice(stored);
+        let object = decoder.decode(span.raw as usize);
+        if object.map_or(true, |object| Id::of(object) != id) {
+            return Err(damaged(
+                path,
+                "an object has other bytes than its hash says",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Where the segment begins, how many objects it has, and its hash.
+fn read_footer<'a>(path: &Path, tail: &'a [u8]) -> Result<(u32, u32, &'a [u8]), Error> {
+    let footer = tail.last_chunk::<FOOTER>();
+    let footer = footer.ok_or_else(|| damaged(path, "it is too short for a pack"))?;
+    let (offset, rest) = number(footer).ok_or_else(|| damaged(path, "no footer"))?;
+    let (objects, rest) = number(rest).ok_or_else(|| damaged(path, "no footer"))?;
     let (hash, end) = rest.split_at_checked(Id::LENGTH).unwrap_or_default();
     if end != END {
-        return Err(damaged("it does not end as a pack does"));
+        return Err(damaged(path, "it does not end as a pack does"));
     }
-    let wanted = u64::from(objects) * ENTRY as u64;
-    if u64::from(offset) + wanted != at {
-        return Err(damaged("its footer does not fit its length"));
+    Ok((offset, objects, hash))
+}
+
+fn damaged(path: &Path, why: &str) -> Error {
+    Error::Damaged {
+        path: path.to_owned(),
+        why: format!("damaged: {why}"),
     }
-    let mut segment = vec![0; usize::try_from(wanted).unwrap_or(usize::MAX)];
-    file.read_exact_at(&mut segment, offset.into())
-        .context("read", path)?;
-    if Id::of(&segment).as_bytes() != hash {
-        return Err(damaged("its list of objects does not have its hash"));
-    }
-    let entries: Option<Vec<_>> = entries(&segment).collect();
-    Ok((
-        entries.ok_or_else(|| damaged("its list is cut off"))?,
-        length,
-    ))
 }
 
 /// The entries of a segment; none for what is no entry.

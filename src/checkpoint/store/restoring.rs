@@ -7,8 +7,6 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Instant;
 
-use jiff::Timestamp;
-
 use super::apply::{Applied, Apply};
 use super::live::Live;
 use super::log::Change;
@@ -34,23 +32,31 @@ impl Store {
     pub(super) fn fetch_checkpoint(&self, id: &str, cancel: &Cancel) -> Result<Restoration, Error> {
         let collecting = lock(&self.collecting);
         let manifest = self.find(id)?;
-        let intent = Intent {
-            id: manifest.id.clone(),
-            auto_id: format!("auto-{}", Timestamp::now().strftime("%Y%m%dT%H%M%S.%6fZ")),
-            rolling_back: false,
-        };
+        let intent = Intent::of(&manifest.id);
         self.state().work = Some(Work::Restore(intent.clone()));
         drop(collecting);
         let roots: Vec<Id> = manifest.roots().collect();
-        let known = roots.iter().all(|root| self.state().whole.contains(root));
-        if !known {
-            reach(&self.opened()?.objects, &Pool::new()?, &roots, cancel)?;
-            self.state().whole.extend(roots);
-        }
+        self.bring_here(&roots, cancel)?;
         let saved = self.components_dir();
         fs::create_dir_all(&saved).context("create", &saved)?;
         self.lay_out(&self.incoming_dir(), manifest.components)?;
         Ok(self.restoration(&intent))
+    }
+
+    /// Sees to it that all that these roots need is there, on this machine.
+    pub(super) fn bring_here(&self, roots: &[Id], cancel: &Cancel) -> Result<(), Error> {
+        let objects = &self.opened()?.objects;
+        let known = roots.iter().all(|root| self.state().whole.contains(root));
+        if known && objects.all_local() {
+            return Ok(());
+        }
+        let reached = reach(objects, &Pool::new()?, roots, cancel)?;
+        let packs = objects.bring(reached.ids())?;
+        if packs > 0 {
+            tracing::info!(packs, "fetched from the bucket");
+        }
+        self.state().whole.extend(roots);
+        Ok(())
     }
 
     /// Keeps the live tree as an automatic checkpoint and restores the wanted one.
@@ -60,10 +66,17 @@ impl Store {
         let pool = Pool::new()?;
         let mut watch = None;
         if Intent::read(&self.intent_file())?.is_some() {
+            // Nobody has fetched it: a crash has cut that off, or this is the first start.
+            let roots: Vec<Id> = target.roots().collect();
+            self.bring_here(&roots, &Cancel::default())?;
+            self.lay_out(&self.incoming_dir(), target.components)?;
+            let saved = self.components_dir();
+            fs::create_dir_all(&saved).context("create", &saved)?;
+        }
+        if self.find(&intent.auto_id).is_ok() {
             // A crash has cut it off: what is kept is kept, and the tree is neither one
             // nor the other.
             self.look_again(&pool)?;
-            self.lay_out(&self.incoming_dir(), target.components)?;
         } else {
             let hints = Hints::default();
             watch = Watch::begin(&self.root()?);
@@ -111,7 +124,7 @@ impl Store {
             ..self.intent()?
         };
         self.state().work = Some(Work::Restore(intent.clone()));
-        if Intent::read(&self.intent_file())?.is_none() {
+        if self.find(&intent.auto_id).is_err() {
             // Nothing was changed yet.
             return Ok(self.restoration(&intent));
         }

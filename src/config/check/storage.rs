@@ -1,13 +1,14 @@
 //! The settings of the environment's directory, its checkpoints and the bucket.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Checker, variable};
-use crate::config::Storage;
+use super::{Checker, raw, variable};
 use crate::config::component::time;
 use crate::config::origin::{Origin, from_file};
+use crate::config::{Bucket, Lease, Secret, Storage};
 
 impl Checker<'_> {
     pub(super) fn storage(&mut self, write_dir: Option<&Path>) -> Option<Storage> {
@@ -16,6 +17,10 @@ impl Checker<'_> {
         let default = |name: &str| write_dir.map(|dir| dir.join(name).display().to_string());
         let dir = from_file(storage.dir.as_ref());
         let make_dir = dir.is_none();
+        let restore_on_boot = [from_file(storage.restore_on_boot.as_ref())];
+        let restore_on_boot = self
+            .ledger
+            .pick("storage.restore_on_boot", restore_on_boot, true);
         let dir = self.directory("storage.dir", dir, default("fs"));
         let kept = from_file(checkpoint.dir.as_ref());
         let kept = self.directory("checkpoint.dir", kept, default("store"));
@@ -44,6 +49,7 @@ impl Checker<'_> {
             (Some(dir), Some(checkpoint_dir)) => Some(Storage {
                 dir,
                 make_dir,
+                restore_on_boot,
                 checkpoint_dir,
                 freeze: quiesce == "freeze",
                 freeze_timeout,
@@ -82,72 +88,144 @@ impl Checker<'_> {
         }
     }
 
-    /// Whether S3 is configured and wanted.
-    pub(super) fn s3(&mut self) -> bool {
+    /// The bucket, if there is one and it is wanted.
+    pub(super) fn bucket(&mut self) -> Option<Bucket> {
         let nested = self.file.s3.clone().unwrap_or_default();
-        let file = self.file.clone();
-        let settings = [
-            (
-                "s3.access_key",
-                "s3_access_key",
-                nested.access_key,
-                file.s3_access_key,
-                "SPRITE_S3_ACCESS_KEY",
-            ),
-            (
+        let flat = self.file.clone();
+        let access_key = self.s3_setting(
+            ["s3.access_key", "s3_access_key", "SPRITE_S3_ACCESS_KEY"],
+            [nested.access_key, flat.s3_access_key],
+            None,
+        );
+        let secret_key = self.s3_setting(
+            [
                 "s3.secret_key",
                 "s3_secret_access_key",
-                nested.secret_key,
-                file.s3_secret_access_key,
                 "SPRITE_S3_SECRET_ACCESS_KEY",
-            ),
-            (
-                "s3.endpoint",
-                "s3_endpoint_url",
-                nested.endpoint,
-                file.s3_endpoint_url,
-                "SPRITE_S3_ENDPOINT_URL",
-            ),
-            (
-                "s3.bucket",
-                "s3_bucket",
-                nested.bucket,
-                file.s3_bucket,
-                "SPRITE_S3_BUCKET",
-            ),
-            (
-                "s3.region",
-                "s3_region",
-                nested.region,
-                file.s3_region,
-                "SPRITE_S3_REGION",
-            ),
-        ];
-        let mut bucket = false;
-        for (key, flat_key, nested, flat, name) in settings {
-            if nested.is_some() && flat.is_some() {
-                let why = format!("is given twice, also as {flat_key}; keep one");
+            ],
+            [nested.secret_key, flat.s3_secret_access_key],
+            None,
+        );
+        let endpoint = self.s3_setting(
+            ["s3.endpoint", "s3_endpoint_url", "SPRITE_S3_ENDPOINT_URL"],
+            [nested.endpoint, flat.s3_endpoint_url],
+            None,
+        );
+        let name = self.s3_setting(
+            ["s3.bucket", "s3_bucket", "SPRITE_S3_BUCKET"],
+            [nested.bucket, flat.s3_bucket],
+            None,
+        );
+        let region = self.s3_setting(
+            ["s3.region", "s3_region", "SPRITE_S3_REGION"],
+            [nested.region, flat.s3_region],
+            Some("us-east-1"),
+        );
+        let prefix = [from_file(nested.prefix.as_ref())];
+        let prefix = self
+            .ledger
+            .pick("s3.prefix", prefix, "checkpoints".to_owned());
+        let lease = self.lease();
+        let name = name.filter(|name| !name.is_empty())?;
+        if self.variable_switch("SPRITE_LOCAL_MODE") {
+            return None;
+        }
+        self.check_endpoint(endpoint.as_deref());
+        for (key, value) in [
+            ("s3.access_key", &access_key),
+            ("s3.secret_key", &secret_key),
+        ] {
+            if value.as_ref().is_none_or(String::is_empty) {
+                let why = "missing, and s3.bucket is set; SPRITE_LOCAL_MODE=true keeps checkpoints \
+                           on this machine only";
                 self.ledger.wrong(key, why);
             }
-            let from_env = variable(name).map(|text| (text, Origin::Variable(name)));
-            let candidates = [
-                from_env,
-                from_file(nested.as_ref()),
-                from_file(flat.as_ref()),
-            ];
-            let found = candidates.into_iter().flatten().next();
-            let default = (key == "s3.region").then(|| ("us-east-1".to_owned(), Origin::Default));
-            let Some((value, origin)) = found.or(default) else {
-                continue;
-            };
-            bucket |= key == "s3.bucket" && !value.is_empty();
-            let shown = if key.ends_with("_key") {
-                json!("********")
-            } else {
-                json!(value)
-            };
-            self.ledger.note(key, (), shown, origin);
         }
-        bucket && !self.variable_switch("SPRITE_LOCAL_MODE")
+        let checkpoint = self.file.checkpoint.clone().unwrap_or_default();
+        let ledger = &mut self.ledger;
+        let ttl = checkpoint.lease_ttl.as_ref();
+        let lease_ttl = time("checkpoint.lease_ttl", ttl, 30_000, ledger);
+        if lease_ttl < Duration::from_secs(3) {
+            ledger.wrong("checkpoint.lease_ttl", "must be at least 3s");
+        }
+        let timeout = checkpoint.replicate_timeout.as_ref();
+        let drain_timeout = time("checkpoint.replicate_timeout", timeout, 10_000, ledger);
+        Some(Bucket {
+            access_key: Secret::new(access_key?),
+            secret_key: Secret::new(secret_key?),
+            endpoint,
+            name,
+            region: region.unwrap_or_default(),
+            prefix: prefix.trim_matches('/').to_owned(),
+            lease,
+            lease_ttl,
+            replicate_timeout: drain_timeout,
+        })
+    }
+
+    fn lease(&mut self) -> Lease {
+        let checkpoint = self.file.checkpoint.clone().unwrap_or_default();
+        let lease = [from_file(checkpoint.lease.as_ref())];
+        let lease = self
+            .ledger
+            .pick("checkpoint.lease", lease, "required".to_owned());
+        match lease.as_str() {
+            "required" => Lease::Required,
+            "best-effort" => Lease::BestEffort,
+            "off" => Lease::Off,
+            other => {
+                let why = format!("\"{other}\" is none of \"required\", \"best-effort\", \"off\"");
+                self.ledger.wrong("checkpoint.lease", why);
+                Lease::Required
+            }
+        }
+    }
+
+    fn check_endpoint(&mut self, endpoint: Option<&str>) {
+        let Some(endpoint) = endpoint else { return };
+        let authority = ["http://", "https://"]
+            .iter()
+            .find_map(|scheme| endpoint.strip_prefix(scheme));
+        match authority {
+            Some(rest) if rest.contains('@') => {
+                let why = "has a user name or password in it; give s3.access_key and \
+                           s3.secret_key instead";
+                self.ledger.wrong("s3.endpoint", why);
+            }
+            Some(rest) if !rest.is_empty() => {}
+            _ => {
+                let why = format!("\"{endpoint}\" is no URL that begins with http:// or https://");
+                self.ledger.wrong("s3.endpoint", why);
+            }
+        }
+    }
+
+    /// A setting with its key, its flat key and its variable.
+    fn s3_setting(
+        &mut self,
+        [key, flat_key, name]: [&'static str; 3],
+        [nested, flat]: [Option<raw::Text>; 2],
+        default: Option<&str>,
+    ) -> Option<String> {
+        if nested.is_some() && flat.is_some() {
+            let why = format!("is given twice, also as {flat_key}; keep one");
+            self.ledger.wrong(key, why);
+        }
+        let from_env = variable(name).map(|text| (text, Origin::Variable(name)));
+        let candidates = [
+            from_env,
+            from_file(nested.as_ref()),
+            from_file(flat.as_ref()),
+        ];
+        let found = candidates.into_iter().flatten().next();
+        let default = default.map(|text| (text.to_owned(), Origin::Default));
+        let (value, origin) = found.or(default)?;
+        let shown = if key.ends_with("_key") {
+            json!("********")
+        } else {
+            json!(value)
+        };
+        self.ledger.note(key, (), shown, origin);
+        Some(value)
     }
 }

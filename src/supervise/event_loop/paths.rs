@@ -179,7 +179,10 @@ impl Drive {
     fn request(&mut self, input: &Input, reaction: Option<&Reaction>) -> Result<(), String> {
         let (reply, mut answer) = oneshot::channel();
         let request = match input {
-            Input::System(system::Event::Checkpoint) => Some(Request::Checkpoint { comment: None }),
+            Input::System(system::Event::Checkpoint) => Some(Request::Checkpoint {
+                comment: None,
+                until_durable: false,
+            }),
             Input::System(system::Event::Restore) => Some(Request::Restore { id: "v1".into() }),
             _ => None,
         };
@@ -327,7 +330,8 @@ impl Drive {
                     calls.extend(sleep(Who::Operation, timer));
                 }
                 Command::Operation(operation::Effect::Cancel) => calls.push(Call::Cancel),
-                Command::System(_) | Command::Operation(operation::Effect::ClearTimer) => {}
+                Command::System(_)
+                | Command::Operation(operation::Effect::ClearTimer | operation::Effect::Hurry) => {}
                 Command::Operation(effect) => calls.push(Call::Work(effect)),
                 Command::Process(effect) => {
                     use process::Effect as E;

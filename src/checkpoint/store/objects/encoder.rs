@@ -81,13 +81,13 @@ impl fmt::Debug for Decoder {
 
 impl Decoder {
     /// Room for an object as it is stored.
-    pub(super) fn stored(&mut self, length: usize) -> &mut [u8] {
+    pub fn stored(&mut self, length: usize) -> &mut [u8] {
         self.stored.resize(length, 0);
         &mut self.stored
     }
 
     /// The object whose stored form was put into [`Self::stored`].
-    pub(super) fn decode(&mut self, raw: usize) -> io::Result<&[u8]> {
+    pub fn decode(&mut self, raw: usize) -> io::Result<&[u8]> {
         if self.stored.len() == raw {
             return Ok(&self.stored);
         }

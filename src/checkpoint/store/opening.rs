@@ -1,0 +1,145 @@
+//! The start: reads what there is, here and in the bucket, and mends what crashes left.
+
+use std::sync::Arc;
+
+use super::catalog::Catalog;
+use super::live::Live;
+use super::log::{Change, Log, Replayed};
+use super::objects::{Objects, Source};
+use super::{Cancel, FORMAT, Opened, Store, Work, directories, remote, stamp};
+use crate::checkpoint::driver::{Error, Interrupted};
+use crate::checkpoint::intent::Intent;
+
+/// So many records are put together into one.
+const RECORDS: usize = 1_000;
+
+impl Store {
+    pub(super) fn open_store(&self) -> Result<Option<Interrupted>, Error> {
+        let (lock, format) = directories::prepare(&self.tree, self.make_tree, &self.dir)?;
+        let log = Log::new(self.dir.join("log"), self.work_dir());
+        let joined = match &self.remote {
+            Some(remote) => remote.open(&self.dir, &log)?,
+            None => false,
+        };
+        let Replayed {
+            mut catalog,
+            records,
+            lost,
+        } = log.read()?;
+        // A record that is lost may name any of them, and older formats did not name them.
+        let is_named = lost.is_empty() && format == FORMAT;
+        let source = self.remote.clone().map(|remote| remote as Arc<dyn Source>);
+        let (objects, bad) = Objects::open(
+            &self.dir.join("packs"),
+            &self.work_dir(),
+            is_named.then_some(&catalog.packs),
+            source,
+        )?;
+        if !is_named {
+            catalog.migrate(objects.pack_names());
+        }
+        let damaged: Vec<String> = bad.iter().chain(&lost).map(ToString::to_string).collect();
+        for damage in &damaged {
+            tracing::error!("{damage}");
+        }
+        let is_whole = damaged.is_empty();
+        let _ = self.opened.set(Opened {
+            objects,
+            log,
+            granularity: stamp::granularity(
+                &self.dir,
+                directories::same_device(&self.tree, &self.dir),
+                &self.tree,
+            ),
+            damaged,
+            _lock: lock,
+        });
+        self.begin_with(catalog)?;
+        if joined {
+            self.restore_latest()?;
+        }
+        if is_whole && (format < FORMAT || records >= RECORDS) {
+            self.shorten_log()?;
+            directories::mark(&self.dir)?;
+        }
+        if is_whole {
+            self.remove_strangers()?;
+        }
+        if let Some(remote) = &self.remote {
+            remote::start(remote);
+        }
+        let intent = Intent::read(&self.intent_file())?;
+        Ok(intent.map(|intent| {
+            if intent.rolling_back {
+                Interrupted::RollBack
+            } else {
+                Interrupted::Restore
+            }
+        }))
+    }
+
+    /// Takes what the log says as the truth.
+    fn begin_with(&self, catalog: Catalog) -> Result<(), Error> {
+        let intent = Intent::read(&self.intent_file())?;
+        if let Some(remote) = &self.remote {
+            remote.name_packs(&catalog.packs);
+        }
+        let mut state = self.state();
+        // After a restore that was cut off, files may have new bytes and old times.
+        if intent.is_none()
+            && let Some((live, root)) = Live::recall(&self.live_file())
+            && catalog.roots().contains(&root)
+        {
+            state.live = Arc::new(live);
+            state.captured = Some(root);
+        }
+        state.catalog = catalog;
+        state.work = intent.map(Work::Restore);
+        Ok(())
+    }
+
+    /// On an empty disk: sees to it that the newest checkpoint of the bucket is restored
+    /// before anything runs.
+    fn restore_latest(&self) -> Result<(), Error> {
+        let latest = self.state().catalog.latest();
+        if let Some(latest) = latest.filter(|_| self.restore_on_boot) {
+            tracing::info!(
+                "there are no checkpoints on this machine; {} of the bucket, of {}, is restored",
+                latest.id,
+                latest.create_time
+            );
+            let roots: Vec<_> = latest.roots().collect();
+            // All of it, before it is promised.
+            self.bring_here(&roots, &Cancel::default())?;
+            let intent = Intent::of(&latest.id);
+            intent.write(&self.intent_file())?;
+            self.state().work = Some(Work::Restore(intent));
+        }
+        self.remote
+            .as_ref()
+            .map_or(Ok(()), |remote| remote.set_joined())
+    }
+
+    /// Puts the records together into one. Those before it go; with a bucket, once it has
+    /// the new one.
+    fn shorten_log(&self) -> Result<(), Error> {
+        let catalog = Box::new(self.state().catalog.clone());
+        let sequence = catalog.next;
+        self.record(Change::Summary { catalog })?;
+        if self.remote.is_none() {
+            self.opened()?.log.remove_before(sequence)?;
+        }
+        Ok(())
+    }
+
+    /// Removes packs that no record names.
+    fn remove_strangers(&self) -> Result<(), Error> {
+        let objects = &self.opened()?.objects;
+        let strangers = objects.strangers()?;
+        match &self.remote {
+            Some(remote) => remote.leave(strangers),
+            None => objects.remove_files(&strangers)?,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,277 @@
+//! A real S3 service with a bucket, and a gate in front of it that does what networks and
+//! services do on bad days.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use super::output::Output;
+use super::{PATIENCE, Sprite, Value, json};
+use crate::sdks::tool;
+
+/// The bucket that every service has.
+const BUCKET: &str = "bucket";
+pub const SECRET_KEY: &str = "a-secret-key-that-nobody-must-see";
+
+/// What makes the service take a request as its owner's; it does not check the signature.
+const SIGNED: (&str, &str) = (
+    "Authorization",
+    "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, \
+     Signature=0",
+);
+
+/// A service; it ends with its value.
+pub struct Service {
+    child: Child,
+    url: String,
+    agent: ureq::Agent,
+}
+
+impl Service {
+    /// Starts moto; none if it is not installed, with the reason printed.
+    pub fn start() -> Option<Self> {
+        let python = tool("python/bin/python")?;
+        let mut child = Command::new(python.with_file_name("moto_server"))
+            .args(["-H", "127.0.0.1", "-p", "0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("tests/setup.sh installs it");
+        let output = Output::default();
+        output.collect("moto", child.stderr.take().unwrap());
+        let line = output.wait_for("Running on http://", 1);
+        let url = line.rsplit_once(' ').unwrap().1.trim().to_owned();
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .build();
+        let service = Self {
+            child,
+            url,
+            agent: config.into(),
+        };
+        service.put("", b"");
+        Some(service)
+    }
+
+    fn at(&self, key: &str) -> String {
+        format!("{}/{BUCKET}/{key}", self.url)
+    }
+
+    /// Writes an object.
+    pub fn put(&self, key: &str, bytes: &[u8]) {
+        let put = self
+            .agent
+            .put(&self.at(key))
+            .header(SIGNED.0, SIGNED.1)
+            .send(bytes);
+        assert!(put.unwrap().status().is_success());
+    }
+
+    /// The bytes of an object.
+    pub fn get(&self, key: &str) -> Vec<u8> {
+        let mut got = self
+            .agent
+            .get(&self.at(key))
+            .header(SIGNED.0, SIGNED.1)
+            .call()
+            .unwrap();
+        assert!(got.status().is_success(), "{key}");
+        got.body_mut().read_to_vec().unwrap()
+    }
+
+    /// Removes an object.
+    pub fn delete(&self, key: &str) {
+        let deleted = self
+            .agent
+            .delete(&self.at(key))
+            .header(SIGNED.0, SIGNED.1)
+            .call();
+        assert!(deleted.unwrap().status().is_success());
+    }
+
+    /// The keys that begin with `prefix`, in order.
+    pub fn keys(&self, prefix: &str) -> Vec<String> {
+        let list = self.at(&format!("?list-type=2&prefix={prefix}"));
+        let mut got = self
+            .agent
+            .get(&list)
+            .header(SIGNED.0, SIGNED.1)
+            .call()
+            .unwrap();
+        let text = got.body_mut().read_to_string().unwrap();
+        let keys = text.split("<Key>").skip(1);
+        keys.map(|rest| rest.split_once('<').unwrap().0.to_owned())
+            .collect()
+    }
+
+    /// A sprite that uses the bucket.
+    pub fn sprite(&self) -> Sprite {
+        self.sprite_with(&json!({}))
+    }
+
+    /// A sprite that uses the bucket, with more settings.
+    pub fn sprite_with(&self, config: &Value) -> Sprite {
+        with_bucket(&self.url, config)
+    }
+
+    /// A gate in front of it, open.
+    pub fn gate(&self) -> Gate {
+        Gate::before(self.url.strip_prefix("http://").unwrap())
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A sprite with the bucket at `url`, and a lease that does not live long.
+fn with_bucket(url: &str, config: &Value) -> Sprite {
+    let mut config = config.clone();
+    config["checkpoint"]["lease_ttl"] = json!("3s");
+    config["checkpoint"]["replicate_timeout"] = json!("2s");
+    Sprite::new()
+        .storage()
+        .env("SPRITE_S3_ENDPOINT_URL", url)
+        .env("SPRITE_S3_BUCKET", BUCKET)
+        .env("SPRITE_S3_ACCESS_KEY", "an-access-key")
+        .env("SPRITE_S3_SECRET_ACCESS_KEY", SECRET_KEY)
+        .config(&config)
+}
+
+/// What happens at a gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Weather {
+    /// Nothing.
+    Fair,
+    /// Connections are closed at once.
+    Closed,
+    /// Every request is answered with 500.
+    Error,
+    /// Every request is answered with 503.
+    Unavailable,
+    /// Answers end in the middle.
+    CutOff,
+    /// A byte of every long answer is another.
+    Garbled,
+    /// Everything takes its time.
+    Slow,
+    /// The condition of a write does not arrive.
+    Unconditional,
+}
+
+const WEATHER: [Weather; 8] = [
+    Weather::Fair,
+    Weather::Closed,
+    Weather::Error,
+    Weather::Unavailable,
+    Weather::CutOff,
+    Weather::Garbled,
+    Weather::Slow,
+    Weather::Unconditional,
+];
+
+/// A gate in front of a service.
+pub struct Gate {
+    address: String,
+    weather: Arc<AtomicU8>,
+}
+
+impl Gate {
+    fn before(service: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let weather = Arc::new(AtomicU8::new(0));
+        let (service, told) = (service.to_owned(), Arc::clone(&weather));
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let (service, weather) = (service.clone(), Arc::clone(&told));
+                std::thread::spawn(move || pass(client, &service, &weather));
+            }
+        });
+        Self { address, weather }
+    }
+
+    pub fn set(&self, weather: Weather) {
+        self.weather.store(weather as u8, Ordering::SeqCst);
+    }
+
+    /// A sprite that uses the bucket through the gate.
+    pub fn sprite(&self) -> Sprite {
+        self.sprite_with(&json!({}))
+    }
+
+    /// The same with more settings.
+    pub fn sprite_with(&self, config: &Value) -> Sprite {
+        with_bucket(&format!("http://{}", self.address), config)
+    }
+}
+
+fn now(weather: &AtomicU8) -> Weather {
+    WEATHER[usize::from(weather.load(Ordering::SeqCst))]
+}
+
+/// Passes one connection on, both ways.
+fn pass(mut client: TcpStream, service: &str, weather: &Arc<AtomicU8>) {
+    let Ok(mut service) = TcpStream::connect(service) else {
+        return;
+    };
+    let (mut answers, mut back) = (service.try_clone().unwrap(), client.try_clone().unwrap());
+    let told = Arc::clone(weather);
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(length @ 1..) = answers.read(&mut buffer) {
+            let bytes = &mut buffer[..length];
+            let mut wanted = length;
+            match now(&told) {
+                Weather::CutOff => wanted = length / 2,
+                Weather::Garbled if length > 1_000 => bytes[length / 2] ^= 0xff,
+                Weather::Slow => std::thread::sleep(Duration::from_millis(20)),
+                _ => {}
+            }
+            if back.write_all(&bytes[..wanted]).is_err() || wanted < length {
+                break;
+            }
+        }
+        let _ = back.shutdown(Shutdown::Both);
+    });
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(length @ 1..) = client.read(&mut buffer) {
+        let mut bytes = buffer[..length].to_vec();
+        match now(weather) {
+            Weather::Closed => break,
+            Weather::Error => return refuse(&mut client, "500 Internal Server Error"),
+            Weather::Unavailable => return refuse(&mut client, "503 Slow Down"),
+            Weather::Slow => std::thread::sleep(Duration::from_millis(20)),
+            Weather::Unconditional => {
+                let condition = b"if-none-match: *";
+                let at = bytes
+                    .windows(condition.len())
+                    .position(|it| it == condition);
+                if let Some(at) = at {
+                    bytes[at..at + 2].copy_from_slice(b"x-");
+                }
+            }
+            _ => {}
+        }
+        if service.write_all(&bytes).is_err() {
+            break;
+        }
+    }
+    let _ = service.shutdown(Shutdown::Both);
+    let _ = client.shutdown(Shutdown::Both);
+}
+
+fn refuse(client: &mut TcpStream, status: &str) {
+    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let _ = client.write_all(answer.as_bytes());
+    let _ = client.shutdown(Shutdown::Both);
+}
