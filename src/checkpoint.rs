@@ -15,7 +15,7 @@ pub mod order;
 pub mod replication;
 mod store;
 
-pub use driver::{Cancel, Difference, Driver, Error, Interrupted, Listed, Look};
+pub use driver::{Cancel, Difference, Driver, Error, Interrupted, Listed, Look, Verified};
 pub use engine::{Engine, Freezer, Job};
 pub use hooks::Hooks;
 pub use manifest::Manifest;

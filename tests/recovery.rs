@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Daemon, Sprite, json, store};
+use crate::support::{Daemon, Sprite, Value, json, store};
 
 fn start(sprite: Sprite) -> Daemon {
     let daemon = sprite.command(&["sleep", "1000"]).storage().api().start();
@@ -203,14 +203,12 @@ fn a_damaged_record_hides_no_other() {
 fn a_pack_that_is_gone_or_damaged_spoils_only_what_needs_it() {
     for (what, needle) in [("gone", "a pack is missing"), ("cut", "damaged")] {
         let sprite = three_checkpoints();
-        // Each of them has its pack, but which is whose?
-        let mut packs = store::packs(&sprite);
-        packs.sort_by_key(|pack| fs::metadata(pack).unwrap().modified().unwrap());
+        let pack = store::pack_of(&sprite, "v1");
         if what == "gone" {
-            fs::remove_file(&packs[1]).unwrap();
+            fs::remove_file(&pack).unwrap();
         } else {
-            let bytes = fs::read(&packs[1]).unwrap();
-            fs::write(&packs[1], &bytes[..bytes.len() - 5]).unwrap();
+            let bytes = fs::read(&pack).unwrap();
+            fs::write(&pack, &bytes[..bytes.len() - 5]).unwrap();
         }
         let daemon = start(sprite);
         let client = daemon.client();
@@ -229,9 +227,7 @@ fn a_pack_that_is_gone_or_damaged_spoils_only_what_needs_it() {
 #[test]
 fn wrong_bytes_in_a_pack_are_noticed_and_the_restore_is_undone() {
     let sprite = three_checkpoints();
-    let mut packs = store::packs(&sprite);
-    packs.sort_by_key(|pack| fs::metadata(pack).unwrap().modified().unwrap());
-    store::damage(&packs[1]);
+    store::damage(&store::pack_of(&sprite, "v1"));
     let daemon = start(sprite);
     let client = daemon.client();
     let error = client.restore("v1")["error"].to_string();
@@ -262,6 +258,39 @@ fn a_store_of_a_newer_format_is_refused_untouched() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn verify_names_every_checkpoint_that_is_affected() {
+    let mut daemon = start(three_checkpoints());
+    let verify =
+        |daemon: &Daemon, body: &Value| daemon.client().post("/checkpoints/verify", body).json();
+    let whole = verify(&daemon, &json!({"read_data": true}));
+    assert_eq!(whole["whole"], true, "{whole}");
+    assert_eq!(whole["checkpoints"], 3);
+    assert!(whole["objects"].as_u64() >= Some(6), "{whole}");
+    daemon
+        .client()
+        .post("/checkpoints/verify", &json!({"deep": 1}))
+        .assert_problem(400, "deep");
+    // The bytes of a file, in the middle of its pack: seen only by those who read them.
+    let pack = store::pack_of(&daemon.sprite, "v1");
+    store::damage(&pack);
+    assert_eq!(verify(&daemon, &json!({}))["whole"], true);
+    let found = verify(&daemon, &json!({"read_data": true}));
+    assert_eq!(found["whole"], false);
+    let affected = found["affected"].as_array().unwrap();
+    assert_eq!(affected.len(), 1, "{found}");
+    assert_eq!(affected[0]["id"], "v1");
+    let problem = affected[0]["problem"].as_str().unwrap();
+    assert!(problem.contains(pack.to_str().unwrap()), "{problem}");
+    daemon.stop(143);
+    fs::remove_file(&pack).unwrap();
+    let daemon = start(daemon.into_sprite());
+    let found = verify(&daemon, &json!({}));
+    assert_eq!(found["affected"][0]["id"], "v1", "{found}");
+    assert_eq!(found["damaged"].as_array().unwrap().len(), 1, "{found}");
+    restores(&daemon, &[0, 2]);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::body::RawBody;
 use super::id::Id;
 use super::problem::Problem;
 use super::stream::ndjson;
-use crate::checkpoint::{self, Driver, Manifest, Order, Progress, Replication, Request};
+use crate::checkpoint::{self, Driver, Manifest, Order, Progress, Replication, Request, Verified};
 use crate::clock::now;
 use crate::supervise::status::Phase;
 
@@ -68,6 +68,13 @@ enum Wait {
     Sealed,
     /// When it survives the loss of the machine.
     Durable,
+}
+
+/// The body of `POST /checkpoints/verify`; it may be empty.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Verify {
+    read_data: bool,
 }
 
 /// The body of `POST /restore`.
@@ -162,6 +169,16 @@ pub async fn delete(State(shared): State<Shared>, Id(id): Id) -> Result<StatusCo
     }
     blocking(&shared, move |driver| driver.delete(&id)).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /checkpoints/verify`
+pub async fn verify(
+    State(shared): State<Shared>,
+    body: RawBody,
+) -> Result<Json<Verified>, Problem> {
+    let wanted: Verify = body.json_or_default("{\"read_data\": true}")?;
+    let verified = blocking(&shared, move |driver| driver.verify_store(wanted.read_data));
+    Ok(Json(verified.await?))
 }
 
 /// `POST /checkpoints/{id}/restore`

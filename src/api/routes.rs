@@ -85,6 +85,7 @@ fn guarded(shared: &Shared) -> Router<Shared> {
             "/checkpoints/{id}",
             get(checkpoints::get).delete(checkpoints::delete),
         )
+        .route("/checkpoints/verify", post(checkpoints::verify))
         .route("/checkpoints/{id}/restore", post(checkpoints::restore))
         .route("/checkpoints/{id}/files", get(checkpoint_files::get))
         .route(

@@ -235,6 +235,32 @@ pub struct Difference {
     pub size: Option<u64>,
 }
 
+/// What a look at everything that is kept has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// Whether nothing is wrong.
+    pub whole: bool,
+    /// How many checkpoints there are, automatic ones included.
+    pub checkpoints: usize,
+    /// How many objects they need.
+    pub objects: usize,
+    /// How many bytes these take, compressed.
+    pub bytes: u64,
+    /// What could not be read at the start.
+    pub damaged: Vec<String>,
+    /// The checkpoints that cannot be restored as they were.
+    pub affected: Vec<Affected>,
+}
+
+/// A checkpoint that cannot be restored as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Affected {
+    /// Its id.
+    pub id: String,
+    /// What is wrong, and where.
+    pub problem: String,
+}
+
 /// What captures and restores the environment's directory. All calls may block.
 ///
 /// One operation at a time: the chart sees to it. A driver keeps what it needs from
@@ -258,6 +284,9 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     /// What differs between two checkpoints, at most `most` things, and whether there are
     /// more.
     fn diff(&self, old: &str, new: &str, most: usize) -> Result<(Vec<Difference>, bool), Error>;
+    /// Looks whether everything is there that the checkpoints need; with `read_data`,
+    /// also whether the bytes of files are what they must be.
+    fn verify_store(&self, read_data: bool) -> Result<Verified, Error>;
     /// Removes a checkpoint.
     fn delete(&self, id: &str) -> Result<(), Error>;
 

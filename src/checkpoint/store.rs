@@ -38,6 +38,7 @@ mod remote;
 mod restoring;
 mod scan;
 mod stamp;
+mod verify;
 mod watch;
 
 use std::collections::HashSet;
@@ -61,7 +62,7 @@ use self::place::Place;
 use self::remote::Remote;
 use super::driver::{
     Cancel, Context as _, Difference, Draft, Driver, Error, FileContent, Interrupted, Look,
-    Restoration,
+    Restoration, Verified,
 };
 use super::durable;
 use super::intent::Intent;
@@ -285,6 +286,10 @@ impl Driver for Store {
     fn diff(&self, old: &str, new: &str, most: usize) -> Result<(Vec<Difference>, bool), Error> {
         let (old, new) = (self.find(old)?.root, self.find(new)?.root);
         browse::differences(&self.opened()?.objects, old, new, most)
+    }
+
+    fn verify_store(&self, read_data: bool) -> Result<Verified, Error> {
+        self.verify_all(read_data)
     }
 
     fn delete(&self, id: &str) -> Result<(), Error> {

@@ -34,6 +34,18 @@ pub fn packs(sprite: &Sprite) -> Vec<PathBuf> {
     files(&sprite.path("data/store/packs"))
 }
 
+/// The pack that was written for a checkpoint.
+pub fn pack_of(sprite: &Sprite, id: &str) -> PathBuf {
+    for record in files(&sprite.path("data/store/log")) {
+        let record: Value = serde_json::from_slice(&fs::read(record).unwrap()).unwrap();
+        if record["manifest"]["id"] == id {
+            let name = record["packs"][0].as_str().unwrap();
+            return sprite.path(&format!("data/store/packs/{name}.pack"));
+        }
+    }
+    panic!("there is no checkpoint {id}");
+}
+
 /// Turns the bits of one byte in the middle of a file.
 pub fn damage(path: &Path) {
     let mut bytes = fs::read(path).unwrap();

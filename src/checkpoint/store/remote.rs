@@ -6,12 +6,13 @@
 
 mod bucket;
 mod connect;
+mod identity;
 mod join;
 mod lease;
-mod owner;
 mod replicator;
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -22,8 +23,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use self::bucket::Bucket;
+use self::identity::Identity;
 use self::lease::Lease;
-use self::owner::Owner;
 use super::super::driver::Error;
 use super::super::replication::Replication;
 use super::log::{self, Log};
@@ -57,7 +58,7 @@ pub struct Remote {
     named: Mutex<BTreeSet<String>>,
     /// Packs on this machine that no record names.
     garbage: Mutex<Vec<String>>,
-    local: OnceLock<Local>,
+    local: OnceLock<Arc<Local>>,
     /// The record that comes next, once somebody has found out.
     connected: Mutex<Option<u64>>,
 }
@@ -65,11 +66,42 @@ pub struct Remote {
 /// What the bucket is a copy of.
 #[derive(Debug)]
 struct Local {
-    /// Where `owner` is kept.
+    /// Where `identity` is kept.
     file: PathBuf,
-    owner: Owner,
+    identity: Identity,
     log: Log,
     packs: PathBuf,
+}
+
+impl Local {
+    /// Notes for the next start that all records before `sent` are in the bucket.
+    fn keep(&self, sent: u64) -> Result<(), Error> {
+        let identity = Identity {
+            id: self.identity.id.clone(),
+            joined: true,
+            sent,
+        };
+        identity.write(&self.file)
+    }
+
+    /// Removes packs and what is known of them.
+    fn remove_packs(&self, names: &[String]) {
+        for name in names {
+            let path = self.packs.join(source_name(name));
+            let _ = fs::remove_file(path.with_extension("index"));
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Does what may block where that is allowed. A panic in it is a failure like any other.
+async fn blocking<T: Send + 'static>(
+    local: &Arc<Local>,
+    work: impl FnOnce(&Local) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let local = Arc::clone(local);
+    let done = tokio::task::spawn_blocking(move || work(&local)).await;
+    done.unwrap_or_else(|panic| Err(Error::Unusable(format!("the work failed: {panic}"))))
 }
 
 impl Remote {
@@ -100,16 +132,17 @@ impl Remote {
     /// to be called once all that follows from it is done.
     pub fn open(&self, dir: &Path, log: &Log) -> Result<bool, Error> {
         let file = dir.join("bucket.json");
-        let owner = Owner::open(&file, !log.sequences()?.is_empty())?;
-        let is_new = !owner.joined;
-        self.report.send_modify(|report| report.next = owner.sent);
+        let identity = Identity::open(&file, !log.sequences()?.is_empty())?;
+        let is_new = !identity.joined;
+        self.report
+            .send_modify(|report| report.next = identity.sent);
         let local = Local {
             file,
-            owner,
+            identity,
             log: log.clone(),
             packs: dir.join("packs"),
         };
-        let _ = self.local.set(local);
+        let _ = self.local.set(Arc::new(local));
         if is_new {
             if self.runtime.block_on(self.join())? {
                 let next = log.sequences()?.last().map_or(0, |last| last + 1);
@@ -134,21 +167,10 @@ impl Remote {
 
     /// Notes that this store has what the bucket has.
     pub fn set_joined(&self) -> Result<(), Error> {
-        self.keep(self.report.borrow().next)
+        self.local()?.keep(self.report.borrow().next)
     }
 
-    /// Notes for the next start that all records before `sent` are in the bucket.
-    fn keep(&self, sent: u64) -> Result<(), Error> {
-        let local = self.local()?;
-        let owner = Owner {
-            id: local.owner.id.clone(),
-            joined: true,
-            sent,
-        };
-        owner.write(&local.file)
-    }
-
-    fn local(&self) -> Result<&Local, Error> {
+    fn local(&self) -> Result<&Arc<Local>, Error> {
         let local = self.local.get();
         local.ok_or_else(|| Error::Unusable("the checkpoint store is not open".to_owned()))
     }
@@ -304,7 +326,7 @@ impl Remote {
     /// The lease of this run.
     fn lease(&self, local: &Local, beat: u64) -> Lease {
         Lease {
-            owner: local.owner.id.clone(),
+            owner: local.identity.id.clone(),
             run: local.log.run().to_owned(),
             beat,
             ttl: self.ttl.as_secs(),

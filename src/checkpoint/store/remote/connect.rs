@@ -1,7 +1,7 @@
 //! Finds out how far the bucket is, compared with the store of this machine.
 
 use super::super::super::driver::Error;
-use super::{Remote, config, record_key};
+use super::{Remote, blocking, config, record_key};
 
 impl Remote {
     /// The number of the first record that the bucket does not have.
@@ -11,7 +11,7 @@ impl Remote {
             tokio::join!(self.check_format(), self.probe(), self.sequences());
         format?;
         probe?;
-        let here = local.log.sequences()?;
+        let here = blocking(local, |local| local.log.sequences()).await?;
         let next = match there?.last() {
             None => here.first().copied().unwrap_or_default(),
             Some(last) => {
@@ -42,7 +42,8 @@ impl Remote {
                 self.bucket.shown()
             )));
         };
-        match self.local()?.log.bytes(sequence)? {
+        let here = blocking(self.local()?, move |local| local.log.bytes(sequence)).await?;
+        match here {
             Some(here) if here == there => Ok(()),
             _ => Err(self.fence(sequence, &there)),
         }

@@ -88,7 +88,7 @@ impl Remote {
 
     /// Adds the record that makes the log ours. Says no if somebody else was faster.
     async fn take_over(&self, local: &Local, catalog: &Catalog) -> Result<bool, Error> {
-        let id = &local.owner.id;
+        let id = &local.identity.id;
         if catalog.owner.as_ref().is_some_and(|owner| owner.id == *id) {
             return Ok(true);
         }

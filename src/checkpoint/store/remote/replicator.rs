@@ -15,7 +15,7 @@ use super::super::log::{self, Change, Record};
 use super::super::objects::source_name;
 use super::bucket::Made;
 use super::lease::Lease;
-use super::{Local, Remote, config, lock, pack_key, record_key};
+use super::{Local, Remote, blocking, config, lock, pack_key, record_key};
 
 /// How many packs are sent at once. Each is in memory meanwhile.
 const AT_ONCE: usize = 3;
@@ -48,7 +48,7 @@ pub async fn run(remote: Arc<Remote>) {
         } else {
             Phase::Waiting
         };
-        remote.tell_of_failure(phase, &error);
+        remote.tell_of_failure(phase, &error).await;
         if fenced {
             return;
         }
@@ -70,11 +70,11 @@ impl Remote {
             None => self.connect().await?,
         };
         let mut swept = false;
-        let mut kept = local.owner.sent;
+        let mut kept = local.identity.sent;
         let mut beat = 0;
         loop {
             let waiting = self.wake.notified();
-            while let Some(pending) = pending(local, next)? {
+            while let Some(pending) = blocking(local, move |local| pending(local, next)).await? {
                 self.tell(next, &pending, Phase::Replicating);
                 for (place, record) in pending.iter().enumerate() {
                     self.send(local, record).await?;
@@ -85,7 +85,7 @@ impl Remote {
             }
             self.tell(next, &[], Phase::Idle);
             if kept != next {
-                self.keep(next)?;
+                blocking(local, move |local| local.keep(next)).await?;
                 kept = next;
             }
             if !swept {
@@ -119,10 +119,11 @@ impl Remote {
         });
     }
 
-    fn tell_of_failure(&self, phase: Phase, error: &Error) {
+    async fn tell_of_failure(&self, phase: Phase, error: &Error) {
         let next = self.report.borrow().next;
-        let pending = self.local().and_then(|local| pending(local, next));
-        if let Ok(Some(pending)) = pending {
+        if let Ok(local) = self.local()
+            && let Ok(Some(pending)) = blocking(local, move |local| pending(local, next)).await
+        {
             self.tell(next, &pending, phase);
         }
         self.report.send_modify(|report| {
@@ -132,7 +133,7 @@ impl Remote {
     }
 
     /// Sends a record, after all that it names.
-    async fn send(&self, local: &Local, pending: &Pending) -> Result<(), Error> {
+    async fn send(&self, local: &Arc<Local>, pending: &Pending) -> Result<(), Error> {
         let mut packs = packs_of(&pending.record);
         if matches!(pending.record.change, Change::Summary { .. }) {
             // As a rule all of them are there.
@@ -154,7 +155,7 @@ impl Remote {
         self.clear_after(local, &pending.record).await
     }
 
-    async fn send_pack(&self, local: &Local, name: &str) -> Result<(), Error> {
+    async fn send_pack(&self, local: &Arc<Local>, name: &str) -> Result<(), Error> {
         let path = local.packs.join(source_name(name));
         match tokio::fs::read(&path).await {
             Ok(bytes) => self.bucket.put(&pack_key(name), bytes.into()).await,
@@ -165,18 +166,22 @@ impl Remote {
     }
 
     /// Removes what is no longer needed now that the bucket has this record.
-    async fn clear_after(&self, local: &Local, record: &Record) -> Result<(), Error> {
+    async fn clear_after(&self, local: &Arc<Local>, record: &Record) -> Result<(), Error> {
         match &record.change {
             Change::Collect { removed, .. } => {
                 for name in removed {
                     self.bucket.delete(&pack_key(name)).await?;
-                    let path = local.packs.join(source_name(name));
-                    let _ = fs::remove_file(path.with_extension("index"));
-                    let _ = fs::remove_file(path);
                 }
+                let removed = removed.clone();
+                blocking(local, move |local| {
+                    local.remove_packs(&removed);
+                    Ok(())
+                })
+                .await?;
             }
             Change::Summary { .. } => {
-                local.log.remove_before(record.sequence)?;
+                let sequence = record.sequence;
+                blocking(local, move |local| local.log.remove_before(sequence)).await?;
                 for old in self.sequences().await? {
                     if old < record.sequence {
                         self.bucket.delete(&record_key(old)).await?;
@@ -189,7 +194,7 @@ impl Remote {
     }
 
     /// Removes packs that crashes have left in the bucket and on this machine.
-    async fn sweep(&self, local: &Local, next: u64) -> Result<(), Error> {
+    async fn sweep(&self, local: &Arc<Local>, next: u64) -> Result<(), Error> {
         let there = self.bucket.list("packs").await?;
         // Only after the list: as nobody has taken over by now, all of it is ours.
         self.check_ours(next).await?;
@@ -199,11 +204,12 @@ impl Remote {
             self.bucket.delete(&format!("packs/{name}")).await?;
         }
         let garbage = std::mem::take(&mut *lock(&self.garbage));
-        for name in &garbage {
-            let _ = fs::remove_file(local.packs.join(source_name(name)));
-        }
         tracing::debug!(here = garbage.len(), "swept");
-        Ok(())
+        blocking(local, move |local| {
+            local.remove_packs(&garbage);
+            Ok(())
+        })
+        .await
     }
 
     /// Fails if somebody else has added a record.
@@ -219,7 +225,7 @@ impl Remote {
     }
 
     /// Shows that we live, and sees whether somebody else has come.
-    async fn renew(&self, local: &Local, next: u64, beat: u64) -> Result<(), Error> {
+    async fn renew(&self, local: &Arc<Local>, next: u64, beat: u64) -> Result<(), Error> {
         let there = Lease::read(&self.bucket).await?;
         if there.is_some_and(|lease| lease.run != local.log.run()) {
             self.check_ours(next).await?;

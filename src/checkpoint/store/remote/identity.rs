@@ -10,7 +10,7 @@ use super::super::super::durable;
 
 /// What a local store knows of its place in the bucket: `bucket.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
+pub struct Identity {
     /// A random name of this local store.
     pub id: String,
     /// Whether it has the bucket's log, or had none to get. Until then its own log is
@@ -21,18 +21,18 @@ pub struct Owner {
     pub sent: u64,
 }
 
-impl Owner {
+impl Identity {
     /// Reads it, or makes it: a store that `is_used` has something of its own.
     pub fn open(path: &Path, is_used: bool) -> Result<Self, Error> {
         match fs::read(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let owner = Self {
+                let identity = Self {
                     id: format!("{:032x}", fastrand::u128(..)),
                     joined: is_used,
                     sent: 0,
                 };
-                owner.write(path)?;
-                Ok(owner)
+                identity.write(path)?;
+                Ok(identity)
             }
             text => {
                 let text = text.context("read", path)?;

@@ -1,0 +1,90 @@
+//! Looks whether everything is there that the checkpoints need, and is what it must be.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::super::driver::{Affected, Cancel, Error, Verified};
+use super::objects::{Decoder, Objects};
+use super::pool::Pool;
+use super::reach::{Reached, reach};
+use super::{Id, Store, lock};
+
+impl Store {
+    /// Looks at all that the checkpoints need; with `read_data` also at the bytes of files.
+    /// Operations go on meanwhile.
+    pub(super) fn verify_all(&self, read_data: bool) -> Result<Verified, Error> {
+        let opened = self.opened()?;
+        let (objects, pool) = (&opened.objects, Pool::new()?);
+        let mut verified = Verified {
+            damaged: opened.damaged.clone(),
+            ..Verified::default()
+        };
+        let mut bad = HashMap::new();
+        let mut seen = HashMap::new();
+        let checkpoints: Vec<_> = self.state().catalog.list(true).collect();
+        for checkpoint in &checkpoints {
+            let roots: Vec<Id> = checkpoint.roots().collect();
+            let found = reach(objects, &pool, &roots, &Cancel::default());
+            let problem = match found {
+                Ok(reached) if read_data => read(objects, &reached, &mut seen, &mut bad),
+                Ok(reached) => {
+                    for id in reached.ids() {
+                        note(objects, *id, &mut seen);
+                    }
+                    None
+                }
+                Err(error) => Some(error.to_string()),
+            };
+            // What was deleted meanwhile may be gone.
+            let is_there = self.state().catalog.find(&checkpoint.id).is_ok();
+            if let Some(problem) = problem.filter(|_| is_there) {
+                verified.affected.push(Affected {
+                    id: checkpoint.id.clone(),
+                    problem,
+                });
+            }
+        }
+        verified.checkpoints = checkpoints.len();
+        verified.objects = seen.len();
+        verified.bytes = seen.values().sum();
+        verified.whole = verified.affected.is_empty() && verified.damaged.is_empty();
+        Ok(verified)
+    }
+}
+
+/// Counts an object; returns whether it is new.
+fn note(objects: &Objects, id: Id, seen: &mut HashMap<Id, u64>) -> bool {
+    let size = objects.place(&id).map_or(0, |(_, stored)| stored.into());
+    id != Id::HOLE && seen.insert(id, size).is_none()
+}
+
+/// Reads those objects that nobody has read yet; returns what is wrong with one of them.
+fn read(
+    objects: &Objects,
+    reached: &Reached,
+    seen: &mut HashMap<Id, u64>,
+    bad: &mut HashMap<Id, String>,
+) -> Option<String> {
+    let mut left: Vec<Id> = reached.ids().copied().collect();
+    left.retain(|id| note(objects, *id, seen));
+    // Pack by pack.
+    left.sort_by_key(|id| objects.place(id).map(|(pack, _)| pack));
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let threads = std::thread::available_parallelism().map_or(1, Into::into);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let mut decoder = Decoder::default();
+                while let Some(id) = left.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(error) = objects.get(&mut decoder, id) {
+                        lock(&found).push((*id, error.to_string()));
+                    }
+                }
+            });
+        }
+    });
+    bad.extend(found.into_inner().unwrap_or_else(PoisonError::into_inner));
+    let mut problems = bad.iter().filter(|(id, _)| reached.contains(id));
+    problems.next().map(|(_, problem)| problem.clone())
+}
