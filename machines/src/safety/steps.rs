@@ -36,6 +36,15 @@ pub const STEPS: &[StepProperty] = &[
         |step, _| step.from != "Replicating" || ["Replicating", "Idle"].contains(&step.to),
     ),
     (
+        "who waits for the copy of a sealed checkpoint is told when the system stops",
+        |step, _| {
+            use crate::operation::{Effect, Event};
+            step.from != "Replicating"
+                || step.input != Input::Operation(Event::Abort)
+                || step.effects == [Command::Operation(Effect::Hurry)]
+        },
+    ),
+    (
         "what is kept alive is not stopped by an error of its process",
         |step, m| {
             use system::Event as E;
