@@ -1,6 +1,8 @@
 //! The command line: parse, dispatch, exit code.
 
 mod arguments;
+mod checkpoints;
+mod client;
 mod config;
 mod diagram;
 mod logging;
@@ -29,6 +31,7 @@ pub fn main() -> ExitCode {
     };
     let code = match &arguments.verb {
         Some(Verb::Config { verb }) => config::run(verb, &arguments.flags()),
+        Some(Verb::Checkpoints(options)) => checkpoints::run(options),
         Some(Verb::Diagram(options)) => diagram::run(options),
         Some(Verb::Replay(options)) => replay::run(options),
         None => run::run(&arguments.flags()),

@@ -14,6 +14,7 @@
 mod api;
 mod boot;
 mod bucket;
+mod checkpoint_verbs;
 mod checkpoints;
 mod commands;
 mod config;

@@ -246,7 +246,7 @@ pub struct Verified {
     pub objects: usize,
     /// How many bytes these take, compressed.
     pub bytes: u64,
-    /// What could not be read at the start.
+    /// What is damaged, whoever needs it.
     pub damaged: Vec<String>,
     /// The checkpoints that cannot be restored as they were.
     pub affected: Vec<Affected>,

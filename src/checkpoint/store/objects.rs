@@ -318,6 +318,12 @@ impl Objects {
         self.packs.names()
     }
 
+    /// What is wrong with the lists of objects of the packs on this machine.
+    #[must_use]
+    pub fn check_packs(&self) -> Vec<Error> {
+        self.packs.check()
+    }
+
     /// The packs whose files are here but that are not in the table.
     pub fn strangers(&self) -> Result<Vec<String>, Error> {
         let (there, on_disk) = (self.packs.names(), self.packs.on_disk()?);

@@ -20,6 +20,11 @@ impl Store {
             damaged: opened.damaged.clone(),
             ..Verified::default()
         };
+        // The lists were read at the start, and are not looked at again until the next.
+        let lists = objects.check_packs();
+        verified
+            .damaged
+            .extend(lists.iter().map(ToString::to_string));
         let mut bad = HashMap::new();
         let mut seen = HashMap::new();
         let checkpoints: Vec<_> = self.state().catalog.list(true).collect();

@@ -315,6 +315,21 @@ impl Packs {
         Ok(())
     }
 
+    /// What is wrong with the lists of objects of the packs on this machine.
+    pub fn check(&self) -> Vec<Error> {
+        let names: Vec<String> = {
+            let packs = self.read();
+            let here = packs.iter().filter(|pack| pack.there && pack.local);
+            here.map(|pack| pack.name.clone()).collect()
+        };
+        let check = |name: &String| {
+            let error = self.read_local(name).err()?;
+            // It may have been removed meanwhile.
+            self.names().contains(name).then_some(error)
+        };
+        names.iter().filter_map(check).collect()
+    }
+
     /// Takes packs out of the table.
     pub fn forget(&self, numbers: &[u32]) {
         let mut packs = self.write();

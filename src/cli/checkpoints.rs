@@ -1,0 +1,274 @@
+//! `sprite-env checkpoints …`: what the API does with checkpoints, for people and scripts.
+
+use std::io::{self, Write as _};
+
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+use super::arguments::{CheckpointsOptions, CheckpointsVerb};
+use super::client::{Client, Failure, SERVER};
+
+/// The operation failed, or not everything is whole.
+const FAILED: u8 = 1;
+/// sysexits: the command line is wrong.
+const USAGE: u8 = 64;
+/// sysexits: nobody answers.
+const UNAVAILABLE: u8 = 69;
+
+/// Runs the verb; returns the exit code.
+pub fn run(options: &CheckpointsOptions) -> u8 {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(perform(options)),
+        Err(error) => Err(Failure::Output(error)),
+    };
+    match done {
+        Ok(true) => 0,
+        Ok(false) => FAILED,
+        Err(failure) => {
+            eprintln!("sprite-env: {failure}");
+            match failure {
+                Failure::Address(_) => USAGE,
+                Failure::Unreachable { .. } => UNAVAILABLE,
+                Failure::Refused(_) | Failure::Output(_) => FAILED,
+            }
+        }
+    }
+}
+
+/// Does it; returns whether all is well.
+async fn perform(options: &CheckpointsOptions) -> Result<bool, Failure> {
+    let from_env = std::env::var("SPRITE_SERVER").ok();
+    let server = options.server.as_deref().or(from_env.as_deref());
+    let client = Client::new(server.unwrap_or(SERVER))?;
+    let get = async |path: &[&str], query: &[(&str, &str)]| {
+        let response = client.send(Method::GET, path, query, None).await?;
+        client.json(response).await
+    };
+    let json = options.json;
+    match &options.verb {
+        CheckpointsVerb::Create { comment, wait } => {
+            let body = json!({ "wait": wait.as_str(), "comment": comment });
+            let path = ["checkpoint"];
+            let response = client.send(Method::POST, &path, &[], Some(&body)).await?;
+            follow(&client, response, json).await
+        }
+        CheckpointsVerb::Restore { id } => {
+            let path = ["checkpoints", id, "restore"];
+            let response = client.send(Method::POST, &path, &[], None).await?;
+            follow(&client, response, json).await
+        }
+        CheckpointsVerb::List { all } => {
+            let query = [("includeAuto", if *all { "true" } else { "false" })];
+            let found = get(&["checkpoints"], &query).await?;
+            show(&found, json, list).map(|()| true)
+        }
+        CheckpointsVerb::Info { id } => {
+            let found = get(&["checkpoints", id], &[]).await?;
+            show(&found, json, info).map(|()| true)
+        }
+        CheckpointsVerb::Diff { old, new } => {
+            let found = get(&["checkpoints", old, "diff", new], &[]).await?;
+            show(&found, json, diff).map(|()| true)
+        }
+        CheckpointsVerb::Ls { id, path } => {
+            let query = [("path", path.as_str())];
+            let path = ["checkpoints", id, "files"];
+            let response = client.send(Method::GET, &path, &query, None).await?;
+            if !is_json(&response) {
+                return Err(Failure::Refused(
+                    "that is a file; cat writes what is in it".to_owned(),
+                ));
+            }
+            let found = client.json(response).await?;
+            show(&found, json, entries).map(|()| true)
+        }
+        CheckpointsVerb::Cat { id, path } => {
+            let query = [("path", path.as_str())];
+            let path = ["checkpoints", id, "files"];
+            let response = client.send(Method::GET, &path, &query, None).await?;
+            if is_json(&response) {
+                return Err(Failure::Refused("that is no file; ls lists it".to_owned()));
+            }
+            copy(&client, response).await.map(|()| true)
+        }
+        CheckpointsVerb::Delete { id } => {
+            let path = ["checkpoints", id];
+            client.send(Method::DELETE, &path, &[], None).await?;
+            Ok(true)
+        }
+        CheckpointsVerb::Verify { read_data } => {
+            let body = json!({ "read_data": read_data });
+            let path = ["checkpoints", "verify"];
+            let response = client.send(Method::POST, &path, &[], Some(&body)).await?;
+            let found = client.json(response).await?;
+            show(&found, json, verified)?;
+            Ok(is_true(&found, "whole"))
+        }
+    }
+}
+
+fn is_json(response: &Response) -> bool {
+    let kind = response.headers().get("content-type");
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"))
+}
+
+/// Prints the lines of an operation as they come; returns whether it was done.
+async fn follow(client: &Client, mut response: Response, json: bool) -> Result<bool, Failure> {
+    let mut line = Vec::new();
+    let mut done = false;
+    while let Some(bytes) = response.chunk().await.map_err(|e| client.lost(&e))? {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            line.extend_from_slice(part);
+            if part.ends_with(b"\n") {
+                done |= tell(&line, json)?;
+                line.clear();
+            }
+        }
+    }
+    Ok(done)
+}
+
+/// Prints one line of an operation; returns whether it says that it is done.
+fn tell(line: &[u8], json: bool) -> io::Result<bool> {
+    let event: Value = serde_json::from_slice(line).unwrap_or_default();
+    let text = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default();
+    if json {
+        io::stdout().write_all(line)?;
+    } else {
+        match text("type") {
+            "error" => writeln!(io::stderr(), "sprite-env: {}", text("error"))?,
+            "warning" => writeln!(io::stderr(), "{}", text("data"))?,
+            _ => writeln!(io::stdout(), "{}", text("data"))?,
+        }
+    }
+    io::stdout().flush()?;
+    Ok(text("type") == "complete")
+}
+
+/// Writes an answer's bytes as they come.
+async fn copy(client: &Client, mut response: Response) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    while let Some(bytes) = response.chunk().await.map_err(|e| client.lost(&e))? {
+        out.write_all(&bytes)?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Prints what was found, as JSON or as `lines` puts it.
+fn show(found: &Value, json: bool, lines: fn(&Value) -> Vec<String>) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    if json {
+        writeln!(out, "{found:#}")?;
+    } else {
+        for line in lines(found) {
+            writeln!(out, "{line}")?;
+        }
+    }
+    Ok(())
+}
+
+/// A value as text: strings without quotes, nothing for what is missing.
+fn text(value: &Value, key: &str) -> String {
+    match value.get(key) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+fn is_true(value: &Value, key: &str) -> bool {
+    value.get(key) == Some(&Value::Bool(true))
+}
+
+fn items<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    let items = value.get(key).and_then(Value::as_array);
+    items.into_iter().flatten()
+}
+
+fn list(found: &Value) -> Vec<String> {
+    let row = |checkpoint: &Value| {
+        format!(
+            "{:<28} {:<27} {:<8} {}",
+            text(checkpoint, "id"),
+            text(checkpoint, "create_time"),
+            text(checkpoint, "durability"),
+            text(checkpoint, "comment")
+        )
+        .trim_end()
+        .to_owned()
+    };
+    found.as_array().into_iter().flatten().map(row).collect()
+}
+
+fn info(found: &Value) -> Vec<String> {
+    let fields = found.as_object().into_iter().flatten();
+    let line = |(key, value): (&String, &Value)| {
+        let value = match value {
+            Value::Array(items) => {
+                let items = items.iter().filter_map(Value::as_str);
+                items.collect::<Vec<_>>().join(" > ")
+            }
+            _ => text(found, key),
+        };
+        format!("{:<12} {value}", format!("{key}:"))
+    };
+    fields.map(line).collect()
+}
+
+fn diff(found: &Value) -> Vec<String> {
+    let line = |difference: &Value| {
+        let sign = match text(difference, "change").as_str() {
+            "added" => '+',
+            "removed" => '-',
+            "modified" => 'M',
+            _ => 'm',
+        };
+        format!("{sign} {}", text(difference, "path"))
+    };
+    let more = is_true(found, "truncated").then(|| "… and more".to_owned());
+    items(found, "differences").map(line).chain(more).collect()
+}
+
+fn entries(found: &Value) -> Vec<String> {
+    let line = |entry: &Value| {
+        let target = text(entry, "target");
+        let arrow = if target.is_empty() { "" } else { " -> " };
+        format!(
+            "{:<9} {:>4} {:>6}:{:<6} {:>12} {:<30} {}{arrow}{target}",
+            text(entry, "type"),
+            text(entry, "mode"),
+            text(entry, "uid"),
+            text(entry, "gid"),
+            text(entry, "size"),
+            text(entry, "modTime"),
+            text(entry, "name"),
+        )
+    };
+    items(found, "entries").map(line).collect()
+}
+
+fn verified(found: &Value) -> Vec<String> {
+    let summary = format!(
+        "{} checkpoints, {} objects, {} bytes: {}",
+        text(found, "checkpoints"),
+        text(found, "objects"),
+        text(found, "bytes"),
+        if is_true(found, "whole") {
+            "all whole"
+        } else {
+            "NOT WHOLE"
+        }
+    );
+    let damaged = items(found, "damaged").filter_map(Value::as_str);
+    let damaged = damaged.map(ToOwned::to_owned);
+    let affected = items(found, "affected");
+    let affected = affected.map(|it| format!("{}: {}", text(it, "id"), text(it, "problem")));
+    [summary]
+        .into_iter()
+        .chain(damaged)
+        .chain(affected)
+        .collect()
+}

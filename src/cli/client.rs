@@ -1,0 +1,133 @@
+//! A client of a running daemon's API, for the verbs that talk to it.
+
+use std::path::Path;
+
+use reqwest::{Method, Response, Url};
+use serde_json::Value;
+
+/// Where the API is if nobody says: as in `config.example.json`.
+pub const SERVER: &str = "http://127.0.0.1:7778";
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The address is none.
+    #[error("\"{0}\" is no address of an API: give http://HOST:PORT or unix:/PATH")]
+    Address(String),
+    /// Nobody answers.
+    #[error("no answer from {server}: {why}; --server or SPRITE_SERVER says where the API is")]
+    Unreachable {
+        /// Where.
+        server: String,
+        /// Why not.
+        why: String,
+    },
+    /// The daemon says no.
+    #[error("{0}")]
+    Refused(String),
+    /// Our own output cannot be written.
+    #[error("cannot write: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+/// Sends requests to one daemon.
+#[derive(Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    server: String,
+    token: Option<String>,
+}
+
+impl Client {
+    /// A client of the daemon at `server`, with the token of the environment.
+    pub fn new(server: &str) -> Result<Self, Failure> {
+        let address = || Failure::Address(server.to_owned());
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        // The API is on this machine, or reached directly.
+        let mut http = reqwest::Client::builder().no_proxy();
+        let base = match server.strip_prefix("unix:") {
+            Some(path) if path.starts_with('/') => {
+                http = http.unix_socket(Path::new(path));
+                Url::parse("http://localhost/")
+            }
+            _ => Url::parse(server),
+        };
+        let base = base.map_err(|_| address())?;
+        if !["http", "https"].contains(&base.scheme()) || !base.has_host() {
+            return Err(address());
+        }
+        let unreachable = |error: reqwest::Error| Failure::Unreachable {
+            server: server.to_owned(),
+            why: cause(&error),
+        };
+        Ok(Self {
+            http: http.build().map_err(unreachable)?,
+            base,
+            server: server.to_owned(),
+            token: std::env::var("SPRITE_HTTP_API_TOKEN").ok(),
+        })
+    }
+
+    /// Sends a request; an answer that is no success is an error.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Response, Failure> {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut request = self.http.request(method, url);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.body(body.to_string());
+        }
+        let response = request.send().await.map_err(|error| self.lost(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let text = response.text().await.unwrap_or_default();
+        let problem: Value = serde_json::from_str(&text).unwrap_or_default();
+        let detail = problem.get("detail").and_then(Value::as_str);
+        Err(Failure::Refused(detail.map_or_else(
+            || format!("{} answers {status}", self.server),
+            ToOwned::to_owned,
+        )))
+    }
+
+    /// The answer as JSON.
+    pub async fn json(&self, response: Response) -> Result<Value, Failure> {
+        let bytes = response.bytes().await.map_err(|error| self.lost(&error))?;
+        serde_json::from_slice(&bytes).map_err(|error| Failure::Unreachable {
+            server: self.server.clone(),
+            why: format!("its answer is no JSON: {error}"),
+        })
+    }
+
+    /// That the connection is of no use.
+    pub fn lost(&self, error: &reqwest::Error) -> Failure {
+        Failure::Unreachable {
+            server: self.server.clone(),
+            why: cause(error),
+        }
+    }
+}
+
+/// The innermost cause: what the system said.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
