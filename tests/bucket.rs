@@ -50,16 +50,6 @@ fn tree(daemon: &Daemon) -> BTreeMap<PathBuf, String> {
     trees::describe(&daemon.sprite.fs())
 }
 
-/// Kills the daemon and its process; its disk is lost.
-fn lose(mut daemon: Daemon) {
-    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", daemon.pid()));
-    daemon.kill();
-    daemon.wait_without_output();
-    for child in children.unwrap().split_ascii_whitespace() {
-        crate::support::signal_process(child.parse().unwrap(), libc::SIGKILL);
-    }
-}
-
 #[test]
 fn what_is_durable_survives_the_loss_of_the_machine() {
     let Some(service) = Service::start() else {
@@ -76,7 +66,7 @@ fn what_is_durable_survives_the_loss_of_the_machine() {
     assert_eq!(durability(&daemon, "v1"), "durable");
     let second = tree(&daemon);
     fs::write(daemon.sprite.fs().join("large"), "not captured").unwrap();
-    lose(daemon);
+    drop(daemon.crash());
 
     let mut daemon = service.sprite().idle();
     daemon.wait_for("v1 of the bucket");
@@ -212,7 +202,7 @@ fn away(weather: Weather) {
     let told = wait_for_phase(&daemon, "idle");
     assert_eq!(told.get("error"), None);
     assert_eq!(durability(&daemon, "v0"), "durable");
-    lose(daemon);
+    drop(daemon.crash());
     let daemon = service.sprite().idle();
     let restored = fs::read_to_string(daemon.sprite.fs().join("file"));
     assert_eq!(restored.unwrap(), "one");
@@ -333,7 +323,7 @@ fn lost(service: &Service, bytes: usize) -> BTreeMap<PathBuf, String> {
     fs::write(daemon.sprite.fs().join("file"), content).unwrap();
     assert_eq!(durable(&daemon)["type"], "complete");
     let found = tree(&daemon);
-    lose(daemon);
+    drop(daemon.crash());
     found
 }
 
@@ -446,7 +436,7 @@ fn a_bucket_in_use_is_refused_and_an_abandoned_one_taken_over() {
     );
     assert_eq!(durable(&second)["checkpoint_id"], "v2");
     let log = service.keys(LOG);
-    lose(first);
+    drop(first.crash());
     assert_eq!(service.keys(LOG), log, "nothing more came of it");
 }
 
@@ -515,7 +505,7 @@ fn a_service_that_ignores_conditions_is_refused() {
     let daemon = gate.sprite_with(&config).idle();
     daemon.wait_for("make sure that nobody else uses it");
     assert_eq!(durable(&daemon)["type"], "complete");
-    lose(daemon);
+    drop(daemon.crash());
     let daemon = gate.sprite_with(&config).idle();
     assert_eq!(durability(&daemon, "v0"), "durable");
 }
@@ -542,27 +532,17 @@ fn a_kill_at_any_moment_leaves_the_bucket_whole() {
             states.remove(0);
         }
         std::thread::sleep(std::time::Duration::from_millis(13 * u64::from(round)));
-        sprite = killed(daemon);
+        sprite = daemon.crash();
     }
     let daemon = sprite.idle();
     assert_eq!(durable(&daemon)["type"], "complete");
-    lose(daemon);
+    drop(daemon.crash());
     gate.set(Weather::Fair);
     let daemon = service.sprite().idle();
     for (id, wanted) in &states {
         assert_eq!(daemon.client().restore(id)["type"], "complete", "{id}");
         assert_eq!(tree(&daemon), *wanted, "{id}");
     }
-}
-
-fn killed(mut daemon: Daemon) -> Sprite {
-    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", daemon.pid()));
-    daemon.kill();
-    daemon.wait_without_output();
-    for child in children.unwrap().split_ascii_whitespace() {
-        crate::support::signal_process(child.parse().unwrap(), libc::SIGKILL);
-    }
-    daemon.into_sprite()
 }
 
 #[test]

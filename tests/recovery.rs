@@ -10,17 +10,6 @@ fn start(sprite: Sprite) -> Daemon {
     daemon
 }
 
-/// Kills the daemon and everything below it at once, as a crash of the machine would.
-fn crash(mut daemon: Daemon) -> Sprite {
-    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", daemon.pid()));
-    daemon.signal(libc::SIGKILL);
-    assert_eq!(daemon.wait_without_output(), 137);
-    for child in children.unwrap().split_ascii_whitespace() {
-        crate::support::signal_process(child.parse().unwrap(), libc::SIGKILL);
-    }
-    daemon.into_sprite()
-}
-
 #[test]
 fn a_crash_in_a_restore_before_the_swap_leaves_everything_as_it_was() {
     let config = json!({"components": {"db": {
@@ -35,7 +24,7 @@ fn a_crash_in_a_restore_before_the_swap_leaves_everything_as_it_was() {
     fs::write(daemon.sprite.fs().join("file"), "two").unwrap();
     std::thread::spawn(move || client.attempt_restore("v0"));
     crate::support::wait_for_file_to_exist(&daemon.sprite.path("begun"));
-    let daemon = start(crash(daemon));
+    let daemon = start(daemon.crash());
     assert_eq!(
         fs::read_to_string(daemon.sprite.fs().join("file")).unwrap(),
         "two"
@@ -56,7 +45,7 @@ fn a_crash_in_a_restore_after_the_swap_is_finished_by_the_next_start() {
     fs::write(daemon.sprite.fs().join("file"), "two").unwrap();
     std::thread::spawn(move || client.attempt_restore("v0"));
     crate::support::wait_for_file_to_exist(&daemon.sprite.path("begun"));
-    let sprite = crash(daemon);
+    let sprite = daemon.crash();
     fs::write(sprite.path("go"), "").unwrap();
     let daemon = start(sprite);
     daemon.wait_for("a restore is under way");
@@ -98,7 +87,7 @@ fn a_crash_in_a_roll_back_is_finished_by_the_next_start() {
     fs::write(daemon.sprite.fs().join("file"), "two").unwrap();
     std::thread::spawn(move || client.attempt_restore("v0"));
     crate::support::wait_for_file_to_exist(&daemon.sprite.path("begun"));
-    let sprite = crash(daemon);
+    let sprite = daemon.crash();
     fs::write(sprite.path("go"), "").unwrap();
     let daemon = start(sprite);
     assert_eq!(
@@ -120,7 +109,7 @@ fn a_crash_at_any_moment_loses_no_checkpoint() {
         std::thread::spawn(move || client.attempt_checkpoint());
         // Somewhere in the next one: sooner or later in each round.
         std::thread::sleep(std::time::Duration::from_micros(700 * round));
-        sprite = crash(daemon);
+        sprite = daemon.crash();
     }
     let daemon = start(sprite);
     let client = daemon.client();

@@ -217,6 +217,18 @@ impl Daemon {
         self.signal(libc::SIGTERM);
     }
 
+    /// Kills it and everything below it at once, as a crash of the machine would.
+    pub fn crash(mut self) -> Sprite {
+        let children = format!("/proc/{0}/task/{0}/children", self.pid());
+        let children = std::fs::read_to_string(children).unwrap();
+        self.signal(libc::SIGKILL);
+        assert_eq!(self.wait_without_output(), 137);
+        for child in children.split_ascii_whitespace() {
+            signal_process(child.parse().unwrap(), libc::SIGKILL);
+        }
+        self.into_sprite()
+    }
+
     /// Waits for a line that contains `needle`.
     pub fn wait_for(&self, needle: &str) -> String {
         self.output.wait_for(needle, 1)

@@ -68,14 +68,11 @@ impl Store {
         if let Some(remote) = &self.remote {
             remote::start(remote);
         }
-        let intent = Intent::read(&self.intent_file())?;
-        Ok(intent.map(|intent| {
-            if intent.rolling_back {
-                Interrupted::RollBack
-            } else {
-                Interrupted::Restore
-            }
-        }))
+        Ok(match &self.state().work {
+            Some(Work::Restore(intent)) if intent.rolling_back => Some(Interrupted::RollBack),
+            Some(Work::Restore(_)) => Some(Interrupted::Restore),
+            _ => None,
+        })
     }
 
     /// Takes what the log says as the truth.

@@ -116,7 +116,13 @@ impl Packs {
             }
             (listing, _) => (listing?, true),
         };
-        let number = self.push(name.to_owned(), listing.1, local);
+        let number = self.push(Pack {
+            name: name.to_owned(),
+            length: listing.1,
+            file: None,
+            there: true,
+            local,
+        });
         Ok((number, listing))
     }
 
@@ -143,23 +149,20 @@ impl Packs {
     /// A pack that is about to be written: its number and its name.
     pub fn begin(&self) -> (u32, String) {
         let name = format!("{:032x}", fastrand::u128(..));
-        let number = self.push(name.clone(), 0, true);
-        if let Some(pack) = self.write().get_mut(number as usize) {
-            pack.there = false;
-        }
+        let number = self.push(Pack {
+            name: name.clone(),
+            length: 0,
+            file: None,
+            there: false,
+            local: true,
+        });
         (number, name)
     }
 
-    fn push(&self, name: String, length: u64, local: bool) -> u32 {
+    fn push(&self, pack: Pack) -> u32 {
         let mut packs = self.write();
         let number = u32::try_from(packs.len()).unwrap_or(NOWHERE);
-        packs.push(Pack {
-            name,
-            length,
-            file: None,
-            there: true,
-            local,
-        });
+        packs.push(pack);
         number
     }
 
