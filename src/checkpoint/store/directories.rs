@@ -90,12 +90,17 @@ fn check_format(store: &Path) -> Result<u32, Error> {
         }
         result => result.context("read", &path)?,
     };
+    read_format(&path, &text)
+}
+
+/// The format that `text`, which is at `path`, tells of; a newer one is an error.
+pub fn read_format(path: &Path, text: &[u8]) -> Result<u32, Error> {
     let damaged = |why: String| Error::Damaged {
-        path: path.clone(),
+        path: path.to_owned(),
         why,
     };
     let found: Format =
-        serde_json::from_slice(&text).map_err(|error| damaged(format!("damaged: {error}")))?;
+        serde_json::from_slice(text).map_err(|error| damaged(format!("damaged: {error}")))?;
     if found.format > FORMAT {
         return Err(damaged(format!(
             "has format {}, which is newer than this program's {FORMAT}; the store was left untouched",

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 pub use self::encoder::{Decoder, Encoder};
 use self::packs::Packs;
-pub use self::packs::{Listed, Source, source_name};
+pub use self::packs::{Listed, Source, index_file, remove_files, source_name};
 use super::super::driver::{Context as _, Error};
 use super::id::Id;
 use super::lock;
@@ -369,6 +369,6 @@ impl Objects {
 
     /// Removes the files of packs that are not in the table.
     pub fn remove_files(&self, names: &[String]) -> Result<(), Error> {
-        self.packs.remove_files(names)
+        remove_files(&self.dir, names)
     }
 }

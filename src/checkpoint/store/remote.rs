@@ -12,13 +12,11 @@ mod lease;
 mod replicator;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
@@ -28,20 +26,14 @@ use self::lease::Lease;
 use super::super::driver::Error;
 use super::super::replication::Replication;
 use super::log::{self, Log};
-use super::objects::{Source, source_name};
-use super::{FORMAT, lock, pack};
+use super::objects::{Source, remove_files, source_name};
+use super::{FORMAT, directories, lock, pack};
 use crate::config;
 
 /// So many bytes at the end of a pack have the whole index of most.
 const INDEX: u64 = 64 << 10;
 /// How long a start waits for a bucket that it could do without.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What says in the bucket which format it has.
-#[derive(Debug, Serialize, Deserialize)]
-struct Format {
-    format: u32,
-}
 
 /// The bucket, and how far it is.
 #[derive(Debug)]
@@ -86,10 +78,9 @@ impl Local {
 
     /// Removes packs and what is known of them.
     fn remove_packs(&self, names: &[String]) {
-        for name in names {
-            let path = self.packs.join(source_name(name));
-            let _ = fs::remove_file(path.with_extension("index"));
-            let _ = fs::remove_file(path);
+        // Garbage is no reason not to go on.
+        if let Err(error) = remove_files(&self.packs, names) {
+            tracing::warn!("{error}");
         }
     }
 }
@@ -273,24 +264,24 @@ impl Remote {
         }
     }
 
+    /// Refuses a bucket that cannot be used, and marks a new one.
+    async fn prepare(&self) -> Result<(), Error> {
+        let (format, probe) = tokio::join!(self.check_format(), self.probe());
+        format.and(probe)
+    }
+
     /// Refuses a bucket that this program does not understand, and marks a new one.
     async fn check_format(&self) -> Result<(), Error> {
         let key = "format.json";
-        let ours = serde_json::to_vec(&Format { format: FORMAT }).unwrap_or_default();
+        let ours = serde_json::json!({ "format": FORMAT }).to_string();
         let there = match self.bucket.put_new(key, Bytes::from(ours)).await? {
             bucket::Made::New => return Ok(()),
             bucket::Made::Exists(there) => there,
         };
-        let shown = self.bucket.shown();
-        let found: Format = serde_json::from_slice(&there)
-            .map_err(|error| Error::Unusable(format!("{shown}/{key} is damaged: {error}")))?;
-        if found.format > FORMAT {
-            return Err(Error::Unusable(format!(
-                "{shown} has format {}, which is newer than this program's {FORMAT}; it was left \
-                 untouched",
-                found.format
-            )));
-        }
+        let path = PathBuf::from(format!("{}/{key}", self.bucket.shown()));
+        // It is of no use until somebody has done something about it.
+        let found = directories::read_format(&path, &there);
+        found.map_err(|error| Error::Unusable(error.to_string()))?;
         Ok(())
     }
 
@@ -323,14 +314,18 @@ impl Remote {
         Ok(sequences)
     }
 
-    /// The lease of this run.
-    fn lease(&self, local: &Local, beat: u64) -> Lease {
-        Lease {
+    /// Writes the lease of this run, if there is one.
+    async fn show_life(&self, local: &Local, beat: u64) -> Result<(), Error> {
+        if self.mode == config::Lease::Off {
+            return Ok(());
+        }
+        let lease = Lease {
             owner: local.identity.id.clone(),
             run: local.log.run().to_owned(),
             beat,
             ttl: self.ttl.as_secs(),
-        }
+        };
+        lease.write(&self.bucket).await
     }
 
     /// That somebody else has written a record.

@@ -1,7 +1,6 @@
 //! Looks whether everything is there that the checkpoints need, and is what it must be.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::super::driver::{Affected, Cancel, Error, Verified};
@@ -9,6 +8,9 @@ use super::objects::{Decoder, Objects};
 use super::pool::Pool;
 use super::reach::{Reached, reach};
 use super::{Id, Store, lock};
+
+/// How many objects a thread reads before it looks for more.
+const SHARE: usize = 256;
 
 impl Store {
     /// Looks at all that the checkpoints need; with `read_data` also at the bytes of files.
@@ -32,7 +34,7 @@ impl Store {
             let roots: Vec<Id> = checkpoint.roots().collect();
             let found = reach(objects, &pool, &roots, &Cancel::default());
             let problem = match found {
-                Ok(reached) if read_data => read(objects, &reached, &mut seen, &mut bad),
+                Ok(reached) if read_data => read(objects, &pool, &reached, &mut seen, &mut bad),
                 Ok(reached) => {
                     for id in reached.ids() {
                         note(objects, *id, &mut seen);
@@ -67,6 +69,7 @@ fn note(objects: &Objects, id: Id, seen: &mut HashMap<Id, u64>) -> bool {
 /// Reads those objects that nobody has read yet; returns what is wrong with one of them.
 fn read(
     objects: &Objects,
+    pool: &Pool,
     reached: &Reached,
     seen: &mut HashMap<Id, u64>,
     bad: &mut HashMap<Id, String>,
@@ -75,15 +78,16 @@ fn read(
     left.retain(|id| note(objects, *id, seen));
     // Pack by pack.
     left.sort_by_key(|id| objects.place(id).map(|(pack, _)| pack));
-    let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let threads = std::thread::available_parallelism().map_or(1, Into::into);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                let mut decoder = Decoder::default();
-                while let Some(id) = left.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(error) = objects.get(&mut decoder, id) {
-                        lock(&found).push((*id, error.to_string()));
+    let found = Mutex::new(Vec::new());
+    let decoders = pool.workers(Decoder::default);
+    pool.scope(|scope| {
+        for share in left.chunks(SHARE) {
+            let (decoders, found) = (&decoders, &found);
+            scope.spawn(move |_| {
+                let decoder = &mut *decoders.mine();
+                for id in share {
+                    if let Err(error) = objects.get(decoder, id) {
+                        lock(found).push((*id, error.to_string()));
                     }
                 }
             });

@@ -149,7 +149,7 @@ impl Checker<'_> {
             ledger.wrong("checkpoint.lease_ttl", "must be at least 3s");
         }
         let timeout = checkpoint.replicate_timeout.as_ref();
-        let drain_timeout = time("checkpoint.replicate_timeout", timeout, 10_000, ledger);
+        let replicate_timeout = time("checkpoint.replicate_timeout", timeout, 10_000, ledger);
         Some(Bucket {
             access_key: Secret::new(access_key?),
             secret_key: Secret::new(secret_key?),
@@ -159,7 +159,7 @@ impl Checker<'_> {
             prefix: prefix.trim_matches('/').to_owned(),
             lease,
             lease_ttl,
-            replicate_timeout: drain_timeout,
+            replicate_timeout,
         })
     }
 

@@ -134,7 +134,7 @@ impl Packs {
 
     /// The index of a pack that is elsewhere; kept here once it was fetched.
     fn index(&self, source: &dyn Source, name: &str) -> Result<Listing, Error> {
-        let path = self.path(name).with_extension(INDEX);
+        let path = index_file(&self.dir, name);
         if let Ok(kept) = fs::read(&path)
             && let Ok(listing) = pack::read_index(&path, &kept)
         {
@@ -343,16 +343,21 @@ impl Packs {
             }
         }
     }
+}
 
-    /// Removes the files of packs that are not in the table.
-    pub fn remove_files(&self, names: &[String]) -> Result<(), Error> {
-        for name in names {
-            let path = self.path(name);
-            durable::remove_file(&path)?;
-            durable::remove_file(&path.with_extension(INDEX))?;
-        }
-        Ok(())
+/// Removes the files of these packs, and of their indexes.
+pub fn remove_files(dir: &Path, names: &[String]) -> Result<(), Error> {
+    for name in names {
+        durable::remove_file(&dir.join(source_name(name)))?;
+        durable::remove_file(&index_file(dir, name))?;
     }
+    Ok(())
+}
+
+/// Where the index of a pack is that is elsewhere.
+#[must_use]
+pub fn index_file(dir: &Path, name: &str) -> PathBuf {
+    dir.join(name).with_extension(INDEX)
 }
 
 /// The name of a pack's file, here and in the bucket.

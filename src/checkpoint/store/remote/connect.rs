@@ -1,16 +1,14 @@
 //! Finds out how far the bucket is, compared with the store of this machine.
 
 use super::super::super::driver::Error;
-use super::{Remote, blocking, config, record_key};
+use super::{Remote, blocking, record_key};
 
 impl Remote {
     /// The number of the first record that the bucket does not have.
     pub(super) async fn connect(&self) -> Result<u64, Error> {
         let local = self.local()?;
-        let (format, probe, there) =
-            tokio::join!(self.check_format(), self.probe(), self.sequences());
-        format?;
-        probe?;
+        let (prepared, there) = tokio::join!(self.prepare(), self.sequences());
+        prepared?;
         let here = blocking(local, |local| local.log.sequences()).await?;
         let next = match there?.last() {
             None => here.first().copied().unwrap_or_default(),
@@ -27,9 +25,7 @@ impl Remote {
                 self.bucket.shown()
             )));
         }
-        if self.mode != config::Lease::Off {
-            self.lease(local, 0).write(&self.bucket).await?;
-        }
+        self.show_life(local, 0).await?;
         Ok(next)
     }
 

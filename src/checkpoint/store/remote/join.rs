@@ -10,6 +10,7 @@ use super::super::super::driver::{Context as _, Error};
 use super::super::super::durable;
 use super::super::catalog::{Catalog, Owner};
 use super::super::log::Change;
+use super::super::objects::index_file;
 use super::bucket::Made;
 use super::lease::Lease;
 use super::{Local, Remote, config, record_key};
@@ -48,9 +49,7 @@ impl Remote {
 
     async fn try_to_join(&self) -> Result<bool, Error> {
         let local = self.local()?;
-        let (format, probe) = tokio::join!(self.check_format(), self.probe());
-        format?;
-        probe?;
+        self.prepare().await?;
         for _ in 0..RACES {
             let records = self.records().await?;
             if records.is_empty() {
@@ -63,9 +62,7 @@ impl Remote {
             let catalog = local.log.read()?.catalog;
             if self.take_over(local, &catalog).await? {
                 self.fetch_indexes(local, &catalog).await?;
-                if self.mode != config::Lease::Off {
-                    self.lease(local, 0).write(&self.bucket).await?;
-                }
+                self.show_life(local, 0).await?;
                 return Ok(true);
             }
         }
@@ -132,7 +129,7 @@ impl Remote {
         let fetched = futures_util::stream::iter(&catalog.packs).map(async |name: &String| {
             match self.read_index(name).await {
                 Ok(index) => {
-                    let path = packs.join(name).with_extension("index");
+                    let path = index_file(packs, name);
                     fs::write(&path, index).context("write", &path)
                 }
                 // It is told with the others that are damaged.

@@ -230,7 +230,7 @@ impl Remote {
         if there.is_some_and(|lease| lease.run != local.log.run()) {
             self.check_ours(next).await?;
         }
-        self.lease(local, beat).write(&self.bucket).await
+        self.show_life(local, beat).await
     }
 }
 
