@@ -32,8 +32,7 @@ pub struct Checkpoint {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     history: Vec<String>,
     is_auto: bool,
-    /// `sealed`: it survives a crash; `durable`: it survives the loss of the machine.
-    durability: &'static str,
+    durability: Durability,
 }
 
 impl Checkpoint {
@@ -41,7 +40,11 @@ impl Checkpoint {
     fn new(manifest: Manifest, replication: Option<&Replication>) -> Self {
         let is_durable = replication.is_some_and(|it| it.has(manifest.sequence));
         Self {
-            durability: if is_durable { "durable" } else { "sealed" },
+            durability: if is_durable {
+                Durability::Durable
+            } else {
+                Durability::Sealed
+            },
             id: manifest.id,
             create_time: manifest.create_time,
             source_id: manifest.source_id,
@@ -57,16 +60,16 @@ impl Checkpoint {
 #[serde(default, deny_unknown_fields)]
 struct NewCheckpoint {
     comment: Option<String>,
-    wait: Option<Wait>,
+    wait: Option<Durability>,
 }
 
-/// When a checkpoint counts as done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+/// What a checkpoint survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Wait {
-    /// When it survives a crash.
+enum Durability {
+    /// A crash.
     Sealed,
-    /// When it survives the loss of the machine.
+    /// The loss of the machine.
     Durable,
 }
 
@@ -110,7 +113,7 @@ struct Line {
 /// `POST /checkpoint`
 pub async fn create(State(shared): State<Shared>, body: RawBody) -> Result<Response, Problem> {
     let new: NewCheckpoint = body.json_or_default("{\"comment\": \"before the upgrade\"}")?;
-    let until_durable = new.wait == Some(Wait::Durable);
+    let until_durable = new.wait == Some(Durability::Durable);
     if driver(&shared)?.replication().is_none() && until_durable {
         return Err(Problem::bad_request(
             "wait: there is no bucket, so no checkpoint becomes durable; configure s3, or wait \

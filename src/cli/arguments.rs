@@ -1,11 +1,14 @@
 //! Flags and verbs. Every flag may be written with one dash or two.
 
+mod checkpoints;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::checkpoints::{CheckpointsOptions, CheckpointsVerb};
 use crate::config::value::{FromText, GoDuration, parse_duration};
 use crate::config::{Flags, SignalMap};
 
@@ -28,13 +31,6 @@ Environment:
 
 Exit codes: the main process's own, 128+n if signal n killed it; 64 bad command line,
 78 bad configuration, 70 a component or a roll-back failed.";
-
-const CHECKPOINTS: &str = "\
-Environment:
-  SPRITE_SERVER          the API, instead of --server
-  SPRITE_HTTP_API_TOKEN  its token
-
-Exit codes: 0 done, 1 it failed or was refused, 64 bad command line, 69 nobody answers.";
 
 /// PID-1 supervisor for one persistent environment: boots components, runs the main
 /// process, reaps zombies, forwards signals, runs commands over HTTP, takes checkpoints
@@ -97,104 +93,8 @@ pub enum Verb {
     /// Print a state machine as a diagram, as it is in this very program.
     Diagram(DiagramOptions),
     /// Take, look at and restore checkpoints of a running sprite-env, by way of its API.
-    #[command(after_help = CHECKPOINTS)]
+    #[command(after_help = checkpoints::HELP)]
     Checkpoints(CheckpointsOptions),
-}
-
-/// Where the daemon is, and what is to be done.
-#[derive(Debug, Args)]
-pub struct CheckpointsOptions {
-    /// Its API: http://HOST:PORT or unix:/PATH [default: http://127.0.0.1:7778].
-    #[arg(long, value_name = "URL", global = true)]
-    pub server: Option<String>,
-    /// Print the API's JSON.
-    #[arg(long, global = true)]
-    pub json: bool,
-    /// What is to be done.
-    #[command(subcommand)]
-    pub verb: CheckpointsVerb,
-}
-
-/// What is to be done with checkpoints.
-#[derive(Debug, Subcommand)]
-pub enum CheckpointsVerb {
-    /// Take one.
-    Create {
-        /// What it is for.
-        #[arg(long, value_name = "TEXT")]
-        comment: Option<String>,
-        /// When it is done: when it survives a crash, or when it is in the bucket.
-        #[arg(long, value_enum, default_value = "sealed")]
-        wait: Wait,
-    },
-    /// List them, newest first.
-    List {
-        /// Automatic ones too.
-        #[arg(long)]
-        all: bool,
-    },
-    /// Tell about one.
-    Info {
-        /// Which: v3, 3, auto-…, or Current for the newest.
-        id: String,
-    },
-    /// Tell what has changed from one to another: + added, - removed, M content, m metadata.
-    Diff {
-        /// The one.
-        old: String,
-        /// The other.
-        new: String,
-    },
-    /// List a directory of one.
-    Ls {
-        /// Which.
-        id: String,
-        /// The directory, from the root of the tree.
-        #[arg(default_value = "")]
-        path: String,
-    },
-    /// Write a file of one to standard output.
-    Cat {
-        /// Which.
-        id: String,
-        /// The file, from the root of the tree.
-        path: String,
-    },
-    /// Restore one; what is there now is kept as an automatic one.
-    Restore {
-        /// Which.
-        id: String,
-    },
-    /// Remove one.
-    Delete {
-        /// Which.
-        id: String,
-    },
-    /// Look whether everything is there that they need.
-    Verify {
-        /// Read the bytes of files too.
-        #[arg(long)]
-        read_data: bool,
-    },
-}
-
-/// When a checkpoint is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Wait {
-    /// When it survives a crash.
-    Sealed,
-    /// When it survives the loss of the machine.
-    Durable,
-}
-
-impl Wait {
-    /// Its name in the API.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Sealed => "sealed",
-            Self::Durable => "durable",
-        }
-    }
 }
 
 /// What to do with the configuration.

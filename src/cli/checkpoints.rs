@@ -50,7 +50,7 @@ async fn perform(options: &CheckpointsOptions) -> Result<bool, Failure> {
     let json = options.json;
     match &options.verb {
         CheckpointsVerb::Create { comment, wait } => {
-            let body = json!({ "wait": wait.as_str(), "comment": comment });
+            let body = json!({ "wait": wait, "comment": comment });
             let path = ["checkpoint"];
             let response = client.send(Method::POST, &path, &[], Some(&body)).await?;
             follow(&client, response, json).await
