@@ -14,6 +14,8 @@
 mod api;
 mod boot;
 mod bucket;
+mod bucket_owners;
+mod bucket_weather;
 mod checkpoint_verbs;
 mod checkpoints;
 mod commands;

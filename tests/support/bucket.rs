@@ -1,19 +1,25 @@
 //! A real S3 service with a bucket, and a gate in front of it that does what networks and
 //! services do on bad days.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::output::Output;
-use super::{PATIENCE, Sprite, Value, json};
+use super::{Daemon, PATIENCE, Sprite, Value, json, trees};
 use crate::sdks::tool;
 
 /// The bucket that every service has.
 const BUCKET: &str = "bucket";
+/// What the keys of the records begin with, and those of the packs.
+pub const LOG: &str = "checkpoints/log/";
+pub const PACKS: &str = "checkpoints/packs/";
 pub const SECRET_KEY: &str = "a-secret-key-that-nobody-must-see";
 
 /// What makes the service take a request as its owner's; it does not check the signature.
@@ -274,4 +280,59 @@ fn refuse(client: &mut TcpStream, status: &str) {
     let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     let _ = client.write_all(answer.as_bytes());
     let _ = client.shutdown(Shutdown::Both);
+}
+
+pub fn durable(daemon: &Daemon) -> Value {
+    let answer = daemon
+        .client()
+        .post("/checkpoint", &json!({"wait": "durable"}));
+    answer.lines().last().unwrap().clone()
+}
+
+pub fn durability(daemon: &Daemon, id: &str) -> String {
+    let checkpoint = daemon.client().get(&format!("/checkpoints/{id}")).json();
+    checkpoint["durability"].as_str().unwrap().to_owned()
+}
+
+pub fn replication(daemon: &Daemon) -> Value {
+    daemon.client().status()["replication"].clone()
+}
+
+/// Waits until this is true.
+pub fn wait_until(daemon: &Daemon, what: &str, is_true: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_true() {
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "{what}: {}\n{}",
+            replication(daemon),
+            daemon.output.text()
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until replication is in this phase; returns all that is told of it.
+pub fn wait_for_phase(daemon: &Daemon, phase: &str) -> Value {
+    wait_until(daemon, phase, || replication(daemon)["phase"] == phase);
+    replication(daemon)
+}
+
+pub fn tree(daemon: &Daemon) -> BTreeMap<PathBuf, String> {
+    trees::describe(&daemon.sprite.fs())
+}
+
+/// A daemon whose bucket has one durable checkpoint of a file of this many bytes that
+/// cannot be compressed; then its disk is lost.
+pub fn lost(service: &Service, bytes: usize) -> BTreeMap<PathBuf, String> {
+    let daemon = service.sprite().idle();
+    let mut random = fastrand::Rng::with_seed(1);
+    let content: Vec<u8> = std::iter::repeat_with(|| random.u8(..))
+        .take(bytes)
+        .collect();
+    fs::write(daemon.sprite.fs().join("file"), content).unwrap();
+    assert_eq!(durable(&daemon)["type"], "complete");
+    let found = tree(&daemon);
+    drop(daemon.crash());
+    found
 }

@@ -1,0 +1,133 @@
+//! A bucket is one environment's alone.
+
+use std::fs;
+
+use crate::support::bucket::{
+    LOG, PACKS, Service, Weather, durability, durable, lost, wait_for_phase,
+};
+use crate::support::{Daemon, Value, json};
+
+#[test]
+fn a_bucket_of_a_newer_format_is_left_untouched() {
+    let Some(service) = Service::start() else {
+        return;
+    };
+    service.put("checkpoints/format.json", b"{\"format\": 99}");
+    let (code, text) = service.sprite().command(&["true"]).run();
+    assert_eq!(code, 78, "{text}");
+    assert!(text.contains("has format 99, which is newer"), "{text}");
+    assert_eq!(service.keys(LOG), Vec::<String>::new());
+}
+
+#[test]
+fn a_bucket_in_use_is_refused_and_an_abandoned_one_taken_over() {
+    let Some(service) = Service::start() else {
+        return;
+    };
+    let first = service.sprite().idle();
+    fs::write(first.sprite.fs().join("file"), "one").unwrap();
+    assert_eq!(durable(&first)["type"], "complete");
+    let (code, text) = service.sprite().command(&["true"]).run();
+    assert_eq!(code, 78, "{text}");
+    assert!(
+        text.contains("in use by another sprite-env, which is alive"),
+        "{text}"
+    );
+
+    // Held, as a machine that has lost its network: it renews nothing.
+    first.signal(libc::SIGSTOP);
+    let second = service.sprite().idle();
+    second.wait_for("waiting up to 3s");
+    let restored = fs::read_to_string(second.sprite.fs().join("file"));
+    assert_eq!(restored.unwrap(), "one");
+    assert_eq!(durable(&second)["checkpoint_id"], "v1");
+
+    // It comes back, and finds itself out.
+    first.signal(libc::SIGCONT);
+    let told = wait_for_phase(&first, "fenced");
+    let why = told["error"].as_str().unwrap();
+    assert!(why.contains("was written by another sprite-env"), "{why}");
+    let answer = first.client().post("/checkpoint", &json!({}));
+    let last = answer.lines().last().unwrap().clone();
+    assert_eq!(last["type"], "error", "{last}");
+    assert!(
+        last["error"]
+            .as_str()
+            .unwrap()
+            .contains("another sprite-env")
+    );
+    assert_eq!(durable(&second)["checkpoint_id"], "v2");
+    let log = service.keys(LOG);
+    drop(first.crash());
+    assert_eq!(service.keys(LOG), log, "nothing more came of it");
+}
+
+#[test]
+fn a_disk_that_somebody_has_taken_over_from_does_not_go_on() {
+    let Some(service) = Service::start() else {
+        return;
+    };
+    let mut first = service.sprite().idle();
+    assert_eq!(durable(&first)["type"], "complete");
+    first.stop(143);
+    let second = service.sprite().idle();
+    assert_eq!(durable(&second)["type"], "complete");
+    let (code, text) = first.into_sprite().command(&["true"]).run();
+    assert_eq!(code, 78, "{text}");
+    assert!(text.contains("was written by another sprite-env"), "{text}");
+}
+
+#[test]
+fn of_many_that_take_a_bucket_at_once_one_keeps_it() {
+    const MANY: usize = 8;
+    let Some(service) = Service::start() else {
+        return;
+    };
+    lost(&service, 100_000);
+    service.delete("checkpoints/lease.json");
+    let off = json!({"checkpoint": {"lease": "off"}});
+    let mut daemons: Vec<Daemon> = (0..MANY)
+        .map(|_| {
+            let sprite = service.sprite_with(&off);
+            sprite.command(&["sleep", "1000"]).api().start()
+        })
+        .collect();
+    // Whoever comes later takes over from whoever was there: all must have come.
+    let running: Vec<&Daemon> = daemons
+        .iter_mut()
+        .filter_map(|daemon| daemon.wait_running_or_end().then_some(&*daemon))
+        .collect();
+    let winners = running
+        .iter()
+        .filter(|daemon| durable(daemon)["type"] == "complete");
+    assert_eq!(winners.count(), 1);
+    // Every record is there once, and names what is there.
+    let packs = service.keys(PACKS);
+    for (number, key) in service.keys(LOG).iter().enumerate() {
+        assert_eq!(*key, format!("{LOG}{number:012}.json"));
+        let record: Value = serde_json::from_slice(&service.get(key)).unwrap();
+        for pack in record["packs"].as_array().into_iter().flatten() {
+            let pack = format!("{PACKS}{}.pack", pack.as_str().unwrap());
+            assert!(packs.contains(&pack), "{key} names {pack}");
+        }
+    }
+}
+
+#[test]
+fn a_service_that_ignores_conditions_is_refused() {
+    let Some(service) = Service::start() else {
+        return;
+    };
+    let gate = service.gate();
+    gate.set(Weather::Unconditional);
+    let (code, text) = gate.sprite().command(&["true"]).run();
+    assert_eq!(code, 78, "{text}");
+    assert!(text.contains("ignores the condition of a write"), "{text}");
+    let config = json!({"checkpoint": {"lease": "best-effort"}});
+    let daemon = gate.sprite_with(&config).idle();
+    daemon.wait_for("make sure that nobody else uses it");
+    assert_eq!(durable(&daemon)["type"], "complete");
+    drop(daemon.crash());
+    let daemon = gate.sprite_with(&config).idle();
+    assert_eq!(durability(&daemon, "v0"), "durable");
+}
