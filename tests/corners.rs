@@ -225,8 +225,13 @@ fn a_stop_while_a_restore_drains() {
 #[test]
 fn a_pause_that_takes_too_long_is_given_up_and_everything_goes_on() {
     let config = json!({"checkpoint": {"freeze_timeout": "1ms"}});
-    let script = "while :; do n=$((n+1)); echo $n >beat.new; mv beat.new beat; sleep 0.01; done";
+    // A large file that is written all the time is read in the pause, and that takes longer.
+    let script = "while :; do dd if=/dev/urandom of=data/fs/large bs=1M count=100 conv=notrunc; \
+        done 2>/dev/null & \
+        while :; do n=$((n+1)); echo $n >beat.new; mv beat.new beat; sleep 0.01; done";
     let sprite = Sprite::new().config(&config).script(script).storage();
+    fs::create_dir_all(sprite.fs()).unwrap();
+    fs::write(sprite.fs().join("large"), vec![1; 100 << 20]).unwrap();
     for n in 0..3_000 {
         fs::create_dir_all(sprite.fs().join(format!("d{n}"))).unwrap();
     }
