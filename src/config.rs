@@ -152,10 +152,25 @@ pub struct Storage {
     pub freeze: bool,
     /// The longest that they may be held.
     pub freeze_timeout: Duration,
-    /// How many automatic checkpoints are kept.
-    pub keep_auto: usize,
+    /// How often an automatic checkpoint is taken; none = never.
+    pub auto: Option<Duration>,
+    /// Which automatic checkpoints are kept.
+    pub retention: Retention,
     /// How long a component's command may take.
     pub command_timeout: Duration,
+}
+
+/// Which automatic checkpoints are kept: those that one of these counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// So many of the newest.
+    pub last: usize,
+    /// The newest of each of so many hours that have one.
+    pub hourly: usize,
+    /// The same for days (UTC).
+    pub daily: usize,
+    /// The same for weeks (UTC, from Monday on).
+    pub weekly: usize,
 }
 
 /// The bucket that checkpoints are replicated to.

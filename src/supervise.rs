@@ -1,6 +1,7 @@
 //! The machines at work: one event loop around the pure supervisor, and the executor
 //! that carries out its commands.
 
+pub mod automatic;
 mod child;
 pub mod event_loop;
 mod executor;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use sprite_env::checkpoint::{Cancel, Driver, Store};
-use sprite_env::config::Storage;
+use sprite_env::config::{Retention, Storage};
 
 use crate::support::{is_root, trees};
 
@@ -184,7 +184,11 @@ impl Lab {
             checkpoint_dir: dir.join("store"),
             freeze: false,
             freeze_timeout: Duration::ZERO,
-            keep_auto: 2,
+            auto: None,
+            retention: Retention {
+                last: 2,
+                ..Retention::default()
+            },
             command_timeout: Duration::ZERO,
         });
         assert_eq!(store.open().unwrap(), None);
@@ -206,7 +210,7 @@ impl Lab {
     /// A checkpoint, and `meanwhile` between its two looks at the tree.
     fn checkpoint(&self, meanwhile: impl FnOnce()) -> String {
         let cancel = Cancel::default();
-        self.store.begin(None).unwrap();
+        self.store.begin(None, false).unwrap();
         self.store.pre_copy(&cancel).unwrap();
         meanwhile();
         self.store.capture(Some(&[]), &cancel).unwrap();

@@ -12,6 +12,7 @@
 )]
 
 mod api;
+mod automatic;
 mod boot;
 mod bucket;
 mod bucket_owners;

@@ -123,6 +123,7 @@ pub async fn create(State(shared): State<Shared>, body: RawBody) -> Result<Respo
     let request = Request::Checkpoint {
         comment: new.comment,
         until_durable,
+        automatic: false,
     };
     operate(&shared, system::Event::Checkpoint, request).await
 }

@@ -291,13 +291,14 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     fn delete(&self, id: &str) -> Result<(), Error>;
 
     /// Begins a checkpoint.
-    fn begin(&self, comment: Option<String>) -> Result<Draft, Error>;
+    fn begin(&self, comment: Option<String>, automatic: bool) -> Result<Draft, Error>;
     /// Copies what can be copied while everything runs.
     fn pre_copy(&self, cancel: &Cancel) -> Result<(), Error>;
     /// Takes the instant; nothing writes meanwhile. `held` are the processes that are
     /// held for it; none if nothing is.
     fn capture(&self, held: Option<&[i32]>, cancel: &Cancel) -> Result<(), Error>;
-    /// Completes the checkpoint on stable storage. From then on it exists.
+    /// Completes the checkpoint on stable storage. From then on it exists. If it is an
+    /// automatic one and nothing has changed, that which has all of it already.
     fn seal(&self) -> Result<Manifest, Error>;
 
     /// Sees to it that the checkpoint `id` is there, whole.

@@ -99,6 +99,9 @@ impl Engine {
             }
             Effect::Seal => {
                 let manifest = self.blocking(job, |driver, _| driver.seal()).await?;
+                if manifest.is_auto {
+                    self.tidy();
+                }
                 job.found().manifest = Some(manifest);
                 Event::Sealed
             }
@@ -144,13 +147,7 @@ impl Engine {
             }
             Effect::Verify => {
                 self.blocking(job, |driver, _| driver.verify()).await?;
-                // Nobody waits for it.
-                let driver = Arc::clone(&self.driver);
-                tokio::task::spawn_blocking(move || {
-                    if let Err(error) = driver.tidy() {
-                        tracing::warn!("cannot remove old automatic checkpoints: {error}");
-                    }
-                });
+                self.tidy();
                 Event::Verified
             }
             Effect::RollBack => {
@@ -189,10 +186,13 @@ impl Engine {
     async fn announce(&self, job: &Arc<Job>) -> Result<(), Error> {
         let progress = &job.order.progress;
         progress.info("Creating checkpoint...");
-        let Request::Checkpoint { comment, .. } = job.order.request.clone() else {
+        let Request::Checkpoint {
+            comment, automatic, ..
+        } = job.order.request.clone()
+        else {
             return Err(Error::Unusable("no checkpoint was asked for".to_owned()));
         };
-        let begun = self.blocking(job, move |driver, _| driver.begin(comment));
+        let begun = self.blocking(job, move |driver, _| driver.begin(comment, automatic));
         job.found().draft = Some(begun.await?);
         let draft = job.draft()?;
         let hook = Hook::Checkpoint;
@@ -237,6 +237,16 @@ impl Engine {
             }
             () = job.cancel.cancelled() => job.cancel.check(),
         }
+    }
+
+    /// Removes automatic checkpoints whose time is over. Nobody waits for it.
+    fn tidy(&self) {
+        let driver = Arc::clone(&self.driver);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = driver.tidy() {
+                tracing::warn!("cannot remove old automatic checkpoints: {error}");
+            }
+        });
     }
 
     async fn resolve(&self, job: &Arc<Job>) -> Result<(), Error> {

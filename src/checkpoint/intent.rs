@@ -4,11 +4,11 @@
 use std::fs;
 use std::path::Path;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::driver::{Context as _, Error};
 use super::durable;
+use super::manifest::automatic_id;
 
 /// A restore past the point where something is changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ impl Intent {
     pub fn of(id: &str) -> Self {
         Self {
             id: id.to_owned(),
-            auto_id: format!("auto-{}", Timestamp::now().strftime("%Y%m%dT%H%M%S.%6fZ")),
+            auto_id: automatic_id(),
             rolling_back: false,
         }
     }

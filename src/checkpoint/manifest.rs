@@ -1,5 +1,6 @@
 //! What is known of one checkpoint.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::store::Id;
@@ -21,7 +22,8 @@ pub struct Manifest {
     /// and not stored.
     #[serde(skip)]
     pub history: Vec<String>,
-    /// Whether nobody asked for it: it was made to keep what a restore replaced.
+    /// Whether nobody asked for it: it keeps what a restore replaced, or is one of those that
+    /// are taken from time to time.
     #[serde(default)]
     pub is_auto: bool,
     /// The node with the tree's root as its only entry.
@@ -46,4 +48,10 @@ impl Manifest {
     pub fn roots(&self) -> impl Iterator<Item = Id> {
         std::iter::once(self.root).chain(self.components)
     }
+}
+
+/// The id of an automatic checkpoint that is made now.
+#[must_use]
+pub fn automatic_id() -> String {
+    format!("auto-{}", Timestamp::now().strftime("%Y%m%dT%H%M%S.%6fZ"))
 }

@@ -24,6 +24,9 @@ pub enum Request {
         comment: Option<String>,
         /// Whether it is done only when the checkpoint is durable.
         until_durable: bool,
+        /// Whether nobody asked for it but the clock: then it is made only if something has
+        /// changed, and removed when its time is over.
+        automatic: bool,
     },
     /// Restore one.
     Restore {

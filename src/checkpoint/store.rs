@@ -36,6 +36,7 @@ mod pool;
 mod reach;
 mod remote;
 mod restoring;
+mod retention;
 mod scan;
 mod stamp;
 mod verify;
@@ -68,7 +69,7 @@ use super::durable;
 use super::intent::Intent;
 use super::manifest::Manifest;
 use super::replication::Replication;
-use crate::config::{Bucket, Storage};
+use crate::config::{Bucket, Retention, Storage};
 
 /// The version of the store's format that this program writes, and the newest it reads.
 pub const FORMAT: u32 = 2;
@@ -82,7 +83,7 @@ pub struct Store {
     make_tree: bool,
     /// Where checkpoints are kept.
     dir: PathBuf,
-    keep_auto: usize,
+    retention: Retention,
     restore_on_boot: bool,
     remote: Option<Arc<Remote>>,
     opened: OnceLock<Opened>,
@@ -141,7 +142,7 @@ impl Store {
             tree: canonical(&storage.dir),
             make_tree: storage.make_dir,
             dir: canonical(&storage.checkpoint_dir),
-            keep_auto: storage.keep_auto,
+            retention: storage.retention,
             restore_on_boot: storage.restore_on_boot,
             remote: None,
             opened: OnceLock::new(),
@@ -304,8 +305,8 @@ impl Driver for Store {
         self.remove(&id)
     }
 
-    fn begin(&self, comment: Option<String>) -> Result<Draft, Error> {
-        self.begin_checkpoint(comment)
+    fn begin(&self, comment: Option<String>, automatic: bool) -> Result<Draft, Error> {
+        self.begin_checkpoint(comment, automatic)
     }
 
     fn pre_copy(&self, cancel: &Cancel) -> Result<(), Error> {

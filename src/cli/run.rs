@@ -21,7 +21,7 @@ use crate::spawn::{SECRET, Spawner};
 use crate::supervise::output::Sink;
 use crate::supervise::outside::RealWorld;
 use crate::supervise::tree_freezer::TreeFreezer;
-use crate::supervise::{EventLoop, Handle, Parts, handle};
+use crate::supervise::{EventLoop, Handle, Parts, automatic, handle};
 use crate::sys::{self, SignalMask};
 use crate::telemetry::ring::Ring;
 
@@ -149,6 +149,9 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
         store.as_ref().map(|(d, _)| Arc::clone(d)),
     )
     .await?;
+    if let Some(pause) = config.storage.as_ref().and_then(|storage| storage.auto) {
+        tokio::spawn(automatic::checkpoints(pause, handle.clone()));
+    }
     tokio::spawn(pass_on(signals, handle, config.process.signal_map.clone()));
     let (sink, writers) = Sink::start(config.log_json);
     let event_loop = EventLoop::new(Parts {

@@ -15,6 +15,8 @@ use super::value::{GoDuration, Value};
 pub type Text = Value<String>;
 /// A duration, or `{"$env": "NAME"}`.
 pub type Time = Value<GoDuration>;
+/// A whole number, or `{"$env": "NAME"}`.
+pub type Number = Value<u64>;
 
 /// The configuration file of sprite-env.
 #[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
@@ -219,8 +221,18 @@ pub struct Checkpoint {
     pub quiesce: Option<Text>,
     /// The longest that it may be held. Default: 5s.
     pub freeze_timeout: Option<Time>,
-    /// How many automatic checkpoints are kept. Default: 3.
-    pub keep_auto: Option<Value<u64>>,
+    /// How often an automatic checkpoint is taken, if something has changed; 0 = never.
+    /// Default: 0.
+    pub auto: Option<Time>,
+    /// How many automatic checkpoints are kept, the newest ones. Default: 3.
+    pub keep_auto: Option<Number>,
+    /// Of how many hours the last automatic checkpoint is kept besides. Default: 0.
+    pub keep_hourly: Option<Number>,
+    /// Of how many days (UTC) the last automatic checkpoint is kept besides. Default: 0.
+    pub keep_daily: Option<Number>,
+    /// Of how many weeks (UTC, from Monday on) the last automatic checkpoint is kept
+    /// besides. Default: 0.
+    pub keep_weekly: Option<Number>,
     /// How long a component's checkpoint or restore command may take. Default: 60s.
     pub command_timeout: Option<Time>,
     /// How a second sprite-env is kept from the same bucket: `required` (the default),
@@ -287,7 +299,7 @@ pub struct Network {
 #[serde(deny_unknown_fields, default)]
 pub struct UrlProxy {
     /// The port of requests that name none. Default: 8080.
-    pub port: Option<Value<u64>>,
+    pub port: Option<Number>,
     /// How long the web server may take to begin an answer; 0 = for ever. Default: 60s.
     pub response_timeout: Option<Time>,
     /// Whether requests that an edge marks with `proxy::` need no token. Only where
@@ -300,9 +312,9 @@ pub struct UrlProxy {
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// The largest body of a request, in bytes. Default: 1048576.
-    pub request_body: Option<Value<u64>>,
+    pub request_body: Option<Number>,
     /// How many commands may run at once. Default: 1024.
-    pub exec_sessions: Option<Value<u64>>,
+    pub exec_sessions: Option<Number>,
     /// How long a request is held while the system starts or restores. Default: 30s.
     pub hold: Option<Time>,
 }
@@ -316,5 +328,5 @@ pub struct Telemetry {
     pub journal: Option<Text>,
     /// The size in bytes at which the journal is renamed to `….1` and begun anew.
     /// Default: 16777216.
-    pub journal_size: Option<Value<u64>>,
+    pub journal_size: Option<Number>,
 }

@@ -85,6 +85,14 @@ impl Job {
                     manifest.id
                 )));
             }
+            (Request::Checkpoint { .. }, Some(manifest), _)
+                if found
+                    .draft
+                    .as_ref()
+                    .is_some_and(|draft| draft.id != manifest.id) =>
+            {
+                progress.info(format!("Nothing has changed since {}", manifest.id));
+            }
             (Request::Checkpoint { .. }, Some(manifest), _) => {
                 for skipped in manifest.skipped.iter().take(SKIPPED) {
                     progress.warning(format!("Not captured: {skipped}"));

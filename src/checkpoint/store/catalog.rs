@@ -23,6 +23,9 @@ pub struct Catalog {
     last: Option<u64>,
     /// The checkpoint that the live tree came from: the one made or restored last.
     base: Option<String>,
+    /// The checkpoint, automatic ones included, that the live tree was last known to be.
+    #[serde(default)]
+    latest: Option<String>,
     /// The checkpoint that was restored last, if none was made since.
     restored: Option<String>,
     /// The packs that hold the objects.
@@ -51,6 +54,7 @@ impl Catalog {
                 let (id, source) = (manifest.id.clone(), manifest.source_id.clone());
                 self.last = self.last.max(number(&id));
                 self.sources.insert(id.clone(), source);
+                self.latest = Some(id.clone());
                 if !manifest.is_auto {
                     self.base = Some(id);
                     self.restored = None;
@@ -59,6 +63,7 @@ impl Catalog {
             }
             Change::Restore { id } => {
                 self.base = Some(id.clone());
+                self.latest = Some(id.clone());
                 self.restored = Some(id);
             }
             Change::Delete { id } => self.checkpoints.retain(|manifest| manifest.id != id),
@@ -122,12 +127,13 @@ impl Catalog {
         self.take_number();
     }
 
-    /// What the live tree is to be on a disk that has none: the checkpoint that it came
-    /// from last.
+    /// What the live tree is to be on a disk that has none: the checkpoint that it was last
+    /// known to be.
     #[must_use]
     pub fn latest(&self) -> Option<Manifest> {
-        let base = self.base.as_ref().and_then(|id| self.find(id).ok());
-        base.or_else(|| self.list(false).next())
+        let known = [&self.latest, &self.base].into_iter().flatten();
+        let known = known.filter_map(|id| self.find(id).ok()).next();
+        known.or_else(|| self.list(false).next())
     }
 
     /// Takes the packs that are there as all that there are, and this record as the one

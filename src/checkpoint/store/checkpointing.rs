@@ -15,7 +15,7 @@ use super::scan::{self, Hints, Limit, Scan, Scanned};
 use super::watch::Watch;
 use super::{Id, Store, Work, lock};
 use crate::checkpoint::driver::{Cancel, Context as _, Draft, Error};
-use crate::checkpoint::manifest::Manifest;
+use crate::checkpoint::manifest::{Manifest, automatic_id};
 use crate::checkpoint::{durable, mapped};
 use crate::clock::now;
 
@@ -30,6 +30,8 @@ const PASSES: usize = 4;
 pub struct Making {
     draft: Draft,
     comment: Option<String>,
+    /// Whether it is made only if something has changed.
+    automatic: bool,
     /// What the last walk has found.
     scanned: Option<Scanned>,
     /// Told of what has changed since that walk began.
@@ -39,7 +41,11 @@ pub struct Making {
 }
 
 impl Store {
-    pub(super) fn begin_checkpoint(&self, comment: Option<String>) -> Result<Draft, Error> {
+    pub(super) fn begin_checkpoint(
+        &self,
+        comment: Option<String>,
+        automatic: bool,
+    ) -> Result<Draft, Error> {
         if let Some(why) = self.remote.as_ref().and_then(|remote| remote.fenced()) {
             return Err(Error::Fenced(why));
         }
@@ -48,12 +54,17 @@ impl Store {
         fs::create_dir_all(&components_dir).context("create", &components_dir)?;
         let mut state = self.state();
         let draft = Draft {
-            id: format!("v{}", state.catalog.take_number()),
+            id: if automatic {
+                automatic_id()
+            } else {
+                format!("v{}", state.catalog.take_number())
+            },
             components_dir,
         };
         state.work = Some(Work::Checkpoint(Box::new(Making {
             draft: draft.clone(),
             comment,
+            automatic,
             scanned: None,
             watch: None,
             time: String::new(),
@@ -127,25 +138,32 @@ impl Store {
         let mut scanned = making.scanned.unwrap_or_else(|| self.known());
         let manifest = Manifest {
             comment: making.comment,
+            is_auto: making.automatic,
             ..self.unsealed(making.draft.id, making.time)
         };
-        let id = manifest.id.clone();
-        self.seal(manifest, &mut scanned, &making.draft.components_dir)?;
-        let sealed = self.state().catalog.find(&id)?;
+        let manifest = self.store_trees(manifest, &mut scanned, &making.draft.components_dir)?;
+        let same = self.state().catalog.latest();
+        let same = same.filter(|latest| manifest.is_auto && latest.roots().eq(manifest.roots()));
+        let sealed = if let Some(same) = same {
+            objects.abandon();
+            same
+        } else {
+            self.seal(manifest)?
+        };
         self.set_live(scanned.live, sealed.root);
         self.keep_live();
         super::directories::empty(&self.work_dir())?;
         Ok(sealed)
     }
 
-    /// Makes `manifest` exist: the nodes of the tree and of what components kept, then
-    /// all objects on stable storage, then the record.
-    pub(super) fn seal(
+    /// Stores the nodes of the tree and of what components kept, and enters them into
+    /// `manifest`.
+    pub(super) fn store_trees(
         &self,
         mut manifest: Manifest,
         scanned: &mut Scanned,
         components: &Path,
-    ) -> Result<(), Error> {
+    ) -> Result<Manifest, Error> {
         let objects = &self.opened()?.objects;
         let mut encoder = Encoder::default();
         manifest.root = nodes::store(scanned, objects, &mut encoder)?;
@@ -156,12 +174,20 @@ impl Store {
         } = nodes::summary(&scanned.live);
         (manifest.entries, manifest.bytes, manifest.skipped) = (entries, bytes, skipped);
         manifest.components = self.store_components(components, &mut encoder)?;
-        objects.finish()?;
+        Ok(manifest)
+    }
+
+    /// Makes a checkpoint exist whose trees are stored: all objects on stable storage, then
+    /// the record.
+    pub(super) fn seal(&self, manifest: Manifest) -> Result<Manifest, Error> {
+        self.opened()?.objects.finish()?;
+        let id = manifest.id.clone();
         let packs = self.unnamed_packs()?;
         self.record(Change::Checkpoint {
             manifest: Box::new(manifest),
             packs,
-        })
+        })?;
+        self.state().catalog.find(&id)
     }
 
     /// Stores what components wanted kept; none if there is nothing.

@@ -14,6 +14,7 @@ use super::log::Change;
 use super::objects::{Decoder, Encoder, Objects};
 use super::pool::Pool;
 use super::reach::{Reached, reach};
+use super::retention;
 
 /// A pack of which less than so many hundredths are needed is written anew.
 const SPARSE: u64 = 40;
@@ -129,16 +130,14 @@ impl Store {
         Ok(there.difference(&state.catalog.packs).cloned().collect())
     }
 
-    /// Removes automatic checkpoints beyond the number to keep.
+    /// Removes automatic checkpoints whose time is over.
     pub(super) fn prune(&self) -> Result<(), Error> {
         let autos: Vec<_> = {
             let state = self.state();
             let autos = state.catalog.list(true).filter(|manifest| manifest.is_auto);
-            autos
-                .skip(self.keep_auto)
-                .map(|manifest| manifest.id)
-                .collect()
+            autos.collect()
         };
+        let autos = retention::expired(self.retention, &autos);
         for id in &autos {
             self.record(Change::Delete { id: id.clone() })?;
         }

@@ -86,8 +86,8 @@ impl Store {
                 is_auto: true,
                 ..self.unsealed(intent.auto_id.clone(), now())
             };
-            self.seal(automatic, &mut scanned, &self.components_dir())?;
-            let replaced = self.find(&intent.auto_id)?;
+            let automatic = self.store_trees(automatic, &mut scanned, &self.components_dir())?;
+            let replaced = self.seal(automatic)?;
             self.set_live(scanned.live, replaced.root);
             intent.write(&self.intent_file())?;
         }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Checker, raw, variable};
 use crate::config::component::time;
 use crate::config::origin::{Origin, from_file};
-use crate::config::{Bucket, Lease, Secret, Storage};
+use crate::config::{Bucket, Lease, Retention, Secret, Storage};
 
 impl Checker<'_> {
     pub(super) fn storage(&mut self, write_dir: Option<&Path>) -> Option<Storage> {
@@ -43,8 +43,8 @@ impl Checker<'_> {
             60_000,
             ledger,
         );
-        let keep_auto = [from_file(checkpoint.keep_auto.as_ref())];
-        let keep_auto = ledger.pick("checkpoint.keep_auto", keep_auto, 3_u64);
+        let auto = time("checkpoint.auto", checkpoint.auto.as_ref(), 0, ledger);
+        let retention = self.retention(&checkpoint);
         match (dir, kept) {
             (Some(dir), Some(checkpoint_dir)) => Some(Storage {
                 dir,
@@ -53,7 +53,8 @@ impl Checker<'_> {
                 checkpoint_dir,
                 freeze: quiesce == "freeze",
                 freeze_timeout,
-                keep_auto: usize::try_from(keep_auto).unwrap_or(usize::MAX),
+                auto: (!auto.is_zero()).then_some(auto),
+                retention,
                 command_timeout,
             }),
             (Some(_), None) => {
@@ -67,6 +68,19 @@ impl Checker<'_> {
                 None
             }
             (None, None) => None,
+        }
+    }
+
+    fn retention(&mut self, checkpoint: &raw::Checkpoint) -> Retention {
+        let mut count = |key, value: Option<&raw::Number>, default| {
+            let count: u64 = self.ledger.pick(key, [from_file(value)], default);
+            usize::try_from(count).unwrap_or(usize::MAX)
+        };
+        Retention {
+            last: count("checkpoint.keep_auto", checkpoint.keep_auto.as_ref(), 3),
+            hourly: count("checkpoint.keep_hourly", checkpoint.keep_hourly.as_ref(), 0),
+            daily: count("checkpoint.keep_daily", checkpoint.keep_daily.as_ref(), 0),
+            weekly: count("checkpoint.keep_weekly", checkpoint.keep_weekly.as_ref(), 0),
         }
     }
 

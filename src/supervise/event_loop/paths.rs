@@ -182,6 +182,7 @@ impl Drive {
             Input::System(system::Event::Checkpoint) => Some(Request::Checkpoint {
                 comment: None,
                 until_durable: false,
+                automatic: false,
             }),
             Input::System(system::Event::Restore) => Some(Request::Restore { id: "v1".into() }),
             _ => None,

@@ -1,0 +1,104 @@
+//! Checkpoints that nobody asks for but the clock.
+
+use std::fs;
+
+use crate::support::bucket::{Service, wait_until};
+use crate::support::{Daemon, Sprite, Value, json};
+
+const NOTHING: &str = "Nothing has changed since";
+
+fn daemon(checkpoint: &Value) -> Daemon {
+    let config = json!({ "checkpoint": checkpoint });
+    Sprite::new().storage().config(&config).arg("-debug").idle()
+}
+
+/// The ids of all checkpoints, newest first.
+fn all(daemon: &Daemon) -> Vec<String> {
+    let listed = daemon.client().get("/checkpoints?includeAuto=true").json();
+    let listed = listed.as_array().unwrap().iter();
+    listed
+        .map(|checkpoint| checkpoint["id"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn they_are_taken_when_something_has_changed() {
+    let daemon = daemon(&json!({"auto": "20ms", "keep_auto": 100}));
+    let client = daemon.client();
+    let file = daemon.sprite.fs().join("file");
+    fs::write(&file, "one").unwrap();
+    wait_until(&daemon, "one is kept", || {
+        let kept = all(&daemon).first().cloned();
+        kept.is_some_and(|id| {
+            client
+                .get(&format!("/checkpoints/{id}/files?path=file"))
+                .text
+                == "one"
+        })
+    });
+    let kept = all(&daemon);
+    assert!(kept.iter().all(|id| id.starts_with("auto-")), "{kept:?}");
+    // Whatever they find while nothing changes is no checkpoint.
+    let told = daemon.output.text().matches(NOTHING).count();
+    daemon.wait_for_times(NOTHING, told + 3);
+    assert_eq!(all(&daemon), kept);
+    assert_eq!(client.get("/checkpoints").json(), json!([]), "hidden");
+    fs::write(&file, "two").unwrap();
+    wait_until(&daemon, "two is kept", || all(&daemon).len() > kept.len());
+    // They take no number.
+    assert_eq!(client.checkpoint(), "v0");
+    assert_eq!(client.restore(&kept[0])["type"], "complete");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "one");
+    let told = daemon.output.text().matches(NOTHING).count();
+    daemon.wait_for_times(NOTHING, told + 1);
+    assert_eq!(client.get("/checkpoints/v0").json()["is_auto"], false);
+}
+
+#[test]
+fn those_whose_time_is_over_go() {
+    let daemon = daemon(&json!({"auto": "20ms", "keep_auto": 2}));
+    let mut made = Vec::new();
+    for round in 0..5 {
+        fs::write(daemon.sprite.fs().join("file"), round.to_string()).unwrap();
+        wait_until(&daemon, "a new one", || {
+            all(&daemon).first() != made.last() && !all(&daemon).is_empty()
+        });
+        made.push(all(&daemon)[0].clone());
+    }
+    wait_until(&daemon, "only two are left", || all(&daemon).len() == 2);
+}
+
+#[test]
+fn the_newest_is_what_a_new_machine_begins_with() {
+    let Some(service) = Service::start() else {
+        return;
+    };
+    let config = json!({"checkpoint": {"auto": "20ms"}});
+    let daemon = service.sprite_with(&config).idle();
+    let client = daemon.client();
+    fs::write(daemon.sprite.fs().join("file"), "one").unwrap();
+    assert_eq!(client.checkpoint(), "v0");
+    fs::write(daemon.sprite.fs().join("file"), "two").unwrap();
+    wait_until(&daemon, "an automatic one is durable", || {
+        let listed = client.get("/checkpoints?includeAuto=true").json();
+        listed[0]["is_auto"] == true && listed[0]["durability"] == "durable"
+    });
+    let newest = all(&daemon)[0].clone();
+    drop(daemon.crash());
+    let daemon = service.sprite().idle();
+    daemon.wait_for(&format!("{newest} of the bucket"));
+    let there = fs::read_to_string(daemon.sprite.fs().join("file"));
+    assert_eq!(there.unwrap(), "two");
+}
+
+#[test]
+fn a_pause_that_is_none_is_refused() {
+    let config = json!({"checkpoint": {"auto": "often"}});
+    let (code, text) = Sprite::new()
+        .storage()
+        .config(&config)
+        .command(&["true"])
+        .run();
+    assert_eq!(code, 78, "{text}");
+    assert!(text.contains("checkpoint.auto"), "{text}");
+}
