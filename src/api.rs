@@ -2,6 +2,7 @@
 
 mod auth;
 mod body;
+mod checkpoint_archives;
 mod checkpoint_files;
 mod checkpoints;
 mod control;

@@ -11,14 +11,18 @@ pub mod hooks;
 mod intent;
 mod manifest;
 mod mapped;
+pub mod meter;
 pub mod order;
 pub mod replication;
 mod store;
 
-pub use driver::{Cancel, Difference, Driver, Error, Interrupted, Listed, Look, Verified};
+pub use driver::{
+    Cancel, Collected, Difference, Driver, Error, Interrupted, Listed, Look, Verified,
+};
 pub use engine::{Engine, Freezer, Job};
 pub use hooks::Hooks;
 pub use manifest::Manifest;
+pub use meter::Measured;
 pub use order::{Line, Order, Progress, Request};
 pub use replication::Replication;
 pub use store::Store;

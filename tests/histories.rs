@@ -217,6 +217,13 @@ impl Lab {
         self.store.seal().unwrap().id
     }
 
+    /// Makes another checkpoint of one by way of an archive.
+    fn send_round(&self, id: &str) -> String {
+        let mut archive = self.store.spool().unwrap();
+        self.store.export(id, &mut archive).unwrap();
+        self.store.import(archive, None).unwrap().id
+    }
+
     fn restore(&self, id: &str) {
         self.store.fetch(id, &Cancel::default()).unwrap();
         self.store.swap().unwrap();
@@ -280,6 +287,14 @@ fn a_random_history_of_200_checkpoints() {
             if lab.store.delete(&kept[victim].0).is_ok() {
                 kept.remove(victim);
             }
+        }
+        if rng.u8(..20) == 0 {
+            let (id, wanted) = &kept[rng.usize(..kept.len())];
+            let again = lab.send_round(id);
+            lab.restore(&again);
+            let what = format!("round {round}, {id} imported as {again}");
+            compare(&trees::describe(&tree), wanted, &what);
+            kept.push((again, wanted.clone()));
         }
         if rng.u8(..10) == 0 {
             lab = lab.reopen();

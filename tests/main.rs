@@ -12,6 +12,7 @@
 )]
 
 mod api;
+mod archives;
 mod automatic;
 mod boot;
 mod bucket;

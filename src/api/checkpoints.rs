@@ -16,7 +16,9 @@ use super::body::RawBody;
 use super::id::Id;
 use super::problem::Problem;
 use super::stream::ndjson;
-use crate::checkpoint::{self, Driver, Manifest, Order, Progress, Replication, Request, Verified};
+use crate::checkpoint::{
+    self, Collected, Driver, Manifest, Order, Progress, Replication, Request, Verified,
+};
 use crate::clock::now;
 use crate::supervise::status::Phase;
 
@@ -37,7 +39,7 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// As far as `replication` is.
-    fn new(manifest: Manifest, replication: Option<&Replication>) -> Self {
+    pub(super) fn new(manifest: Manifest, replication: Option<&Replication>) -> Self {
         let is_durable = replication.is_some_and(|it| it.has(manifest.sequence));
         Self {
             durability: if is_durable {
@@ -107,11 +109,37 @@ struct Line {
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     checkpoint_id: Option<String>,
+    #[serde(flatten)]
+    step: Option<Step>,
     time: String,
 }
 
+/// How far a step is.
+#[derive(Debug, Serialize)]
+struct Step {
+    phase: &'static str,
+    files_done: u64,
+    bytes_done: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files_total: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_total: Option<u64>,
+}
+
+/// What an operation may be asked besides.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Wish {
+    /// Whether lines tell how far each step is.
+    progress: bool,
+}
+
 /// `POST /checkpoint`
-pub async fn create(State(shared): State<Shared>, body: RawBody) -> Result<Response, Problem> {
+pub async fn create(
+    State(shared): State<Shared>,
+    Query(wish): Query<Wish>,
+    body: RawBody,
+) -> Result<Response, Problem> {
     let new: NewCheckpoint = body.json_or_default("{\"comment\": \"before the upgrade\"}")?;
     let until_durable = new.wait == Some(Durability::Durable);
     if driver(&shared)?.replication().is_none() && until_durable {
@@ -125,7 +153,7 @@ pub async fn create(State(shared): State<Shared>, body: RawBody) -> Result<Respo
         until_durable,
         automatic: false,
     };
-    operate(&shared, system::Event::Checkpoint, request).await
+    operate(&shared, system::Event::Checkpoint, request, wish).await
 }
 
 /// `GET /checkpoints`
@@ -163,14 +191,27 @@ pub(super) fn replication(shared: &Shared) -> Option<Replication> {
     Some(report)
 }
 
-/// `DELETE /checkpoints/{id}`
-pub async fn delete(State(shared): State<Shared>, Id(id): Id) -> Result<StatusCode, Problem> {
+/// Fails if something else is under way.
+fn check_idle(shared: &Shared) -> Result<(), Problem> {
     let phase = shared.handle.status().borrow().phase;
     if matches!(phase, Phase::Operating | Phase::Busy) {
-        return Err(Problem::conflict(
-            "a checkpoint or restore is under way; delete when it has ended",
-        ));
+        let busy = checkpoint::Error::Busy("a checkpoint or restore");
+        return Err(Problem::from(busy));
     }
+    Ok(())
+}
+
+/// `POST /checkpoints/gc`
+pub async fn collect_garbage(State(shared): State<Shared>) -> Result<Json<Collected>, Problem> {
+    check_idle(&shared)?;
+    Ok(Json(
+        blocking(&shared, |driver| driver.collect_garbage()).await?,
+    ))
+}
+
+/// `DELETE /checkpoints/{id}`
+pub async fn delete(State(shared): State<Shared>, Id(id): Id) -> Result<StatusCode, Problem> {
+    check_idle(&shared)?;
     blocking(&shared, move |driver| driver.delete(&id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -186,26 +227,36 @@ pub async fn verify(
 }
 
 /// `POST /checkpoints/{id}/restore`
-pub async fn restore(State(shared): State<Shared>, Id(id): Id) -> Result<Response, Problem> {
+pub async fn restore(
+    State(shared): State<Shared>,
+    Query(wish): Query<Wish>,
+    Id(id): Id,
+) -> Result<Response, Problem> {
     // An unknown id is answered before anything happens.
     let found = blocking(&shared, move |driver| driver.find(&id)).await?;
     let request = Request::Restore { id: found.id };
-    operate(&shared, system::Event::Restore, request).await
+    operate(&shared, system::Event::Restore, request, wish).await
 }
 
 /// `POST /restore`
-pub async fn restore_by_body(state: State<Shared>, body: RawBody) -> Result<Response, Problem> {
+pub async fn restore_by_body(
+    state: State<Shared>,
+    wish: Query<Wish>,
+    body: RawBody,
+) -> Result<Response, Problem> {
     let body: Restore = body.json("{\"checkpoint_id\": \"v1\"}")?;
-    restore(state, Id(body.checkpoint_id)).await
+    restore(state, wish, Id(body.checkpoint_id)).await
 }
 
 async fn operate(
     shared: &Shared,
     event: system::Event,
     request: Request,
+    wish: Wish,
 ) -> Result<Response, Problem> {
     shared.hold().await?;
     let (progress, lines) = Progress::channel();
+    let progress = progress.measured(wish.progress);
     let order = Order { request, progress };
     shared.handle.request(event, Some(order)).await?;
     Ok(ndjson(ReceiverStream::new(lines).map(line)))
@@ -219,6 +270,17 @@ fn line(line: checkpoint::Line) -> Line {
     };
     let line = match line {
         checkpoint::Line::Info(data) => text("info", data),
+        checkpoint::Line::Measured { phase, measured } => Line {
+            kind: "progress",
+            step: Some(Step {
+                phase,
+                files_done: measured.files,
+                bytes_done: measured.bytes,
+                files_total: measured.files_total,
+                bytes_total: measured.bytes_total,
+            }),
+            ..Line::default()
+        },
         checkpoint::Line::Warning(data) => text("warning", data),
         checkpoint::Line::Complete { text: data, id } => Line {
             checkpoint_id: Some(id),

@@ -126,7 +126,8 @@ impl From<Error> for Problem {
                 "{error}; GET /checkpoints lists those that there are"
             )),
             Error::NoEntry(_) => Self::not_found(error.to_string()),
-            Error::Busy => Self::conflict(error.to_string()),
+            Error::Archive(_) => Self::bad_request(error.to_string()),
+            Error::Busy(_) => Self::conflict(error.to_string()),
             Error::Active(_) => Self::conflict(format!(
                 "{error}: the environment was restored from it; restore another or make a new one first"
             )),

@@ -10,8 +10,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::problem::Problem;
 use super::{
-    Shared, auth, body, checkpoint_files, checkpoints, control, debug, events, exec, files, health,
-    openapi, ports, process, proxy, sprite, status, url_proxy,
+    Shared, auth, body, checkpoint_archives, checkpoint_files, checkpoints, control, debug, events,
+    exec, files, health, openapi, ports, process, proxy, sprite, status, url_proxy,
 };
 
 /// Everything that is served.
@@ -86,6 +86,9 @@ fn guarded(shared: &Shared) -> Router<Shared> {
             get(checkpoints::get).delete(checkpoints::delete),
         )
         .route("/checkpoints/verify", post(checkpoints::verify))
+        .route("/checkpoints/gc", post(checkpoints::collect_garbage))
+        .route("/checkpoints/import", post(checkpoint_archives::import))
+        .route("/checkpoints/{id}/export", get(checkpoint_archives::export))
         .route("/checkpoints/{id}/restore", post(checkpoints::restore))
         .route("/checkpoints/{id}/files", get(checkpoint_files::get))
         .route(

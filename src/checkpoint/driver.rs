@@ -1,6 +1,7 @@
 //! What captures and restores the environment's directory.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::sync::watch::Receiver;
 
 use super::manifest::Manifest;
+use super::meter::Meter;
 use super::replication::Replication;
 use super::store::Id;
 
@@ -25,8 +27,8 @@ pub enum Error {
     #[error("cannot delete the active checkpoint {0}")]
     Active(String),
     /// Something else is under way.
-    #[error("a checkpoint or restore is under way; delete when it has ended")]
-    Busy,
+    #[error("{0} is under way; try again when it has ended")]
+    Busy(&'static str),
     /// The work was told to end.
     #[error("given up: {0}")]
     Cancelled(&'static str),
@@ -64,6 +66,9 @@ pub enum Error {
     /// The directories cannot be used as configured.
     #[error("{0}")]
     Unusable(String),
+    /// An archive cannot be imported.
+    #[error("cannot import the archive: {0}")]
+    Archive(String),
     /// A component's command failed.
     #[error("{0}")]
     Hook(String),
@@ -252,6 +257,15 @@ pub struct Verified {
     pub affected: Vec<Affected>,
 }
 
+/// What a collection has freed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Collected {
+    /// How many packs were needed no longer.
+    pub packs: usize,
+    /// How many bytes less the store has.
+    pub bytes: u64,
+}
+
 /// A checkpoint that cannot be restored as it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Affected {
@@ -287,6 +301,15 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     /// Looks whether everything is there that the checkpoints need; with `read_data`,
     /// also whether the bytes of files are what they must be.
     fn verify_store(&self, read_data: bool) -> Result<Verified, Error>;
+    /// Writes a checkpoint as an archive.
+    fn export(&self, id: &str, to: &mut dyn Write) -> Result<(), Error>;
+    /// A file without a name, for an archive that is to be imported.
+    fn spool(&self) -> Result<File, Error>;
+    /// Makes a checkpoint of an archive. It is none that the environment was ever in, until
+    /// it is restored.
+    fn import(&self, archive: File, comment: Option<String>) -> Result<Manifest, Error>;
+    /// Frees the space of what no checkpoint needs.
+    fn collect_garbage(&self) -> Result<Collected, Error>;
     /// Removes a checkpoint.
     fn delete(&self, id: &str) -> Result<(), Error>;
 
@@ -313,6 +336,8 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     /// Makes the roll-back final.
     fn rolled_back(&self) -> Result<(), Error>;
 
+    /// Counts the work of the step that is under way.
+    fn meter(&self) -> &Meter;
     /// How far the copy elsewhere is; none if there is none.
     fn replication(&self) -> Option<Receiver<Replication>>;
     /// Called last, before the program ends.

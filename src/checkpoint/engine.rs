@@ -14,6 +14,25 @@ use super::hooks::{Hook, Hooks};
 use super::order::Request;
 use super::replication::Replication;
 
+/// How often it is told how far a step is.
+const MEASURED: Duration = Duration::from_millis(100);
+
+/// What a step is called that may take long; none for all others.
+const fn phase(effect: Effect) -> Option<&'static str> {
+    Some(match effect {
+        Effect::PreCopy => "pre_copy",
+        Effect::Capture => "capture",
+        Effect::Seal => "seal",
+        Effect::Replicate => "replicate",
+        Effect::Fetch => "fetch",
+        Effect::Save => "save",
+        Effect::Swap => "swap",
+        Effect::Verify => "verify",
+        Effect::RollBack => "roll_back",
+        _ => return None,
+    })
+}
+
 /// Holds everything that could write, and lets it go.
 pub trait Freezer: Send + Sync + std::fmt::Debug {
     /// Holds it; gives up when `keep_on` says no. May block.
@@ -46,7 +65,8 @@ impl Engine {
     /// Does what `effect` asks for; returns the event that tells of it.
     pub async fn perform(&self, effect: Effect, job: Arc<Job>) -> Event {
         let begun = Instant::now();
-        match self.attempt(effect, &job).await {
+        let done = self.measured(effect, &job, self.attempt(effect, &job));
+        match done.await {
             Ok(event) => {
                 tracing::debug!(?effect, elapsed = ?begun.elapsed(), "done");
                 event
@@ -56,6 +76,28 @@ impl Engine {
                 job.fail(error.to_string());
                 // A thaw cannot fail; anything else may.
                 Event::Failed
+            }
+        }
+    }
+
+    /// Tells how far `work` is while it is done, if somebody wants to know.
+    async fn measured<T>(&self, effect: Effect, job: &Job, work: impl Future<Output = T>) -> T {
+        let (progress, meter) = (&job.order.progress, self.driver.meter());
+        meter.want(progress.is_measured());
+        let Some(phase) = phase(effect).filter(|_| progress.is_measured()) else {
+            return work.await;
+        };
+        meter.begin(None, None);
+        let mut ticks = tokio::time::interval(MEASURED);
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => {
+                    progress.measure(phase, meter.read());
+                    return done;
+                }
+                _ = ticks.tick() => progress.measure(phase, meter.read()),
             }
         }
     }
@@ -224,7 +266,11 @@ impl Engine {
         job.order
             .progress
             .info("The checkpoint is sealed; waiting until it is durable");
-        let arrived = |report: &Replication| report.has(sequence) || report.is_fenced();
+        let meter = self.driver.meter();
+        let arrived = |report: &Replication| {
+            meter.left(report.bytes_left);
+            report.has(sequence) || report.is_fenced()
+        };
         tokio::select! {
             found = report.wait_for(arrived) => {
                 let lost = || Error::Unusable("the replicator has ended".to_owned());

@@ -26,6 +26,9 @@ pub struct Manifest {
     /// are taken from time to time.
     #[serde(default)]
     pub is_auto: bool,
+    /// Whether it was made of an archive: the environment was never in it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub imported: bool,
     /// The node with the tree's root as its only entry.
     pub root: Id,
     /// The same for what components wanted kept; none if there was nothing.
@@ -54,4 +57,12 @@ impl Manifest {
 #[must_use]
 pub fn automatic_id() -> String {
     format!("auto-{}", Timestamp::now().strftime("%Y%m%dT%H%M%S.%6fZ"))
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it by reference"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
 }

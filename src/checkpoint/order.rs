@@ -2,6 +2,8 @@
 
 use tokio::sync::mpsc;
 
+use super::meter::Measured;
+
 /// How many lines may wait for a client. An operation has far fewer, and never waits:
 /// the client may itself be held for the checkpoint.
 const LINES: usize = 256;
@@ -42,6 +44,13 @@ pub enum Request {
 pub enum Line {
     /// Something happened.
     Info(String),
+    /// How far a step is, for those who asked for it.
+    Measured {
+        /// What the step is called: `pre_copy`, `swap`, …
+        phase: &'static str,
+        /// How far it is.
+        measured: Measured,
+    },
     /// Something is not quite right, but the operation goes on.
     Warning(String),
     /// It is done. The last line.
@@ -57,20 +66,51 @@ pub enum Line {
 
 /// Where progress goes. Nobody has to listen.
 #[derive(Clone, Debug)]
-pub struct Progress(Option<mpsc::Sender<Line>>);
+pub struct Progress {
+    to: Option<mpsc::Sender<Line>>,
+    measured: bool,
+}
 
 impl Progress {
     /// A pair of ends.
     #[must_use]
     pub fn channel() -> (Self, mpsc::Receiver<Line>) {
         let (sender, receiver) = mpsc::channel(LINES);
-        (Self(Some(sender)), receiver)
+        let progress = Self {
+            to: Some(sender),
+            measured: false,
+        };
+        (progress, receiver)
+    }
+
+    /// The same with lines that tell how far each step is, if that is wanted.
+    #[must_use]
+    pub fn measured(self, measured: bool) -> Self {
+        Self { measured, ..self }
+    }
+
+    /// Whether somebody wants to know how far each step is.
+    #[must_use]
+    pub const fn is_measured(&self) -> bool {
+        self.measured
+    }
+
+    /// Tells how far a step is, if there is room: there are many such lines, and they must
+    /// not take that of others.
+    pub fn measure(&self, phase: &'static str, measured: Measured) {
+        let to = self.to.as_ref().filter(|to| to.capacity() > LINES / 2);
+        if let Some(to) = to.filter(|_| self.measured) {
+            let _ = to.try_send(Line::Measured { phase, measured });
+        }
     }
 
     /// Progress that nobody listens to.
     #[must_use]
     pub const fn unheard() -> Self {
-        Self(None)
+        Self {
+            to: None,
+            measured: false,
+        }
     }
 
     /// Sends a line, unless the listener is gone or too slow.
@@ -80,9 +120,10 @@ impl Progress {
             Line::Error(text) => tracing::error!("{text}"),
             Line::Info(text) => tracing::debug!("{text}"),
             Line::Complete { text, .. } => tracing::info!("{text}"),
+            Line::Measured { .. } => {}
         }
-        if let Some(sender) = &self.0 {
-            let _ = sender.try_send(line);
+        if let Some(to) = &self.to {
+            let _ = to.try_send(line);
         }
     }
 

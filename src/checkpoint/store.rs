@@ -15,6 +15,7 @@
 //! ```
 
 mod apply;
+mod archive;
 mod attributes;
 mod browse;
 mod catalog;
@@ -23,6 +24,7 @@ mod collect;
 mod diff;
 mod directories;
 mod id;
+mod importing;
 mod live;
 mod log;
 mod node;
@@ -39,11 +41,12 @@ mod restoring;
 mod retention;
 mod scan;
 mod stamp;
+mod state;
 mod verify;
 mod watch;
 
-use std::collections::HashSet;
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -54,20 +57,19 @@ use tokio::sync::watch::Receiver;
 pub use self::id::Id;
 
 use self::apply::Written;
-use self::catalog::Catalog;
-use self::checkpointing::Making;
 use self::live::Live;
 use self::log::{Change, Log};
 use self::objects::Objects;
 use self::place::Place;
 use self::remote::Remote;
+use self::state::{State, Work};
 use super::driver::{
-    Cancel, Context as _, Difference, Draft, Driver, Error, FileContent, Interrupted, Look,
-    Restoration, Verified,
+    Cancel, Collected, Context as _, Difference, Draft, Driver, Error, FileContent, Interrupted,
+    Look, Restoration, Verified,
 };
 use super::durable;
-use super::intent::Intent;
 use super::manifest::Manifest;
+use super::meter::Meter;
 use super::replication::Replication;
 use crate::config::{Bucket, Retention, Storage};
 
@@ -88,6 +90,7 @@ pub struct Store {
     remote: Option<Arc<Remote>>,
     opened: OnceLock<Opened>,
     state: Mutex<State>,
+    meter: Meter,
     /// Held while objects are removed, and by operations while they begin.
     collecting: Mutex<()>,
 }
@@ -103,29 +106,6 @@ struct Opened {
     damaged: Vec<String>,
     /// Holds the lock.
     _lock: File,
-}
-
-/// What changes.
-#[derive(Debug, Default)]
-struct State {
-    catalog: Catalog,
-    live: Arc<Live>,
-    /// The directories of `live` whose nodes are to be stored anew.
-    changed: Vec<u32>,
-    /// The root that `live` was captured as.
-    captured: Option<Id>,
-    /// The root of what was kept for the next start.
-    kept: Option<Id>,
-    work: Option<Work>,
-    /// The roots of which all objects are known to be there.
-    whole: HashSet<Id>,
-}
-
-/// What one call of an operation leaves for the next.
-#[derive(Debug)]
-enum Work {
-    Checkpoint(Box<Making>),
-    Restore(Intent),
 }
 
 /// Takes a lock. What a thread that panicked has left is whole: nothing is changed in
@@ -147,6 +127,7 @@ impl Store {
             remote: None,
             opened: OnceLock::new(),
             state: Mutex::default(),
+            meter: Meter::default(),
             collecting: Mutex::default(),
         }
     }
@@ -293,13 +274,27 @@ impl Driver for Store {
         self.verify_all(read_data)
     }
 
+    fn export(&self, id: &str, to: &mut dyn Write) -> Result<(), Error> {
+        archive::export(&self.opened()?.objects, &self.find(id)?, to)
+    }
+
+    fn spool(&self) -> Result<File, Error> {
+        tempfile::tempfile_in(&self.dir).context("create a file in", &self.dir)
+    }
+
+    fn import(&self, archive: File, comment: Option<String>) -> Result<Manifest, Error> {
+        self.import_archive(archive, comment)
+    }
+
+    fn collect_garbage(&self) -> Result<Collected, Error> {
+        self.collect_garbage_now()
+    }
+
     fn delete(&self, id: &str) -> Result<(), Error> {
         let _collecting = lock(&self.collecting);
         let id = {
             let state = self.state();
-            if state.work.is_some() {
-                return Err(Error::Busy);
-            }
+            state.check_idle()?;
             state.catalog.find_removable(id)?.id
         };
         self.remove(&id)
@@ -342,6 +337,10 @@ impl Driver for Store {
         self.discard()
     }
 
+    fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
     fn replication(&self) -> Option<Receiver<Replication>> {
         self.remote.as_ref().map(|remote| remote.watch())
     }
@@ -361,6 +360,10 @@ impl Driver for Store {
     }
 
     fn discard(&self) -> Result<(), Error> {
+        if matches!(self.state().work, Some(Work::Import)) {
+            // What is to be discarded could not begin; the rest is not ours.
+            return Ok(());
+        }
         self.opened()?.objects.abandon();
         self.state().work = None;
         directories::empty(&self.work_dir())

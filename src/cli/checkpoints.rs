@@ -1,13 +1,19 @@
 //! `sprite-env checkpoints …`: what the API does with checkpoints, for people and scripts.
 
+mod archives;
+mod progress;
+
 use std::io::{self, Write as _};
 
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
+use self::progress::follow;
 use super::arguments::{CheckpointsOptions, CheckpointsVerb};
 use super::client::{Client, Failure, SERVER};
 
+/// Asks for lines that tell how far an operation is.
+const PROGRESS: [(&str, &str); 1] = [("progress", "true")];
 /// The operation failed, or not everything is whole.
 const FAILED: u8 = 1;
 /// sysexits: the command line is wrong.
@@ -30,9 +36,9 @@ pub fn run(options: &CheckpointsOptions) -> u8 {
         Err(failure) => {
             eprintln!("sprite-env: {failure}");
             match failure {
-                Failure::Address(_) => USAGE,
+                Failure::Address(_) | Failure::Usage(_) => USAGE,
                 Failure::Unreachable { .. } => UNAVAILABLE,
-                Failure::Refused(_) | Failure::Output(_) => FAILED,
+                Failure::Refused(_) | Failure::Output(_) | Failure::File { .. } => FAILED,
             }
         }
     }
@@ -50,14 +56,16 @@ async fn perform(options: &CheckpointsOptions) -> Result<bool, Failure> {
     let json = options.json;
     match &options.verb {
         CheckpointsVerb::Create { comment, wait } => {
-            let body = json!({ "wait": wait, "comment": comment });
+            let body = json!({ "wait": wait, "comment": comment }).to_string();
             let path = ["checkpoint"];
-            let response = client.send(Method::POST, &path, &[], Some(&body)).await?;
+            let response = client
+                .send(Method::POST, &path, &PROGRESS, Some(body.into()))
+                .await?;
             follow(&client, response, json).await
         }
         CheckpointsVerb::Restore { id } => {
             let path = ["checkpoints", id, "restore"];
-            let response = client.send(Method::POST, &path, &[], None).await?;
+            let response = client.send(Method::POST, &path, &PROGRESS, None).await?;
             follow(&client, response, json).await
         }
         CheckpointsVerb::List { all } => {
@@ -92,7 +100,9 @@ async fn perform(options: &CheckpointsOptions) -> Result<bool, Failure> {
             if is_json(&response) {
                 return Err(Failure::Refused("that is no file; ls lists it".to_owned()));
             }
-            copy(&client, response).await.map(|()| true)
+            let mut out = tokio::io::stdout();
+            let copied = archives::copy(&client, response, &mut out);
+            copied.await.map(|()| true)
         }
         CheckpointsVerb::Delete { id } => {
             let path = ["checkpoints", id];
@@ -100,12 +110,28 @@ async fn perform(options: &CheckpointsOptions) -> Result<bool, Failure> {
             Ok(true)
         }
         CheckpointsVerb::Verify { read_data } => {
-            let body = json!({ "read_data": read_data });
+            let body = json!({ "read_data": read_data }).to_string();
             let path = ["checkpoints", "verify"];
-            let response = client.send(Method::POST, &path, &[], Some(&body)).await?;
+            let response = client
+                .send(Method::POST, &path, &[], Some(body.into()))
+                .await?;
             let found = client.json(response).await?;
             show(&found, json, verified)?;
             Ok(is_true(&found, "whole"))
+        }
+        CheckpointsVerb::Export { id, file } => {
+            archives::export(&client, id, file).await.map(|()| true)
+        }
+        CheckpointsVerb::Import { file, comment } => {
+            let response = archives::import(&client, file, comment.as_deref()).await?;
+            let found = client.json(response).await?;
+            show(&found, json, info).map(|()| true)
+        }
+        CheckpointsVerb::Gc => {
+            let path = ["checkpoints", "gc"];
+            let response = client.send(Method::POST, &path, &[], None).await?;
+            let found = client.json(response).await?;
+            show(&found, json, collected).map(|()| true)
         }
     }
 }
@@ -113,48 +139,6 @@ async fn perform(options: &CheckpointsOptions) -> Result<bool, Failure> {
 fn is_json(response: &Response) -> bool {
     let kind = response.headers().get("content-type");
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"))
-}
-
-/// Prints the lines of an operation as they come; returns whether it was done.
-async fn follow(client: &Client, mut response: Response, json: bool) -> Result<bool, Failure> {
-    let mut line = Vec::new();
-    let mut done = false;
-    while let Some(bytes) = response.chunk().await.map_err(|e| client.lost(&e))? {
-        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            line.extend_from_slice(part);
-            if part.ends_with(b"\n") {
-                done |= tell(&line, json)?;
-                line.clear();
-            }
-        }
-    }
-    Ok(done)
-}
-
-/// Prints one line of an operation; returns whether it says that it is done.
-fn tell(line: &[u8], json: bool) -> io::Result<bool> {
-    let event: Value = serde_json::from_slice(line).unwrap_or_default();
-    let text = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default();
-    if json {
-        io::stdout().write_all(line)?;
-    } else {
-        match text("type") {
-            "error" => writeln!(io::stderr(), "sprite-env: {}", text("error"))?,
-            "warning" => writeln!(io::stderr(), "{}", text("data"))?,
-            _ => writeln!(io::stdout(), "{}", text("data"))?,
-        }
-    }
-    io::stdout().flush()?;
-    Ok(text("type") == "complete")
-}
-
-/// Writes an answer's bytes as they come.
-async fn copy(client: &Client, mut response: Response) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    while let Some(bytes) = response.chunk().await.map_err(|e| client.lost(&e))? {
-        out.write_all(&bytes)?;
-    }
-    Ok(out.flush()?)
 }
 
 /// Prints what was found, as JSON or as `lines` puts it.
@@ -248,6 +232,13 @@ fn entries(found: &Value) -> Vec<String> {
         )
     };
     items(found, "entries").map(line).collect()
+}
+
+fn collected(found: &Value) -> Vec<String> {
+    let (packs, bytes) = (text(found, "packs"), text(found, "bytes"));
+    vec![format!(
+        "{packs} packs were needed no longer; {bytes} bytes are free"
+    )]
 }
 
 fn verified(found: &Value) -> Vec<String> {

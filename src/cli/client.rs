@@ -1,8 +1,8 @@
 //! A client of a running daemon's API, for the verbs that talk to it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use reqwest::{Method, Response, Url};
+use reqwest::{Body, Method, Response, Url};
 use serde_json::Value;
 
 /// Where the API is if nobody says: as in `config.example.json`.
@@ -25,6 +25,17 @@ pub enum Failure {
     /// The daemon says no.
     #[error("{0}")]
     Refused(String),
+    /// The command line is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// A file of the caller cannot be read or written.
+    #[error("{}: {why}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// Our own output cannot be written.
     #[error("cannot write: {0}")]
     Output(#[from] std::io::Error),
@@ -75,7 +86,7 @@ impl Client {
         method: Method,
         path: &[&str],
         query: &[(&str, &str)],
-        body: Option<&Value>,
+        body: Option<Body>,
     ) -> Result<Response, Failure> {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -89,7 +100,7 @@ impl Client {
             request = request.bearer_auth(token);
         }
         if let Some(body) = body {
-            request = request.body(body.to_string());
+            request = request.body(body);
         }
         let response = request.send().await.map_err(|error| self.lost(&error))?;
         if response.status().is_success() {

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use rustix::fs::{self as sys, AtFlags};
 
 use super::super::driver::{Cancel, Context as _, Error};
+use super::super::meter::Meter;
 use super::id::Id;
 use super::live::{Directory, Live};
 use super::lock;
@@ -55,6 +56,8 @@ pub struct Apply<'a> {
     pub live: &'a Live,
     /// Ends it early.
     pub cancel: &'a Cancel,
+    /// Counts the files that were written, and their bytes.
+    pub meter: &'a Meter,
 }
 
 /// A restore under way.

@@ -54,8 +54,10 @@ impl Catalog {
                 let (id, source) = (manifest.id.clone(), manifest.source_id.clone());
                 self.last = self.last.max(number(&id));
                 self.sources.insert(id.clone(), source);
-                self.latest = Some(id.clone());
-                if !manifest.is_auto {
+                if !manifest.imported {
+                    self.latest = Some(id.clone());
+                }
+                if !manifest.is_auto && !manifest.imported {
                     self.base = Some(id);
                     self.restored = None;
                 }
@@ -131,8 +133,8 @@ impl Catalog {
     /// known to be.
     #[must_use]
     pub fn latest(&self) -> Option<Manifest> {
-        let known = [&self.latest, &self.base].into_iter().flatten();
-        let known = known.filter_map(|id| self.find(id).ok()).next();
+        let mut known = [&self.latest, &self.base].into_iter().flatten();
+        let known = known.find_map(|id| self.find(id).ok());
         known.or_else(|| self.list(false).next())
     }
 

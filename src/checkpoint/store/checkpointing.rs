@@ -16,6 +16,7 @@ use super::watch::Watch;
 use super::{Id, Store, Work, lock};
 use crate::checkpoint::driver::{Cancel, Context as _, Draft, Error};
 use crate::checkpoint::manifest::{Manifest, automatic_id};
+use crate::checkpoint::meter::Meter;
 use crate::checkpoint::{durable, mapped};
 use crate::clock::now;
 
@@ -46,9 +47,8 @@ impl Store {
         comment: Option<String>,
         automatic: bool,
     ) -> Result<Draft, Error> {
-        if let Some(why) = self.remote.as_ref().and_then(|remote| remote.fenced()) {
-            return Err(Error::Fenced(why));
-        }
+        self.check_owner()?;
+        self.check_importing()?;
         let _collecting = lock(&self.collecting);
         let components_dir = self.components_dir();
         fs::create_dir_all(&components_dir).context("create", &components_dir)?;
@@ -70,6 +70,20 @@ impl Store {
             time: String::new(),
         })));
         Ok(draft)
+    }
+
+    /// Fails if somebody has taken the bucket over.
+    pub(super) fn check_owner(&self) -> Result<(), Error> {
+        let fenced = self.remote.as_ref().and_then(|remote| remote.fenced());
+        fenced.map_or(Ok(()), |why| Err(Error::Fenced(why)))
+    }
+
+    /// Fails if an import is under way: nobody waits for one, which may take minutes.
+    pub(super) fn check_importing(&self) -> Result<(), Error> {
+        match self.state().work {
+            Some(Work::Import) => Err(Error::Busy("an import")),
+            _ => Ok(()),
+        }
     }
 
     /// Reads what has changed while everything runs.
@@ -205,6 +219,7 @@ impl Store {
             hints: &Hints::default(),
             limit: None,
             cancel: &Cancel::default(),
+            meter: &Meter::default(),
         }
         .run(&Pool::new()?, &place)?;
         nodes::store(&mut scanned, objects, encoder).map(Some)
@@ -254,6 +269,17 @@ impl Store {
         cancel: &Cancel,
     ) -> Result<Scanned, Error> {
         let opened = self.opened()?;
+        let unread = Meter::default();
+        let is_checkpoint = matches!(self.state().work, Some(Work::Checkpoint(_)));
+        let meter = if is_checkpoint { &self.meter } else { &unread };
+        if meter.is_wanted() {
+            // As many as last time, as far as anybody knows.
+            let latest = self.state().catalog.latest();
+            let entries = latest
+                .filter(|_| limit.is_none())
+                .map(|latest| latest.entries);
+            meter.begin(entries, None);
+        }
         let mut scanned = Scan {
             objects: &opened.objects,
             previous: &known.live,
@@ -261,6 +287,7 @@ impl Store {
             hints,
             limit,
             cancel,
+            meter,
         }
         .run(pool, &self.root()?)?;
         scanned.changed.extend(known.changed);
@@ -276,6 +303,7 @@ impl Store {
             comment: None,
             history: Vec::new(),
             is_auto: false,
+            imported: false,
             root: Id::HOLE,
             components: None,
             entries: 0,

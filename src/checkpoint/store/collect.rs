@@ -7,14 +7,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::super::driver::{Cancel, Error};
+use super::super::driver::{self, Cancel, Error};
 use super::Store;
 use super::id::Id;
 use super::log::Change;
 use super::objects::{Decoder, Encoder, Objects};
 use super::pool::Pool;
 use super::reach::{Reached, reach};
-use super::retention;
+use super::{lock, retention};
 
 /// A pack of which less than so many hundredths are needed is written anew.
 const SPARSE: u64 = 40;
@@ -67,20 +67,16 @@ impl Store {
     /// Removes a checkpoint and what only it needed.
     pub(super) fn remove(&self, id: &str) -> Result<(), Error> {
         self.record(Change::Delete { id: id.to_owned() })?;
-        self.collect()
+        self.collect().map(|_| ())
     }
 
-    /// Removes what no checkpoint needs.
-    fn collect(&self) -> Result<(), Error> {
-        let opened = self.opened()?;
-        if !opened.damaged.is_empty() {
-            tracing::warn!(
-                "no space is freed as long as a part of the checkpoint store is damaged: it may \
-                 be needed: {}",
-                opened.damaged.join("; ")
-            );
-            return Ok(());
+    /// Removes what no checkpoint needs; nothing as long as something is broken.
+    fn collect(&self) -> Result<driver::Collected, Error> {
+        if let Err(error) = self.check_whole() {
+            tracing::warn!("{error}");
+            return Ok(driver::Collected::default());
         }
+        let opened = self.opened()?;
         let roots = self.state().catalog.roots();
         let pool = Pool::new()?;
         let (collected, reached) = collect(&opened.objects, &pool, &roots, &Cancel::default())?;
@@ -100,7 +96,34 @@ impl Store {
             state.changed.extend(changed);
             state.captured = None;
         }
-        Ok(())
+        Ok(driver::Collected {
+            packs: collected.packs.len(),
+            bytes: collected.bytes,
+        })
+    }
+
+    /// Frees what can be freed, or says why nothing can.
+    pub(super) fn collect_garbage_now(&self) -> Result<driver::Collected, Error> {
+        let _collecting = lock(&self.collecting);
+        self.state().check_idle()?;
+        self.check_whole()?;
+        self.collect()
+    }
+
+    /// Fails if there is something in the store that cannot be read.
+    fn check_whole(&self) -> Result<(), Error> {
+        let damaged = &self.opened()?.damaged;
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Damaged {
+            path: self.dir.clone(),
+            why: format!(
+                "no space is freed as long as a part of the checkpoint store is damaged: it may be \
+                 needed: {}",
+                damaged.join("; ")
+            ),
+        })
     }
 
     /// Records that packs are needed no longer, and that others are, and removes them.
@@ -144,7 +167,7 @@ impl Store {
         if autos.is_empty() {
             Ok(())
         } else {
-            self.collect()
+            self.collect().map(|_| ())
         }
     }
 }

@@ -43,7 +43,8 @@ pub fn store(scanned: &mut Scanned, objects: &Objects, encoder: &mut Encoder) ->
     put(root.as_slice(), objects, encoder)
 }
 
-fn put(entries: &[node::Entry], objects: &Objects, encoder: &mut Encoder) -> Result<Id, Error> {
+/// Stores the node with these entries.
+pub fn put(entries: &[node::Entry], objects: &Objects, encoder: &mut Encoder) -> Result<Id, Error> {
     let bytes = node::encode(entries);
     let bytes =
         bytes.map_err(|error| Error::Unusable(format!("cannot encode a directory: {error}")))?;

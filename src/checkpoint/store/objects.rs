@@ -14,6 +14,7 @@ pub use self::encoder::{Decoder, Encoder};
 use self::packs::Packs;
 pub use self::packs::{Listed, Source, index_file, remove_files, source_name};
 use super::super::driver::{Context as _, Error};
+use super::super::meter::Meter;
 use super::id::Id;
 use super::lock;
 use super::pack::{self, PackWriter, Span};
@@ -337,10 +338,14 @@ impl Objects {
     }
 
     /// Brings these objects to this machine. Returns how many packs had to be fetched.
-    pub fn bring<'a>(&self, ids: impl Iterator<Item = &'a Id>) -> Result<usize, Error> {
+    pub fn bring<'a>(
+        &self,
+        ids: impl Iterator<Item = &'a Id>,
+        meter: &Meter,
+    ) -> Result<usize, Error> {
         let numbers: BTreeSet<u32> = ids.filter_map(|id| Some(self.place(id)?.0)).collect();
         let elsewhere = self.packs.elsewhere(&numbers);
-        self.packs.fetch_all(&elsewhere)?;
+        self.packs.fetch_all(&elsewhere, meter)?;
         Ok(elsewhere.len())
     }
 

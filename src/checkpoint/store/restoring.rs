@@ -22,6 +22,7 @@ use crate::checkpoint::driver::{Cancel, Context as _, Driver as _, Error, Restor
 use crate::checkpoint::durable;
 use crate::checkpoint::intent::Intent;
 use crate::checkpoint::manifest::Manifest;
+use crate::checkpoint::meter::Meter;
 use crate::clock::now;
 
 /// How many differences an error names.
@@ -30,6 +31,7 @@ const NAMED: usize = 5;
 impl Store {
     /// Sees to it that all of the checkpoint is there, before anything is stopped.
     pub(super) fn fetch_checkpoint(&self, id: &str, cancel: &Cancel) -> Result<Restoration, Error> {
+        self.check_importing()?;
         let collecting = lock(&self.collecting);
         let manifest = self.find(id)?;
         let intent = Intent::of(&manifest.id);
@@ -51,7 +53,7 @@ impl Store {
             return Ok(());
         }
         let reached = reach(objects, &Pool::new()?, roots, cancel)?;
-        let packs = objects.bring(reached.ids())?;
+        let packs = objects.bring(reached.ids(), &self.meter)?;
         if packs > 0 {
             tracing::info!(packs, "fetched from the bucket");
         }
@@ -167,10 +169,12 @@ impl Store {
         let objects = &opened.objects;
         let cancel = Cancel::default();
         let mut live = (*self.state().live).clone();
+        self.measure_restore(target)?;
         let apply = Apply {
             objects,
             live: &live,
             cancel: &cancel,
+            meter: &self.meter,
         };
         let begun = Instant::now();
         let mut applied = apply.run(pool, &self.root()?, target)?;
@@ -199,6 +203,35 @@ impl Store {
         }
         self.set_live(scanned.live, root);
         self.keep_live();
+        Ok(())
+    }
+
+    /// Finds out how much a restore has to write, if anybody wants to know.
+    fn measure_restore(&self, target: Id) -> Result<(), Error> {
+        let captured = self.state().captured;
+        let Some(captured) = captured.filter(|_| self.meter.is_wanted()) else {
+            return Ok(());
+        };
+        let objects = &self.opened()?.objects;
+        let (mut files, mut bytes) = (0, 0);
+        let mut groups = HashSet::new();
+        diff::diff(objects, captured, target, &mut |_, there, wanted| {
+            if let Some(Kind::File {
+                size,
+                group,
+                content,
+            }) = wanted.map(|entry| entry.kind)
+                && !there.is_some_and(
+                    |entry| matches!(entry.kind, Kind::File { content: has, .. } if has == content),
+                )
+                && group.is_none_or(|group| groups.insert(group))
+            {
+                files += 1;
+                bytes += size;
+            }
+            ControlFlow::Continue(())
+        })?;
+        self.meter.begin(Some(files), Some(bytes));
         Ok(())
     }
 
@@ -249,6 +282,7 @@ impl Store {
             objects: &self.opened()?.objects,
             live: &Live::default(),
             cancel: &Cancel::default(),
+            meter: &Meter::default(),
         };
         apply.run(&Pool::new()?, &place, root)?;
         Ok(())

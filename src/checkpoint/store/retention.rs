@@ -72,6 +72,7 @@ mod tests {
             comment: None,
             history: vec![],
             is_auto: true,
+            imported: false,
             root: Id::HOLE,
             components: None,
             entries: 0,

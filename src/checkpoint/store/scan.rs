@@ -19,6 +19,7 @@ use self::content::Large;
 use self::directory::Buffers;
 pub use self::limit::Limit;
 use super::super::driver::{Cancel, Context as _, Error};
+use super::super::meter::Meter;
 use super::id::Id;
 use super::live::{Directory, Entry, Live, Marks, Slot};
 use super::node::{BLOCKS, Time};
@@ -43,6 +44,8 @@ pub struct Scan<'a> {
     pub limit: Option<&'a Limit>,
     /// Ends it early.
     pub cancel: &'a Cancel,
+    /// Counts the entries that were looked at, and the bytes that were read.
+    pub meter: &'a Meter,
 }
 
 /// What is known of files besides what they look like, by their inode numbers.

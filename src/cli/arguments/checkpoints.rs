@@ -1,5 +1,7 @@
 //! What `sprite-env checkpoints` can be told.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 /// What follows the help.
@@ -79,6 +81,24 @@ pub enum CheckpointsVerb {
         /// Which.
         id: String,
     },
+    /// Write one as an archive: tar, compressed with zstd.
+    Export {
+        /// Which.
+        id: String,
+        /// The file; - for standard output.
+        #[arg(default_value = "-")]
+        file: PathBuf,
+    },
+    /// Make one of an archive: an exported one, or any tar (also compressed with zstd).
+    Import {
+        /// The file; - for standard input.
+        file: PathBuf,
+        /// What it is for, instead of what the archive says.
+        #[arg(long, value_name = "TEXT")]
+        comment: Option<String>,
+    },
+    /// Free the space of what none of them needs.
+    Gc,
     /// Look whether everything is there that they need.
     Verify {
         /// Read the bytes of files too.

@@ -182,6 +182,7 @@ impl Work<'_> {
             group,
         };
         lock(&self.applied).written.insert(stamp.inode, written);
+        self.apply.meter.add(1, content.size);
         Ok(())
     }
 }

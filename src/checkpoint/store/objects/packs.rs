@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use super::super::super::driver::{Context as _, Error};
 use super::super::super::durable;
+use super::super::super::meter::Meter;
 use super::super::lock;
 use super::super::pack::{self, Listing};
 use super::NOWHERE;
@@ -258,7 +259,9 @@ impl Packs {
     }
 
     /// Brings these packs to this machine, several at once.
-    pub fn fetch_all(&self, numbers: &[u32]) -> Result<(), Error> {
+    pub fn fetch_all(&self, numbers: &[u32], meter: &Meter) -> Result<(), Error> {
+        let length = |number: &u32| self.length(*number);
+        meter.begin(None, Some(numbers.iter().map(length).sum()));
         let left = Mutex::new(numbers.iter());
         let failure = Mutex::new(None);
         std::thread::scope(|scope| {
@@ -267,8 +270,11 @@ impl Packs {
                     while lock(&failure).is_none()
                         && let Some(number) = { lock(&left).next() }
                     {
-                        if let Err(error) = self.fetch(*number) {
-                            lock(&failure).get_or_insert(error);
+                        match self.fetch(*number) {
+                            Ok(()) => meter.add(0, self.length(*number)),
+                            Err(error) => {
+                                lock(&failure).get_or_insert(error);
+                            }
                         }
                     }
                 });
@@ -276,6 +282,11 @@ impl Packs {
         });
         let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
         failure.map_or(Ok(()), Err)
+    }
+
+    fn length(&self, number: u32) -> u64 {
+        let packs = self.read();
+        packs.get(number as usize).map_or(0, |pack| pack.length)
     }
 
     /// Brings a pack to this machine.

@@ -72,6 +72,7 @@ impl Large {
             let wanted = usize::try_from(end - from).unwrap_or(READ).min(READ);
             let buffer = buffer.get_mut(..wanted).unwrap_or_default();
             let length = read(self.file.as_fd(), buffer, from).context("read", &self.path)?;
+            scan.meter.add(0, length as u64);
             if length < wanted {
                 torn = true;
                 buffer.get_mut(length..).unwrap_or_default().fill(0);

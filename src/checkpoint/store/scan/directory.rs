@@ -126,6 +126,7 @@ impl Walk<'_> {
                 return Err(error).context("look at", &path);
             }
         }
+        self.scan.meter.add(buffers.starts.len() as u64, 0);
         let nothing = Arc::default();
         let known = task.previous.as_ref().unwrap_or(&nothing);
         if task.previous.is_some() && self.is_as_it_was(known, buffers) {
@@ -346,6 +347,7 @@ impl Walk<'_> {
             entry.marks.doubtful = true;
         }
         let bytes = buffer.get(..length).unwrap_or_default();
+        self.scan.meter.add(0, length as u64);
         if !bytes.is_empty() {
             entry.content = self.scan.objects.put(&mut worker.encoder, bytes)?;
         }

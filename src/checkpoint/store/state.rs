@@ -1,0 +1,46 @@
+//! What changes while a store is in use.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::Id;
+use super::catalog::Catalog;
+use super::checkpointing::Making;
+use super::live::Live;
+use crate::checkpoint::driver::Error;
+use crate::checkpoint::intent::Intent;
+
+/// What changes.
+#[derive(Debug, Default)]
+pub struct State {
+    pub catalog: Catalog,
+    pub live: Arc<Live>,
+    /// The directories of `live` whose nodes are to be stored anew.
+    pub changed: Vec<u32>,
+    /// The root that `live` was captured as.
+    pub captured: Option<Id>,
+    /// The root of what was kept for the next start.
+    pub kept: Option<Id>,
+    pub work: Option<Work>,
+    /// The roots of which all objects are known to be there.
+    pub whole: HashSet<Id>,
+}
+
+/// What is under way, and what one call of an operation leaves for the next.
+#[derive(Debug)]
+pub enum Work {
+    Checkpoint(Box<Making>),
+    Restore(Intent),
+    Import,
+}
+
+impl State {
+    /// Fails if something is under way.
+    pub fn check_idle(&self) -> Result<(), Error> {
+        match self.work {
+            None => Ok(()),
+            Some(Work::Import) => Err(Error::Busy("an import")),
+            Some(_) => Err(Error::Busy("a checkpoint or restore")),
+        }
+    }
+}

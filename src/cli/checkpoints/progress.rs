@@ -1,0 +1,110 @@
+//! The lines of an operation, and a bar that shows how far it is.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use reqwest::Response;
+use serde_json::Value;
+
+use crate::cli::client::{Client, Failure};
+
+/// How often the bar moves while nothing is told.
+const TICK: Duration = Duration::from_millis(120);
+
+/// Prints the lines of an operation as they come; returns whether it was done.
+pub async fn follow(client: &Client, mut response: Response, json: bool) -> Result<bool, Failure> {
+    let mut teller = Teller {
+        json,
+        bar: None,
+        // A bar is for people who look at it.
+        draws: io::stderr().is_terminal() && !json,
+    };
+    let mut line = Vec::new();
+    let mut done = false;
+    while let Some(bytes) = response.chunk().await.map_err(|e| client.lost(&e))? {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            line.extend_from_slice(part);
+            if part.ends_with(b"\n") {
+                done |= teller.tell(&line)?;
+                line.clear();
+            }
+        }
+    }
+    teller.clear();
+    Ok(done)
+}
+
+struct Teller {
+    json: bool,
+    draws: bool,
+    bar: Option<ProgressBar>,
+}
+
+impl Teller {
+    /// Prints one line; returns whether it says that the operation is done.
+    fn tell(&mut self, line: &[u8]) -> io::Result<bool> {
+        let event: Value = serde_json::from_slice(line).unwrap_or_default();
+        let text = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default();
+        let kind = text("type");
+        if self.json {
+            io::stdout().write_all(line)?;
+        } else if kind == "progress" {
+            self.draw(&event);
+        } else {
+            self.clear();
+            match kind {
+                "error" => writeln!(io::stderr(), "sprite-env: {}", text("error"))?,
+                "warning" => writeln!(io::stderr(), "{}", text("data"))?,
+                _ => writeln!(io::stdout(), "{}", text("data"))?,
+            }
+        }
+        io::stdout().flush()?;
+        Ok(kind == "complete")
+    }
+
+    fn draw(&mut self, event: &Value) {
+        if !self.draws {
+            return;
+        }
+        let number = |key: &str| event.get(key).and_then(Value::as_u64);
+        let (files, bytes) = (number("files_done"), number("bytes_done"));
+        let total = number("bytes_total").or_else(|| number("files_total"));
+        let done = match number("bytes_total") {
+            Some(_) => bytes,
+            None => files,
+        };
+        let bar = self.bar.get_or_insert_with(|| {
+            let bar = ProgressBar::new_spinner();
+            bar.enable_steady_tick(TICK);
+            bar
+        });
+        let template = if total.is_some() {
+            "{spinner} {prefix:9} [{bar:30}] {msg}"
+        } else {
+            "{spinner} {prefix:9} {msg}"
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        let phase = event.get("phase").and_then(Value::as_str);
+        bar.set_prefix(phase.unwrap_or_default().replace('_', "-"));
+        if let Some(total) = total {
+            bar.set_length(total);
+        }
+        bar.set_position(done.unwrap_or_default());
+        let (files, bytes) = (files.unwrap_or_default(), bytes.unwrap_or_default());
+        bar.set_message(match (files, bytes) {
+            (0, 0) => String::new(),
+            (0, _) => indicatif::HumanBytes(bytes).to_string(),
+            _ => format!("{files} files, {}", indicatif::HumanBytes(bytes)),
+        });
+    }
+
+    /// Makes room for text.
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
