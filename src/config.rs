@@ -158,6 +158,20 @@ pub struct Storage {
     pub retention: Retention,
     /// How long a component's command may take.
     pub command_timeout: Duration,
+    /// How a restored tree is compared with its checkpoint.
+    pub verify_restore: VerifyRestore,
+}
+
+/// How a restored tree is compared with its checkpoint before anything runs in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VerifyRestore {
+    /// All it looks like; the content of what was written is known.
+    #[default]
+    Metadata,
+    /// Every byte of it is read.
+    Full,
+    /// Not at all.
+    None,
 }
 
 /// Which automatic checkpoints are kept: those that one of these counts.

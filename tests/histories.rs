@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use sprite_env::checkpoint::{Cancel, Driver, Store};
-use sprite_env::config::{Retention, Storage};
+use sprite_env::config::{Retention, Storage, VerifyRestore};
 
 use crate::support::{is_root, trees};
 
@@ -190,6 +190,12 @@ impl Lab {
                 ..Retention::default()
             },
             command_timeout: Duration::ZERO,
+            // Whichever it is, what is restored is what was wanted.
+            verify_restore: match fastrand::u8(..3) {
+                0 => VerifyRestore::None,
+                1 => VerifyRestore::Full,
+                _ => VerifyRestore::Metadata,
+            },
         });
         assert_eq!(store.open().unwrap(), None);
         store

@@ -31,6 +31,7 @@ mod events;
 mod exec;
 mod exit_codes;
 mod files;
+mod full_disk;
 mod histories;
 mod hurry;
 mod instants;

@@ -71,7 +71,7 @@ use super::durable;
 use super::manifest::Manifest;
 use super::meter::Meter;
 use super::replication::Replication;
-use crate::config::{Bucket, Retention, Storage};
+use crate::config::{Bucket, Retention, Storage, VerifyRestore};
 
 /// The version of the store's format that this program writes, and the newest it reads.
 pub const FORMAT: u32 = 2;
@@ -87,6 +87,7 @@ pub struct Store {
     dir: PathBuf,
     retention: Retention,
     restore_on_boot: bool,
+    verify_restore: VerifyRestore,
     remote: Option<Arc<Remote>>,
     opened: OnceLock<Opened>,
     state: Mutex<State>,
@@ -124,6 +125,7 @@ impl Store {
             dir: canonical(&storage.checkpoint_dir),
             retention: storage.retention,
             restore_on_boot: storage.restore_on_boot,
+            verify_restore: storage.verify_restore,
             remote: None,
             opened: OnceLock::new(),
             state: Mutex::default(),

@@ -221,6 +221,11 @@ pub struct Checkpoint {
     pub quiesce: Option<Text>,
     /// The longest that it may be held. Default: 5s.
     pub freeze_timeout: Option<Time>,
+    /// How a restored tree is compared with the checkpoint before anything runs in it:
+    /// `metadata` (all it looks like; what was written is known), `full` (every byte of it
+    /// is read) or `none`. Default: metadata.
+    #[schemars(with = "Option<String>", regex(pattern = "^(metadata|full|none)$"))]
+    pub verify_restore: Option<Text>,
     /// How often an automatic checkpoint is taken, if something has changed; 0 = never.
     /// Default: 0.
     pub auto: Option<Time>,

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
@@ -30,15 +30,11 @@ pub fn prepare(tree: &Path, make_tree: bool, store: &Path) -> Result<(File, u32)
     if !tree.is_dir() {
         return unusable(format!("storage.dir {} is not a directory", tree.display()));
     }
+    // Nothing is made where it must not be.
+    refuse_overlap(&tree, &resolved(store))?;
     fs::create_dir_all(store).context("create", store)?;
     let store = fs::canonicalize(store).context("use as checkpoint.dir", store)?;
-    if store.starts_with(&tree) || tree.starts_with(&store) {
-        return unusable(format!(
-            "checkpoint.dir {} and storage.dir {} must not be inside one another",
-            store.display(),
-            tree.display()
-        ));
-    }
+    refuse_overlap(&tree, &store)?;
     refuse_stranger(&store)?;
     let lock = lock(&store)?;
     let format = check_format(&store)?;
@@ -52,6 +48,27 @@ pub fn prepare(tree: &Path, make_tree: bool, store: &Path) -> Result<(File, u32)
         tracing::warn!("{error}");
     }
     Ok((lock, format))
+}
+
+fn refuse_overlap(tree: &Path, store: &Path) -> Result<(), Error> {
+    if store.starts_with(tree) || tree.starts_with(store) {
+        return unusable(format!(
+            "checkpoint.dir {} and storage.dir {} must not be inside one another",
+            store.display(),
+            tree.display()
+        ));
+    }
+    Ok(())
+}
+
+/// The path of what may not be there yet, without symbolic links as far as it is.
+fn resolved(path: &Path) -> PathBuf {
+    for there in path.ancestors() {
+        if let (Ok(found), Ok(rest)) = (fs::canonicalize(there), path.strip_prefix(there)) {
+            return found.join(rest);
+        }
+    }
+    path.to_owned()
 }
 
 /// Takes the lock that one program has at a time. It goes with the program.

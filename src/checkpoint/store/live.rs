@@ -126,6 +126,16 @@ pub struct Live {
 }
 
 impl Live {
+    /// Nothing of a tree but the numbers of its files with several names.
+    #[must_use]
+    pub fn nothing(&self) -> Self {
+        Self {
+            groups: self.groups.clone(),
+            next_group: self.next_group,
+            ..Self::default()
+        }
+    }
+
     /// The directory with this number.
     #[must_use]
     pub fn directory(&self, number: u32) -> Option<&Arc<Directory>> {

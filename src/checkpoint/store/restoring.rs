@@ -4,8 +4,11 @@ use std::collections::HashSet;
 use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 
 use super::apply::{Applied, Apply};
 use super::live::Live;
@@ -24,7 +27,11 @@ use crate::checkpoint::intent::Intent;
 use crate::checkpoint::manifest::Manifest;
 use crate::checkpoint::meter::Meter;
 use crate::clock::now;
+use crate::config::VerifyRestore;
 
+/// How much room is kept for undoing a restore: for the intent, and for the directories and
+/// the few blocks that are neither what they were nor what they were to be.
+const RESERVE: u64 = 8 << 20;
 /// How many differences an error names.
 const NAMED: usize = 5;
 
@@ -75,6 +82,7 @@ impl Store {
             let saved = self.components_dir();
             fs::create_dir_all(&saved).context("create", &saved)?;
         }
+        self.reserve()?;
         if self.find(&intent.auto_id).is_ok() {
             // A crash has cut it off: what is kept is kept, and the tree is neither one
             // nor the other.
@@ -95,6 +103,21 @@ impl Store {
         }
         self.bring(&pool, target.root, watch)?;
         Ok(self.restoration(&intent))
+    }
+
+    /// Keeps room on the disk for undoing the restore, should it get full.
+    fn reserve(&self) -> Result<(), Error> {
+        let path = self.reserve_file();
+        let file = fs::File::create(&path).context("create", &path)?;
+        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, RESERVE) {
+            // This filesystem gives no promises.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            result => result.context("keep room for undoing the restore in", &path),
+        }
+    }
+
+    fn reserve_file(&self) -> PathBuf {
+        self.work_dir().join("reserve")
     }
 
     /// Makes the restore final.
@@ -126,6 +149,7 @@ impl Store {
             ..self.intent()?
         };
         self.state().work = Some(Work::Restore(intent.clone()));
+        durable::remove_file(&self.reserve_file())?;
         if self.find(&intent.auto_id).is_err() {
             // Nothing was changed yet.
             return Ok(self.restoration(&intent));
@@ -143,14 +167,7 @@ impl Store {
     fn look_again(&self, pool: &Pool) -> Result<(), Error> {
         let opened = self.opened()?;
         opened.objects.abandon();
-        let nothing = Scanned {
-            live: Live {
-                next_group: self.state().live.next_group,
-                ..Live::default()
-            },
-            changed: Vec::new(),
-            relinked: HashSet::new(),
-        };
+        let nothing = Scanned::of(self.state().live.nothing());
         let mut scanned = self.pass(pool, nothing, &Hints::default(), None, &Cancel::default())?;
         nodes::store(&mut scanned, &opened.objects, &mut Encoder::default())?;
         opened.objects.finish()?;
@@ -181,15 +198,24 @@ impl Store {
         let changed = begun.elapsed();
         durable::sync_filesystem(&self.tree)?;
         let flushed = begun.elapsed();
-        live.set_groups(&applied.written);
-        let known = Scanned {
-            live,
-            changed: Vec::new(),
-            relinked: HashSet::new(),
-        };
-        let hints = Hints {
-            distrusted: HashSet::new(),
-            written: std::mem::take(&mut applied.written),
+        for note in &applied.notes {
+            tracing::warn!("{note}");
+        }
+        let mut hints = Hints::default();
+        let known = match self.verify_restore {
+            // What is known is of the tree before, and what differs shows: as if somebody
+            // had changed it.
+            VerifyRestore::None => return Ok(()),
+            VerifyRestore::Metadata => {
+                live.set_groups(&applied.written);
+                hints.written = std::mem::take(&mut applied.written);
+                Scanned::of(live)
+            }
+            VerifyRestore::Full => {
+                live.set_groups(&applied.written);
+                watch = None;
+                Scanned::of(live.nothing())
+            }
         };
         let mut scanned = self.catch_up(pool, known, watch.as_mut(), &hints, &cancel)?;
         std::thread::spawn(move || drop(watch));
@@ -198,9 +224,6 @@ impl Store {
         self.compare(root, target, &applied)?;
         let checked = begun.elapsed();
         tracing::debug!(?changed, ?flushed, ?checked, "the tree is restored");
-        for note in applied.notes {
-            tracing::warn!("{note}");
-        }
         self.set_live(scanned.live, root);
         self.keep_live();
         Ok(())

@@ -68,6 +68,18 @@ pub struct Scanned {
     pub relinked: HashSet<u64>,
 }
 
+impl Scanned {
+    /// What is known before a walk.
+    #[must_use]
+    pub fn of(live: Live) -> Self {
+        Self {
+            live,
+            changed: Vec::new(),
+            relinked: HashSet::new(),
+        }
+    }
+}
+
 /// An entry's place: its directory, and its index there.
 type Spot = (u32, usize);
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Checker, raw, variable};
 use crate::config::component::time;
 use crate::config::origin::{Origin, from_file};
-use crate::config::{Bucket, Lease, Retention, Secret, Storage};
+use crate::config::{Bucket, Lease, Retention, Secret, Storage, VerifyRestore};
 
 impl Checker<'_> {
     pub(super) fn storage(&mut self, write_dir: Option<&Path>) -> Option<Storage> {
@@ -43,6 +43,8 @@ impl Checker<'_> {
             60_000,
             ledger,
         );
+        let verify_restore = self.verify_restore(&checkpoint);
+        let ledger = &mut self.ledger;
         let auto = time("checkpoint.auto", checkpoint.auto.as_ref(), 0, ledger);
         let retention = self.retention(&checkpoint);
         match (dir, kept) {
@@ -56,6 +58,7 @@ impl Checker<'_> {
                 auto: (!auto.is_zero()).then_some(auto),
                 retention,
                 command_timeout,
+                verify_restore,
             }),
             (Some(_), None) => {
                 let why = "missing; set it, or SPRITE_WRITE_DIR";
@@ -68,6 +71,22 @@ impl Checker<'_> {
                 None
             }
             (None, None) => None,
+        }
+    }
+
+    fn verify_restore(&mut self, checkpoint: &raw::Checkpoint) -> VerifyRestore {
+        let key = "checkpoint.verify_restore";
+        let wanted = [from_file(checkpoint.verify_restore.as_ref())];
+        let wanted = self.ledger.pick(key, wanted, "metadata".to_owned());
+        match wanted.as_str() {
+            "metadata" => VerifyRestore::Metadata,
+            "full" => VerifyRestore::Full,
+            "none" => VerifyRestore::None,
+            other => {
+                let why = format!("\"{other}\" is none of \"metadata\", \"full\", \"none\"");
+                self.ledger.wrong(key, why);
+                VerifyRestore::Metadata
+            }
         }
     }
 
