@@ -23,7 +23,7 @@ pub use check::load;
 pub use component::{Backoff, Component};
 pub use error::ConfigError;
 pub use origin::{Origin, Setting};
-pub use secret::Secret;
+pub use secret::{Key, Secret};
 pub use signal::SignalMap;
 pub use user::User;
 
@@ -160,6 +160,8 @@ pub struct Storage {
     pub command_timeout: Duration,
     /// How a restored tree is compared with its checkpoint.
     pub verify_restore: VerifyRestore,
+    /// What is stored is encrypted with it; none = it is not.
+    pub encryption_key: Option<Key>,
 }
 
 /// How a restored tree is compared with its checkpoint before anything runs in it.

@@ -32,6 +32,7 @@ pub const SECRET: &[&str] = &[
     "SPRITE_HTTP_ADMIN_TOKEN",
     "SPRITE_S3_ACCESS_KEY",
     "SPRITE_S3_SECRET_ACCESS_KEY",
+    "SPRITE_ENCRYPTION_KEY",
 ];
 
 /// Where a child's input comes from and its output goes.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use sprite_env::checkpoint::{Cancel, Driver, Store};
-use sprite_env::config::{Retention, Storage, VerifyRestore};
+use sprite_env::config::{Key, Retention, Storage, VerifyRestore};
 
 use crate::support::{is_root, trees};
 
@@ -167,16 +167,19 @@ fn change(root: &Path, rng: &mut Rng) {
 struct Lab {
     dir: tempfile::TempDir,
     store: Store,
+    key: Option<Key>,
 }
 
 impl Lab {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Self::open(dir.path());
-        Self { dir, store }
+        // Encrypted or not, it is all the same.
+        let key = fastrand::bool().then(|| Key::new([7; 32]));
+        let store = Self::open(dir.path(), key.as_ref());
+        Self { dir, store, key }
     }
 
-    fn open(dir: &Path) -> Store {
+    fn open(dir: &Path, key: Option<&Key>) -> Store {
         let store = Store::new(&Storage {
             dir: dir.join("tree"),
             make_dir: true,
@@ -190,6 +193,7 @@ impl Lab {
                 ..Retention::default()
             },
             command_timeout: Duration::ZERO,
+            encryption_key: key.cloned(),
             // Whichever it is, what is restored is what was wanted.
             verify_restore: match fastrand::u8(..3) {
                 0 => VerifyRestore::None,
@@ -203,10 +207,10 @@ impl Lab {
 
     /// As after a restart of the daemon.
     fn reopen(self) -> Self {
-        let Self { dir, store } = self;
+        let Self { dir, store, key } = self;
         drop(store);
-        let store = Self::open(dir.path());
-        Self { dir, store }
+        let store = Self::open(dir.path(), key.as_ref());
+        Self { dir, store, key }
     }
 
     fn tree(&self) -> PathBuf {

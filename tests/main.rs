@@ -27,6 +27,7 @@ mod corners;
 mod crashes;
 mod databases;
 mod diagrams;
+mod encryption;
 mod events;
 mod exec;
 mod exit_codes;

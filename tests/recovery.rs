@@ -237,11 +237,11 @@ fn a_store_of_a_newer_format_is_refused_untouched() {
         let path = sprite.path("data/store").join(name);
         let newer = fs::read_to_string(&path)
             .unwrap()
-            .replace("\"format\": 2", "\"format\": 3");
+            .replace("\"format\": 2", "\"format\": 4");
         fs::write(&path, &newer).unwrap();
         let (code, text) = sprite.script("echo MAIN RAN").storage().run();
         assert_eq!(code, 78, "{text}");
-        assert!(text.contains("has format 3, which is newer"), "{text}");
+        assert!(text.contains("has format 4, which is newer"), "{text}");
         assert!(
             text.contains("left untouched") && !text.contains("MAIN RAN"),
             "{text}"

@@ -20,6 +20,7 @@ mod attributes;
 mod browse;
 mod catalog;
 mod checkpointing;
+mod cipher;
 mod collect;
 mod diff;
 mod directories;
@@ -71,10 +72,12 @@ use super::durable;
 use super::manifest::Manifest;
 use super::meter::Meter;
 use super::replication::Replication;
-use crate::config::{Bucket, Retention, Storage, VerifyRestore};
+use crate::config::{Bucket, Key, Retention, Storage, VerifyRestore};
 
-/// The version of the store's format that this program writes, and the newest it reads.
+/// The version of the store's format that this program writes.
 pub const FORMAT: u32 = 2;
+/// The version of a store that is encrypted, and the newest that this program reads.
+pub const ENCRYPTED: u32 = 3;
 
 /// Keeps checkpoints as trees of objects.
 #[derive(Debug)]
@@ -88,6 +91,7 @@ pub struct Store {
     retention: Retention,
     restore_on_boot: bool,
     verify_restore: VerifyRestore,
+    key: Option<Key>,
     remote: Option<Arc<Remote>>,
     opened: OnceLock<Opened>,
     state: Mutex<State>,
@@ -126,6 +130,7 @@ impl Store {
             retention: storage.retention,
             restore_on_boot: storage.restore_on_boot,
             verify_restore: storage.verify_restore,
+            key: storage.encryption_key.clone(),
             remote: None,
             opened: OnceLock::new(),
             state: Mutex::default(),

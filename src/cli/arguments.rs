@@ -26,6 +26,7 @@ Environment:
   SPRITE_WRITE_DIR            where data is kept; turns checkpoints on
   SPRITE_LOCAL_MODE           true: local storage, whatever S3 settings there are
   SPRITE_KEEP_ALIVE_ON_ERROR  true: stay up when the main process ends in error
+  SPRITE_ENCRYPTION_KEY         checkpoints are encrypted with it: 64 hexadecimal digits
   SPRITE_S3_ACCESS_KEY, SPRITE_S3_SECRET_ACCESS_KEY, SPRITE_S3_ENDPOINT_URL,
   SPRITE_S3_BUCKET, SPRITE_S3_REGION
 

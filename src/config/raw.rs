@@ -240,6 +240,9 @@ pub struct Checkpoint {
     pub keep_weekly: Option<Number>,
     /// How long a component's checkpoint or restore command may take. Default: 60s.
     pub command_timeout: Option<Time>,
+    /// The key with which what is stored is encrypted, here and in the bucket: 64
+    /// hexadecimal digits. Default: nothing is encrypted.
+    pub encryption_key: Option<Text>,
     /// How a second sprite-env is kept from the same bucket: `required` (the default),
     /// `best-effort` (also where the service has no conditional writes) or `off`.
     #[schemars(

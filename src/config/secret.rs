@@ -39,3 +39,34 @@ impl fmt::Debug for Secret {
         f.write_str("********")
     }
 }
+
+/// A key to encrypt with. Its `Debug` form is a mask.
+#[derive(Clone)]
+pub struct Key([u8; 32]);
+
+impl Key {
+    /// The key with these bytes.
+    #[must_use]
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The key that 64 hexadecimal digits say.
+    #[must_use]
+    pub fn parse(digits: &str) -> Option<Self> {
+        let parsed = blake3::Hash::from_hex(digits.trim()).ok()?;
+        Some(Self(*parsed.as_bytes()))
+    }
+
+    /// The key itself, for what encrypts with it.
+    #[must_use]
+    pub const fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("********")
+    }
+}

@@ -9,12 +9,25 @@ use serde::{Deserialize, Serialize};
 
 use super::super::driver::{Context as _, Error};
 use super::super::durable;
-use super::FORMAT;
+use super::cipher::Cipher;
+use super::{ENCRYPTED, FORMAT};
 
 #[derive(Serialize, Deserialize)]
 struct Format {
     format: u32,
+    /// What tells the key from others, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    encryption: Option<Encryption>,
 }
+
+#[derive(Serialize, Deserialize)]
+struct Encryption {
+    cipher: String,
+    check: String,
+}
+
+/// How the encryption is called in the mark.
+const CIPHER: &str = "xchacha20-poly1305";
 
 fn unusable<T>(why: String) -> Result<T, Error> {
     Err(Error::Unusable(why))
@@ -22,7 +35,12 @@ fn unusable<T>(why: String) -> Result<T, Error> {
 
 /// Refuses directories that cannot be used, makes what is missing in the store, and locks
 /// it. Until it is locked nothing in it is changed. Returns the lock and the store's format.
-pub fn prepare(tree: &Path, make_tree: bool, store: &Path) -> Result<(File, u32), Error> {
+pub fn prepare(
+    tree: &Path,
+    make_tree: bool,
+    store: &Path,
+    cipher: &Cipher,
+) -> Result<(File, u32), Error> {
     if make_tree && !tree.exists() {
         fs::create_dir_all(tree).context("create", tree)?;
     }
@@ -37,7 +55,7 @@ pub fn prepare(tree: &Path, make_tree: bool, store: &Path) -> Result<(File, u32)
     refuse_overlap(&tree, &store)?;
     refuse_stranger(&store)?;
     let lock = lock(&store)?;
-    let format = check_format(&store)?;
+    let format = check_format(&store, cipher)?;
     for name in ["log", "packs", "work"] {
         let dir = store.join(name);
         fs::create_dir_all(&dir).context("create", &dir)?;
@@ -98,38 +116,68 @@ fn lock(store: &Path) -> Result<File, Error> {
 }
 
 /// Refuses a store that this program does not understand, and marks a new one.
-fn check_format(store: &Path) -> Result<u32, Error> {
+fn check_format(store: &Path, cipher: &Cipher) -> Result<u32, Error> {
     let path = store.join("format.json");
     let text = match fs::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             // A new store.
-            return mark(store).map(|()| FORMAT);
+            return mark(store, cipher).map(|()| FORMAT);
         }
         result => result.context("read", &path)?,
     };
-    read_format(&path, &text)
+    read_format(&path, &text, cipher)
 }
 
-/// The format that `text`, which is at `path`, tells of; a newer one is an error.
-pub fn read_format(path: &Path, text: &[u8]) -> Result<u32, Error> {
+/// The format that `text`, which is at `path`, tells of; a newer one is an error, as is one
+/// that is not encrypted as `cipher` does it.
+pub fn read_format(path: &Path, text: &[u8], cipher: &Cipher) -> Result<u32, Error> {
     let damaged = |why: String| Error::Damaged {
         path: path.to_owned(),
         why,
     };
     let found: Format =
         serde_json::from_slice(text).map_err(|error| damaged(format!("damaged: {error}")))?;
-    if found.format > FORMAT {
+    if found.format > ENCRYPTED {
         return Err(damaged(format!(
-            "has format {}, which is newer than this program's {FORMAT}; the store was left untouched",
+            "has format {}, which is newer than this program's {ENCRYPTED}; the store was left \
+             untouched",
             found.format
         )));
     }
+    let mark = found.encryption.as_ref();
+    let checked = match mark {
+        Some(mark) if mark.cipher != CIPHER => Err("is encrypted in a way that is not known"),
+        mark => cipher.check(mark.map(|mark| mark.check.as_str())),
+    };
+    checked.map_err(|why| {
+        let store = path.parent().unwrap_or(path).display();
+        Error::Unusable(format!("the checkpoint store {store} {why}"))
+    })?;
     Ok(found.format)
 }
 
 /// Says in a store that it has the format of this program.
-pub fn mark(store: &Path) -> Result<(), Error> {
-    durable::write_json(&store.join("format.json"), &Format { format: FORMAT })
+pub fn mark(store: &Path, cipher: &Cipher) -> Result<(), Error> {
+    durable::write(&store.join("format.json"), &format(cipher)?)
+}
+
+/// The mark of a store.
+pub fn format(cipher: &Cipher) -> Result<Vec<u8>, Error> {
+    let encryption = cipher.mark()?.map(|check| Encryption {
+        cipher: CIPHER.to_owned(),
+        check,
+    });
+    let format = Format {
+        format: version(cipher),
+        encryption,
+    };
+    serde_json::to_vec_pretty(&format)
+        .map_err(|error| Error::Unusable(format!("cannot write the mark of a store: {error}")))
+}
+
+/// The version of the format of what this program writes.
+pub fn version(cipher: &Cipher) -> u32 {
+    if cipher.is_on() { ENCRYPTED } else { FORMAT }
 }
 
 /// Refuses what is not empty and has no mark: it is something else.

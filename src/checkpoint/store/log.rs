@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::super::driver::{Context as _, Error};
 use super::super::durable;
 use super::super::manifest::Manifest;
-use super::FORMAT;
 use super::catalog::{Catalog, Owner};
+use super::cipher::{Cipher, Place};
+use super::{ENCRYPTED, directories};
 use crate::clock::now;
 
 /// A record of the log.
@@ -81,6 +82,16 @@ pub struct Log {
     dir: PathBuf,
     work: PathBuf,
     run: String,
+    cipher: Cipher,
+}
+
+/// A record that is encrypted.
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    format: u32,
+    sequence: u64,
+    /// The record, in base64.
+    encrypted: String,
 }
 
 /// What all records come to.
@@ -97,9 +108,20 @@ pub struct Replayed {
 impl Log {
     /// The log in `dir`; records in the making are in `work`.
     #[must_use]
-    pub fn new(dir: PathBuf, work: PathBuf) -> Self {
+    pub fn new(dir: PathBuf, work: PathBuf, cipher: Cipher) -> Self {
         let run = format!("{:016x}", fastrand::u64(..));
-        Self { dir, work, run }
+        Self {
+            dir,
+            work,
+            run,
+            cipher,
+        }
+    }
+
+    /// How the records are encrypted.
+    #[must_use]
+    pub const fn cipher(&self) -> &Cipher {
+        &self.cipher
     }
 
     /// The random name of this run of the program.
@@ -141,7 +163,7 @@ impl Log {
             let path = self.path(*sequence);
             let expected = std::mem::replace(&mut catalog.next, *sequence + 1);
             records += 1;
-            let change = match read_record(&path) {
+            let change = match self.read_record(&path) {
                 Ok(record) => record.change,
                 Err(error @ Error::Damaged { .. }) => {
                     catalog.skip_number();
@@ -173,17 +195,61 @@ impl Log {
 
     /// A record as it is written.
     pub fn encode(&self, sequence: u64, change: &Change) -> Result<Vec<u8>, Error> {
+        let format = directories::version(&self.cipher);
         let record = Record {
-            format: FORMAT,
+            format,
             sequence,
             time: now(),
             run: self.run.clone(),
             change: change.clone(),
         };
-        serde_json::to_vec_pretty(&record).map_err(|error| Error::Damaged {
+        let unfit = |error: serde_json::Error| Error::Damaged {
             path: self.path(sequence),
             why: error.to_string(),
-        })
+        };
+        let text = serde_json::to_vec_pretty(&record).map_err(unfit)?;
+        if !self.cipher.is_on() {
+            return Ok(text);
+        }
+        let sealed = Sealed {
+            format,
+            sequence,
+            encrypted: self.cipher.seal_text(Place::Record(sequence), &text)?,
+        };
+        serde_json::to_vec_pretty(&sealed).map_err(unfit)
+    }
+
+    fn read_record(&self, path: &Path) -> Result<Record, Error> {
+        self.decode(path, &fs::read(path).context("read", path)?)
+    }
+
+    /// The record with these bytes, which are at `path`.
+    pub fn decode(&self, path: &Path, text: &[u8]) -> Result<Record, Error> {
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
+        }
+        let damaged = |why: &dyn std::fmt::Display| Error::Damaged {
+            path: path.to_owned(),
+            why: format!("damaged: {why}"),
+        };
+        let version: Version = serde_json::from_slice(text).map_err(|error| damaged(&error))?;
+        if version.format > ENCRYPTED {
+            return Err(Error::Unusable(format!(
+                "{} has format {}, which is newer than this program's {ENCRYPTED}; the store was \
+                 left untouched",
+                path.display(),
+                version.format
+            )));
+        }
+        if !self.cipher.is_on() {
+            return serde_json::from_slice(text).map_err(|error| damaged(&error));
+        }
+        let sealed: Sealed = serde_json::from_slice(text).map_err(|error| damaged(&error))?;
+        let place = Place::Record(sealed.sequence);
+        let text = self.cipher.open_text(place, &sealed.encrypted);
+        let text = text.map_err(|error| damaged(&error))?;
+        serde_json::from_slice(&text).map_err(|error| damaged(&error))
     }
 
     /// Writes records that somebody else has made: the log is empty and nobody uses it.
@@ -245,33 +311,4 @@ pub fn name(sequence: u64) -> String {
 #[must_use]
 pub fn number(name: &str) -> Option<u64> {
     name.strip_suffix(".json")?.parse().ok()
-}
-
-fn read_record(path: &Path) -> Result<Record, Error> {
-    decode(path, &fs::read(path).context("read", path)?)
-}
-
-/// The record with these bytes, which are at `path`.
-pub fn decode(path: &Path, text: &[u8]) -> Result<Record, Error> {
-    #[derive(Deserialize)]
-    struct Version {
-        format: u32,
-    }
-    let damaged = |why: String| Error::Damaged {
-        path: path.to_owned(),
-        why,
-    };
-    let newer = |format: u32| {
-        Error::Unusable(format!(
-            "{} has format {format}, which is newer than this program's {FORMAT}; the store was \
-             left untouched",
-            path.display()
-        ))
-    };
-    let version: Version =
-        serde_json::from_slice(text).map_err(|error| damaged(format!("damaged: {error}")))?;
-    if version.format > FORMAT {
-        return Err(newer(version.format));
-    }
-    serde_json::from_slice(text).map_err(|error| damaged(format!("damaged: {error}")))
 }

@@ -15,6 +15,7 @@ use self::packs::Packs;
 pub use self::packs::{Listed, Source, index_file, remove_files, source_name};
 use super::super::driver::{Context as _, Error};
 use super::super::meter::Meter;
+use super::cipher::{self, Cipher};
 use super::id::Id;
 use super::lock;
 use super::pack::{self, PackWriter, Span};
@@ -44,6 +45,7 @@ pub struct Objects {
     work: PathBuf,
     shards: Vec<Mutex<HashMap<Id, Location>>>,
     packs: Packs,
+    cipher: Cipher,
     writers: Mutex<Vec<(u32, PackWriter)>>,
     flushing: Mutex<Vec<Flushing>>,
     flushed: Mutex<Vec<(u32, PathBuf, u64)>>,
@@ -61,12 +63,14 @@ impl Objects {
         work: &Path,
         names: Option<&BTreeSet<String>>,
         source: Option<Arc<dyn Source>>,
+        cipher: Cipher,
     ) -> Result<(Self, Vec<Error>), Error> {
         let objects = Self {
             dir: dir.to_owned(),
             work: work.to_owned(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            packs: Packs::new(dir, source),
+            packs: Packs::new(dir, source, cipher.clone()),
+            cipher,
             writers: Mutex::default(),
             flushing: Mutex::default(),
             flushed: Mutex::default(),
@@ -142,7 +146,10 @@ impl Objects {
     }
 
     fn write(&self, encoder: &mut Encoder, id: Id, bytes: &[u8]) -> Result<(), Error> {
+        let mut sealed = Vec::new();
         let stored = encoder.encode(bytes);
+        let place = cipher::Place::Object(id.as_bytes());
+        let stored = self.cipher.seal(place, stored, &mut sealed)?;
         let (number, mut writer) = match lock(&self.writers).pop() {
             Some(open) => open,
             None => self.new_pack(),
@@ -168,7 +175,8 @@ impl Objects {
 
     fn new_pack(&self) -> (u32, PackWriter) {
         let (number, name) = self.packs.begin();
-        (number, PackWriter::new(self.work.join(source_name(&name))))
+        let path = self.work.join(source_name(&name));
+        (number, PackWriter::new(path, self.cipher.clone()))
     }
 
     /// Sends a pack on its way to stable storage.
@@ -290,8 +298,8 @@ impl Objects {
             why: format!("damaged: object {id} {why}"),
         };
         let bytes = decoder
-            .decode(span.raw as usize)
-            .map_err(|error| damaged(format!("cannot be decompressed: {error}")))?;
+            .decode(&self.cipher, id, span.raw as usize)
+            .map_err(|error| damaged(format!("cannot be decoded: {error}")))?;
         if Id::of(bytes) != *id {
             return Err(damaged("has other bytes than its hash says".to_owned()));
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::catalog::Catalog;
+use super::cipher::Cipher;
 use super::live::Live;
 use super::log::{Change, Log, Replayed};
 use super::objects::{Objects, Source};
@@ -15,8 +16,10 @@ const RECORDS: usize = 1_000;
 
 impl Store {
     pub(super) fn open_store(&self) -> Result<Option<Interrupted>, Error> {
-        let (lock, format) = directories::prepare(&self.tree, self.make_tree, &self.dir)?;
-        let log = Log::new(self.dir.join("log"), self.work_dir());
+        let cipher = Cipher::new(self.key.as_ref())?;
+        let (tree, dir) = (&self.tree, &self.dir);
+        let (lock, format) = directories::prepare(tree, self.make_tree, dir, &cipher)?;
+        let log = Log::new(self.dir.join("log"), self.work_dir(), cipher.clone());
         let joined = match &self.remote {
             Some(remote) => remote.open(&self.dir, &log)?,
             None => false,
@@ -27,13 +30,14 @@ impl Store {
             lost,
         } = log.read()?;
         // A record that is lost may name any of them, and older formats did not name them.
-        let is_named = lost.is_empty() && format == FORMAT;
+        let is_named = lost.is_empty() && format >= FORMAT;
         let source = self.remote.clone().map(|remote| remote as Arc<dyn Source>);
         let (objects, bad) = Objects::open(
             &self.dir.join("packs"),
             &self.work_dir(),
             is_named.then_some(&catalog.packs),
             source,
+            cipher.clone(),
         )?;
         if !is_named {
             catalog.migrate(objects.pack_names());
@@ -60,7 +64,7 @@ impl Store {
         }
         if is_whole && (format < FORMAT || records >= RECORDS) {
             self.shorten_log()?;
-            directories::mark(&self.dir)?;
+            directories::mark(&self.dir, &cipher)?;
         }
         if is_whole {
             self.remove_strangers()?;

@@ -9,7 +9,8 @@
 //!
 //! Numbers are little-endian. `stored` is the object's length in the pack, `raw` its true
 //! length; where they are the same, the object is not compressed. A pack has its name
-//! only after all of it is on stable storage, and never changes.
+//! only after all of it is on stable storage, and never changes. With a key, each object and
+//! the segment are encrypted; then their lengths are those of what is stored.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -17,6 +18,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use super::super::driver::{Context as _, Error};
+use super::cipher::{Cipher, Place};
 use super::id::Id;
 use super::objects::Decoder;
 
@@ -52,12 +54,13 @@ pub struct PackWriter {
     written: u64,
     segment: Vec<u8>,
     objects: u32,
+    cipher: Cipher,
 }
 
 impl PackWriter {
     /// A pack that is to be written at `path`; the file is made with its first bytes.
     #[must_use]
-    pub fn new(path: PathBuf) -> Self {
+    pub fn new(path: PathBuf, cipher: Cipher) -> Self {
         let mut buffer = Vec::with_capacity(BUFFER + (BUFFER >> 3));
         buffer.extend_from_slice(MAGIC);
         Self {
@@ -67,6 +70,7 @@ impl PackWriter {
             written: 0,
             segment: Vec::new(),
             objects: 0,
+            cipher,
         }
     }
 
@@ -136,8 +140,12 @@ impl PackWriter {
             path: self.path.clone(),
             why: "is longer than a pack can be".to_owned(),
         })?;
-        let hash = Id::of(&self.segment);
-        self.buffer.extend_from_slice(&self.segment);
+        let mut sealed = Vec::new();
+        let segment = self
+            .cipher
+            .seal(Place::Segment, &self.segment, &mut sealed)?;
+        let hash = Id::of(segment);
+        self.buffer.extend_from_slice(segment);
         self.buffer.extend_from_slice(&offset.to_le_bytes());
         self.buffer.extend_from_slice(&self.objects.to_le_bytes());
         self.buffer.extend_from_slice(hash.as_bytes());
@@ -154,19 +162,19 @@ impl PackWriter {
 pub type Listing = (Vec<(Id, Span)>, u64);
 
 /// The objects of the pack at `path`, and its length.
-pub fn read_segment(path: &Path, file: &File) -> Result<Listing, Error> {
+pub fn read_segment(path: &Path, file: &File, cipher: &Cipher) -> Result<Listing, Error> {
     let length = file.metadata().context("look at", path)?.len();
     let mut footer = [0; FOOTER];
     let at = length.checked_sub(FOOTER as u64);
     let at = at.ok_or_else(|| damaged(path, "it is too short for a pack"))?;
     file.read_exact_at(&mut footer, at).context("read", path)?;
-    let index = index_length(path, &footer)?;
+    let index = index_length(path, &footer, cipher)?;
     let start = length.checked_sub(index as u64);
     let start = start.ok_or_else(|| damaged(path, "its footer does not fit its length"))?;
     let mut bytes = vec![0; index];
     file.read_exact_at(&mut bytes, start)
         .context("read", path)?;
-    let (entries, told) = read_index(path, &bytes)?;
+    let (entries, told) = read_index(path, &bytes, cipher)?;
     if told != length {
         return Err(damaged(path, "its footer does not fit its length"));
     }
@@ -175,31 +183,34 @@ pub fn read_segment(path: &Path, file: &File) -> Result<Listing, Error> {
 
 /// How long the index of a pack is, its segment and its footer, as the last bytes of the
 /// pack say.
-pub fn index_length(path: &Path, tail: &[u8]) -> Result<usize, Error> {
+pub fn index_length(path: &Path, tail: &[u8], cipher: &Cipher) -> Result<usize, Error> {
     let (_, objects, _) = read_footer(path, tail)?;
-    Ok(objects as usize * ENTRY + FOOTER)
+    Ok(objects as usize * ENTRY + cipher.overhead() + FOOTER)
 }
 
 /// The objects of a pack, and its length, as its index tells them: its last bytes.
-pub fn read_index(path: &Path, index: &[u8]) -> Result<Listing, Error> {
+pub fn read_index(path: &Path, index: &[u8], cipher: &Cipher) -> Result<Listing, Error> {
     let (offset, objects, hash) = read_footer(path, index)?;
     let end = index.len().saturating_sub(FOOTER);
-    let start = end.checked_sub(objects as usize * ENTRY);
+    let start = end.checked_sub(objects as usize * ENTRY + cipher.overhead());
     let segment = start.and_then(|start| index.get(start..end));
     let segment = segment.ok_or_else(|| damaged(path, "its list is cut off"))?;
     if Id::of(segment).as_bytes() != hash {
         return Err(damaged(path, "its list of objects does not have its hash"));
     }
-    let entries: Option<Vec<_>> = entries(segment).collect();
-    let entries = entries.ok_or_else(|| damaged(path, "its list is cut off"))?;
     let length = u64::from(offset) + (segment.len() + FOOTER) as u64;
+    let mut segment = segment.to_vec();
+    let opened = cipher.open(Place::Segment, &mut segment);
+    opened.map_err(|error| damaged(path, &format!("its list of objects: {error}")))?;
+    let entries: Option<Vec<_>> = entries(&segment).collect();
+    let entries = entries.ok_or_else(|| damaged(path, "its list is cut off"))?;
     Ok((entries, length))
 }
 
 /// Fails if these are not the bytes of a whole pack of this length, each object with the
 /// bytes that its id says.
-pub fn check(path: &Path, bytes: &[u8], length: u64) -> Result<(), Error> {
-    let (entries, told) = read_index(path, bytes)?;
+pub fn check(path: &Path, bytes: &[u8], length: u64, cipher: &Cipher) -> Result<(), Error> {
+    let (entries, told) = read_index(path, bytes, cipher)?;
     if told != length || bytes.len() as u64 != length {
         return Err(damaged(path, "it does not have its length"));
     }
@@ -209,7 +220,7 @@ pub fn check(path: &Path, bytes: &[u8], length: u64) -> Result<(), Error> {
         let stored = bytes.get(start..start + span.stored as usize);
         let stored = stored.ok_or_else(|| damaged(path, "an object is cut off"))?;
         decoder.stored(stored.len()).copy_from_slice(stored);
-        let object = decoder.decode(span.raw as usize);
+        let object = decoder.decode(cipher, &id, span.raw as usize);
         if object.map_or(true, |object| Id::of(object) != id) {
             return Err(damaged(
                 path,

@@ -27,7 +27,7 @@ use super::super::driver::Error;
 use super::super::replication::Replication;
 use super::log::{self, Log};
 use super::objects::{Source, remove_files, source_name};
-use super::{FORMAT, directories, lock, pack};
+use super::{directories, lock, pack};
 use crate::config;
 
 /// So many bytes at the end of a pack have the whole index of most.
@@ -248,7 +248,7 @@ impl Remote {
             found.ok_or_else(|| self.missing(&key))
         };
         let mut tail = read(INDEX).await?;
-        let length = pack::index_length(path, &tail)?;
+        let length = pack::index_length(path, &tail, self.local()?.log.cipher())?;
         if tail.len() < length {
             tail = read(length as u64).await?;
         }
@@ -273,14 +273,15 @@ impl Remote {
     /// Refuses a bucket that this program does not understand, and marks a new one.
     async fn check_format(&self) -> Result<(), Error> {
         let key = "format.json";
-        let ours = serde_json::json!({ "format": FORMAT }).to_string();
+        let cipher = self.local()?.log.cipher();
+        let ours = directories::format(cipher)?;
         let there = match self.bucket.put_new(key, Bytes::from(ours)).await? {
             bucket::Made::New => return Ok(()),
             bucket::Made::Exists(there) => there,
         };
         let path = PathBuf::from(format!("{}/{key}", self.bucket.shown()));
         // It is of no use until somebody has done something about it.
-        let found = directories::read_format(&path, &there);
+        let found = directories::read_format(&path, &there, cipher);
         found.map_err(|error| Error::Unusable(error.to_string()))?;
         Ok(())
     }
@@ -331,8 +332,9 @@ impl Remote {
     /// That somebody else has written a record.
     fn fence(&self, sequence: u64, there: &[u8]) -> Error {
         let key = record_key(sequence);
-        let record = log::decode(Path::new(&key), there);
-        let time = record.map_or_else(|_| "some time".to_owned(), |record| record.time);
+        let record = self.local().ok();
+        let record = record.and_then(|local| local.log.decode(Path::new(&key), there).ok());
+        let time = record.map_or_else(|| "some time".to_owned(), |record| record.time);
         Error::Fenced(format!(
             "{}/{key} was written by another sprite-env at {time}, which uses the bucket now; this \
              one no longer replicates to it. Stop one of the two; to go on here from what is in \

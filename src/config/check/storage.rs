@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Checker, raw, variable};
 use crate::config::component::time;
 use crate::config::origin::{Origin, from_file};
-use crate::config::{Bucket, Lease, Retention, Secret, Storage, VerifyRestore};
+use crate::config::{Bucket, Key, Lease, Retention, Secret, Storage, VerifyRestore};
 
 impl Checker<'_> {
     pub(super) fn storage(&mut self, write_dir: Option<&Path>) -> Option<Storage> {
@@ -44,6 +44,7 @@ impl Checker<'_> {
             ledger,
         );
         let verify_restore = self.verify_restore(&checkpoint);
+        let encryption_key = self.encryption_key(&checkpoint);
         let ledger = &mut self.ledger;
         let auto = time("checkpoint.auto", checkpoint.auto.as_ref(), 0, ledger);
         let retention = self.retention(&checkpoint);
@@ -59,6 +60,7 @@ impl Checker<'_> {
                 retention,
                 command_timeout,
                 verify_restore,
+                encryption_key,
             }),
             (Some(_), None) => {
                 let why = "missing; set it, or SPRITE_WRITE_DIR";
@@ -72,6 +74,20 @@ impl Checker<'_> {
             }
             (None, None) => None,
         }
+    }
+
+    fn encryption_key(&mut self, checkpoint: &raw::Checkpoint) -> Option<Key> {
+        let (key, name) = ("checkpoint.encryption_key", "SPRITE_ENCRYPTION_KEY");
+        let from_env = variable(name).map(|text| (text, Origin::Variable(name)));
+        let candidates = [from_env, from_file(checkpoint.encryption_key.as_ref())];
+        let (digits, origin) = candidates.into_iter().flatten().next()?;
+        self.ledger.note(key, (), json!("********"), origin);
+        let parsed = Key::parse(&digits);
+        if parsed.is_none() {
+            let why = "is not 64 hexadecimal digits; `openssl rand -hex 32` makes a key";
+            self.ledger.wrong(key, why);
+        }
+        parsed
     }
 
     fn verify_restore(&mut self, checkpoint: &raw::Checkpoint) -> VerifyRestore {

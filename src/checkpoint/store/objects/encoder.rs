@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use super::super::cipher::{Cipher, Place};
+use super::super::id::Id;
 use zstd::bulk::{Compressor, Decompressor};
 
 /// The level at which more time buys little more.
@@ -86,8 +88,10 @@ impl Decoder {
         &mut self.stored
     }
 
-    /// The object whose stored form was put into [`Self::stored`].
-    pub fn decode(&mut self, raw: usize) -> io::Result<&[u8]> {
+    /// The object `id` whose stored form was put into [`Self::stored`].
+    pub fn decode(&mut self, cipher: &Cipher, id: &Id, raw: usize) -> io::Result<&[u8]> {
+        let opened = cipher.open(Place::Object(id.as_bytes()), &mut self.stored);
+        opened.map_err(io::Error::other)?;
         if self.stored.len() == raw {
             return Ok(&self.stored);
         }
@@ -127,7 +131,9 @@ mod tests {
             assert!(stored.len() <= bytes.len());
             let mut decoder = Decoder::default();
             decoder.stored(stored.len()).copy_from_slice(&stored);
-            assert_eq!(decoder.decode(bytes.len()).unwrap(), bytes);
+            let plain = Cipher::default();
+            let found = decoder.decode(&plain, &Id::HOLE, bytes.len());
+            assert_eq!(found.unwrap(), bytes);
         }
     }
 }

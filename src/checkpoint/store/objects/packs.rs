@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use super::super::super::driver::{Context as _, Error};
 use super::super::super::durable;
 use super::super::super::meter::Meter;
+use super::super::cipher::Cipher;
 use super::super::lock;
 use super::super::pack::{self, Listing};
 use super::NOWHERE;
@@ -59,16 +60,18 @@ pub struct Packs {
     dir: PathBuf,
     table: RwLock<Vec<Pack>>,
     source: Option<Arc<dyn Source>>,
+    cipher: Cipher,
     fetching: Vec<Mutex<()>>,
 }
 
 impl Packs {
     /// None yet; those that are not in `dir` come from `source`.
-    pub fn new(dir: &Path, source: Option<Arc<dyn Source>>) -> Self {
+    pub fn new(dir: &Path, source: Option<Arc<dyn Source>>, cipher: Cipher) -> Self {
         Self {
             dir: dir.to_owned(),
             table: RwLock::default(),
             source,
+            cipher,
             fetching: (0..FETCHING).map(|_| Mutex::default()).collect(),
         }
     }
@@ -130,19 +133,19 @@ impl Packs {
     fn read_local(&self, name: &str) -> Result<Listing, Error> {
         let path = self.path(name);
         let file = File::open(&path).context("open", &path)?;
-        pack::read_segment(&path, &file)
+        pack::read_segment(&path, &file, &self.cipher)
     }
 
     /// The index of a pack that is elsewhere; kept here once it was fetched.
     fn index(&self, source: &dyn Source, name: &str) -> Result<Listing, Error> {
         let path = index_file(&self.dir, name);
         if let Ok(kept) = fs::read(&path)
-            && let Ok(listing) = pack::read_index(&path, &kept)
+            && let Ok(listing) = pack::read_index(&path, &kept, &self.cipher)
         {
             return Ok(listing);
         }
         let index = source.index(name)?;
-        let listing = pack::read_index(&path, &index)?;
+        let listing = pack::read_index(&path, &index, &self.cipher)?;
         durable::write(&path, &index)?;
         Ok(listing)
     }
@@ -306,7 +309,7 @@ impl Packs {
         let path = self.path(&name);
         let fetch = || {
             let bytes = source.pack(&name)?;
-            pack::check(Path::new(&source_name(&name)), &bytes, length)?;
+            pack::check(Path::new(&source_name(&name)), &bytes, length, &self.cipher)?;
             Ok(bytes)
         };
         let bytes = match fetch() {

@@ -11,7 +11,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::super::super::driver::{Context as _, Error};
 use super::super::super::replication::{Phase, Replication};
-use super::super::log::{self, Change, Record};
+use super::super::log::{Change, Record};
 use super::super::objects::source_name;
 use super::bucket::Made;
 use super::lease::Lease;
@@ -239,7 +239,7 @@ fn pending(local: &Local, next: u64) -> Result<Option<Vec<Pending>>, Error> {
     let mut pending = Vec::new();
     let mut sequence = next;
     while let Some(bytes) = local.log.bytes(sequence)? {
-        let record = log::decode(Path::new(&record_key(sequence)), &bytes)?;
+        let record = local.log.decode(Path::new(&record_key(sequence)), &bytes)?;
         let size = |name: &String| {
             let path = local.packs.join(source_name(name));
             fs::metadata(path).map_or(0, |meta| meta.len())
