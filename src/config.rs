@@ -162,6 +162,8 @@ pub struct Storage {
     pub verify_restore: VerifyRestore,
     /// What is stored is encrypted with it; none = it is not.
     pub encryption_key: Option<Key>,
+    /// Where the newest checkpoints are mounted.
+    pub mount: Option<PathBuf>,
 }
 
 /// How a restored tree is compared with its checkpoint before anything runs in it.

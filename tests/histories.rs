@@ -194,6 +194,7 @@ impl Lab {
             },
             command_timeout: Duration::ZERO,
             encryption_key: key.cloned(),
+            mount: None,
             // Whichever it is, what is restored is what was wanted.
             verify_restore: match fastrand::u8(..3) {
                 0 => VerifyRestore::None,

@@ -37,6 +37,7 @@ mod histories;
 mod hurry;
 mod instants;
 mod load;
+mod mounted;
 mod places;
 mod ports;
 mod recovery;

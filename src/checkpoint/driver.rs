@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
@@ -340,6 +341,8 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     fn meter(&self) -> &Meter;
     /// How far the copy elsewhere is; none if there is none.
     fn replication(&self) -> Option<Receiver<Replication>>;
+    /// Shows the newest checkpoints as a filesystem at `at`, until [`Driver::close`].
+    fn mount(self: Arc<Self>, at: &Path) -> Result<(), Error>;
     /// Called last, before the program ends.
     fn close(&self);
 

@@ -28,6 +28,7 @@ mod id;
 mod importing;
 mod live;
 mod log;
+mod mount;
 mod node;
 mod nodes;
 mod objects;
@@ -48,7 +49,7 @@ mod watch;
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -96,6 +97,7 @@ pub struct Store {
     opened: OnceLock<Opened>,
     state: Mutex<State>,
     meter: Meter,
+    mounted: Mutex<Option<mount::Mount>>,
     /// Held while objects are removed, and by operations while they begin.
     collecting: Mutex<()>,
 }
@@ -135,6 +137,7 @@ impl Store {
             opened: OnceLock::new(),
             state: Mutex::default(),
             meter: Meter::default(),
+            mounted: Mutex::default(),
             collecting: Mutex::default(),
         }
     }
@@ -352,7 +355,14 @@ impl Driver for Store {
         self.remote.as_ref().map(|remote| remote.watch())
     }
 
+    fn mount(self: Arc<Self>, at: &Path) -> Result<(), Error> {
+        let mounted = mount::mount(&self, at)?;
+        *lock(&self.mounted) = Some(mounted);
+        Ok(())
+    }
+
     fn close(&self) {
+        drop(lock(&self.mounted).take());
         if let Some(remote) = &self.remote {
             remote.close(self.state().catalog.next);
         }

@@ -210,10 +210,21 @@ async fn open_store(
     }
     let driver: Arc<dyn Driver> = Arc::new(store);
     let opening = Arc::clone(&driver);
-    let opened = tokio::task::spawn_blocking(move || opening.open()).await;
+    let mount = storage.mount.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let interrupted = opening.open()?;
+        // Nobody's environment depends on it.
+        if let Some(at) = mount
+            && let Err(error) = opening.mount(&at)
+        {
+            tracing::warn!("the checkpoints are not mounted: {error}");
+        }
+        Ok(interrupted)
+    });
+    let opened = opened.await;
     let interrupted = opened
         .map_err(|panic| Failure::new(SOFTWARE, panic))?
-        .map_err(|error| Failure::new(CONFIG, error))?;
+        .map_err(|error: crate::checkpoint::Error| Failure::new(CONFIG, error))?;
     Ok(Some((driver, interrupted)))
 }
 

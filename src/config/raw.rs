@@ -243,6 +243,9 @@ pub struct Checkpoint {
     /// The key with which what is stored is encrypted, here and in the bucket: 64
     /// hexadecimal digits. Default: nothing is encrypted.
     pub encryption_key: Option<Text>,
+    /// Where the newest five checkpoints are mounted, to be read: `/.sprite/checkpoints`.
+    /// Needs root and /dev/fuse. Default: nowhere.
+    pub mount: Option<Text>,
     /// How a second sprite-env is kept from the same bucket: `required` (the default),
     /// `best-effort` (also where the service has no conditional writes) or `off`.
     #[schemars(

@@ -45,6 +45,8 @@ impl Checker<'_> {
         );
         let verify_restore = self.verify_restore(&checkpoint);
         let encryption_key = self.encryption_key(&checkpoint);
+        let mount = from_file(checkpoint.mount.as_ref());
+        let mount = self.directory("checkpoint.mount", mount, None);
         let ledger = &mut self.ledger;
         let auto = time("checkpoint.auto", checkpoint.auto.as_ref(), 0, ledger);
         let retention = self.retention(&checkpoint);
@@ -61,6 +63,7 @@ impl Checker<'_> {
                 command_timeout,
                 verify_restore,
                 encryption_key,
+                mount,
             }),
             (Some(_), None) => {
                 let why = "missing; set it, or SPRITE_WRITE_DIR";
