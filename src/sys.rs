@@ -3,9 +3,11 @@
 //! Why each is here: signal masks and `signalfd` must cover real-time signals, which
 //! the safe wrappers leave out; a child must get back the signal mask that we found at
 //! our start, which can only be done between `fork` and `exec`, or by `posix_spawn`; file
-//! handles have no wrapper at all.
+//! handles, the extents of files and the snapshots of btrfs have no wrapper at all.
 #![allow(unsafe_code, reason = "the one audited module; see its doc")]
 
+pub mod btrfs;
+pub mod extents;
 pub mod file_handle;
 pub mod posix_spawn;
 

@@ -2,58 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
-use crate::support::{Daemon, Sprite, Value, is_root, json, skipped, trees};
-
-const PAGE: u64 = 4096;
-
-/// A disk of its own for the environment and its checkpoints; goes with the test.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(at: &Path) -> Option<Self> {
-        if !is_root() {
-            skipped("only root can mount a disk that gets full");
-            return None;
-        }
-        fs::create_dir_all(at).unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=256m", "tmpfs"])
-            .arg(at)
-            .status();
-        if !mounted.is_ok_and(|status| status.success()) {
-            skipped("nothing can be mounted here");
-            return None;
-        }
-        Some(Self(at.to_owned()))
-    }
-
-    /// Leaves so many pages free.
-    fn leave(&self, pages: u64) {
-        let stat = rustix::fs::statvfs(&self.0).unwrap();
-        let used = (stat.f_blocks - stat.f_bfree) * stat.f_bsize;
-        self.resize(used + pages * PAGE);
-    }
-
-    fn resize(&self, bytes: u64) {
-        let size = format!("remount,size={bytes}");
-        let mut mount = Command::new("mount");
-        let done = mount.args(["-o", &size]).arg(&self.0).status();
-        assert!(done.unwrap().success());
-    }
-
-    fn empty_again(&self) {
-        self.resize(256 << 20);
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
+use crate::support::disk::{Disk, PAGE};
+use crate::support::{Daemon, Sprite, Value, json, trees};
 
 type Tree = BTreeMap<PathBuf, String>;
 
@@ -66,7 +18,7 @@ fn noise(length: usize) -> Vec<u8> {
 /// An environment on a disk of its own, with a checkpoint v0 and what it looked like.
 fn prepare() -> Option<(Disk, Daemon, Tree)> {
     let sprite = Sprite::new();
-    let disk = Disk::mount(&sprite.path("data"))?;
+    let disk = Disk::in_memory(&sprite.path("data"))?;
     let daemon = sprite.storage().idle();
     trees::make(&daemon.sprite.fs(), true);
     for name in ["one", "two", "three"] {

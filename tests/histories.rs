@@ -9,12 +9,14 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use fastrand::Rng;
 use sprite_env::checkpoint::{Cancel, Driver, Store};
 use sprite_env::config::{Key, Retention, Storage, VerifyRestore};
 
+use crate::support::disk::Disk;
 use crate::support::{is_root, trees};
 
 type Tree = BTreeMap<PathBuf, String>;
@@ -85,7 +87,7 @@ fn change(root: &Path, rng: &mut Rng) {
     let dir = one(rng, &dirs).unwrap().clone();
     let new = dir.join(name(rng));
     let file = one(rng, &files);
-    match rng.u8(..16) {
+    match rng.u8(..18) {
         0..=2 => {
             clear(&new);
             fs::write(&new, content(rng)).unwrap();
@@ -138,6 +140,27 @@ fn change(root: &Path, rng: &mut Rng) {
                 fs::rename(&from, &new).unwrap();
             }
         }
+        16 | 17 => {
+            // Like a database: a large file, of which a little changes.
+            let large = root.join(["large", "larger"][rng.usize(..2)]);
+            if !large.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
+                clear(&large);
+            }
+            let mut options = fs::OpenOptions::new();
+            let file = options
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&large)
+                .unwrap();
+            for _ in 0..rng.usize(1..4) {
+                file.write_all_at(&content(rng), rng.u64(..1_500_000))
+                    .unwrap();
+            }
+            if rng.u8(..4) == 0 {
+                file.set_len(rng.u64(..1_500_000)).unwrap();
+            }
+        }
         13 => {
             let mode = [0o600, 0o644, 0o755, 0o4711, 0o1777][rng.usize(..5)];
             let path = file.filter(|file| !file.is_symlink()).unwrap_or(&dir);
@@ -165,18 +188,44 @@ fn change(root: &Path, rng: &mut Rng) {
 }
 
 struct Lab {
-    dir: tempfile::TempDir,
     store: Store,
     key: Option<Key>,
+    /// Where the tree and the store are, if not in `dir` itself.
+    disk: Option<Disk>,
+    dir: tempfile::TempDir,
 }
 
 impl Lab {
     fn new() -> Self {
+        Self::on(tempfile::tempdir().unwrap(), None)
+    }
+
+    /// On a new filesystem of this kind; on btrfs, in a subvolume.
+    fn of_kind(kind: &str) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::of_kind(kind, &dir.path().join("disk"))?;
+        if kind == "btrfs" {
+            let tree = dir.path().join("disk/tree");
+            let made = Command::new("btrfs")
+                .args(["subvolume", "create"])
+                .arg(tree)
+                .output();
+            assert!(made.unwrap().status.success());
+        }
+        Some(Self::on(dir, Some(disk)))
+    }
+
+    fn on(dir: tempfile::TempDir, disk: Option<Disk>) -> Self {
         // Encrypted or not, it is all the same.
         let key = fastrand::bool().then(|| Key::new([7; 32]));
-        let store = Self::open(dir.path(), key.as_ref());
-        Self { dir, store, key }
+        let base = base(&dir, disk.as_ref());
+        let store = Self::open(&base, key.as_ref());
+        Self {
+            store,
+            key,
+            disk,
+            dir,
+        }
     }
 
     fn open(dir: &Path, key: Option<&Key>) -> Store {
@@ -208,14 +257,24 @@ impl Lab {
 
     /// As after a restart of the daemon.
     fn reopen(self) -> Self {
-        let Self { dir, store, key } = self;
-        drop(store);
-        let store = Self::open(dir.path(), key.as_ref());
-        Self { dir, store, key }
+        drop(self.store);
+        let store = Self::open(&base(&self.dir, self.disk.as_ref()), self.key.as_ref());
+        Self { store, ..self }
     }
 
     fn tree(&self) -> PathBuf {
-        self.dir.path().join("tree")
+        base(&self.dir, self.disk.as_ref()).join("tree")
+    }
+
+    /// What the tree looks like. Which zeros are holes is for ext4 and tmpfs only: others
+    /// have their own mind about it.
+    fn looks(&self) -> Tree {
+        let looks = trees::describe(&self.tree()).into_iter();
+        let as_written = |text: String| match self.disk {
+            Some(_) => text.replace("sparse true", "sparse false"),
+            None => text,
+        };
+        looks.map(|(path, text)| (path, as_written(text))).collect()
     }
 
     /// A checkpoint, and `meanwhile` between its two looks at the tree.
@@ -243,6 +302,14 @@ impl Lab {
     }
 }
 
+/// Where the tree and the store are.
+fn base(dir: &tempfile::TempDir, disk: Option<&Disk>) -> PathBuf {
+    match disk {
+        Some(_) => dir.path().join("disk"),
+        None => dir.path().to_owned(),
+    }
+}
+
 fn compare(found: &Tree, wanted: &Tree, what: &str) {
     for (path, looks) in wanted {
         let there = found.get(path).map(String::as_str);
@@ -265,10 +332,30 @@ fn seed() -> u64 {
 
 #[test]
 fn a_random_history_of_200_checkpoints() {
+    history(Lab::new(), 200);
+}
+
+#[test]
+fn a_random_history_with_snapshots() {
+    if let Some(lab) = Lab::of_kind("btrfs") {
+        assert_eq!(lab.store.capture_source(), Some("btrfs"));
+        history(lab, 60);
+    }
+}
+
+#[test]
+fn a_random_history_with_clones() {
+    if let Some(lab) = Lab::of_kind("xfs") {
+        assert_eq!(lab.store.capture_source(), Some("reflink"));
+        history(lab, 60);
+    }
+}
+
+/// Random changes, checkpoints, restores and deletions: each restore brings back what was.
+fn history(mut lab: Lab, rounds: u32) {
     let mut rng = Rng::with_seed(seed());
-    let mut lab = Lab::new();
     let mut kept: Vec<(String, Tree)> = Vec::new();
-    for round in 0..200 {
+    for round in 0..rounds {
         let tree = lab.tree();
         for _ in 0..rng.usize(..8) {
             change(&tree, &mut rng);
@@ -278,7 +365,7 @@ fn a_random_history_of_200_checkpoints() {
                 change(&tree, &mut rng);
             }
         });
-        kept.push((id, trees::describe(&tree)));
+        kept.push((id, lab.looks()));
         if rng.u8(..3) == 0 {
             let (id, wanted) = &kept[rng.usize(..kept.len())];
             // From a tree that was changed since, or not.
@@ -286,11 +373,7 @@ fn a_random_history_of_200_checkpoints() {
                 change(&tree, &mut rng);
             }
             lab.restore(id);
-            compare(
-                &trees::describe(&tree),
-                wanted,
-                &format!("round {round}, {id}"),
-            );
+            compare(&lab.looks(), wanted, &format!("round {round}, {id}"));
         }
         if rng.u8(..3) == 0 && kept.len() > 3 {
             let victim = rng.usize(..kept.len());
@@ -304,7 +387,7 @@ fn a_random_history_of_200_checkpoints() {
             let again = lab.send_round(id);
             lab.restore(&again);
             let what = format!("round {round}, {id} imported as {again}");
-            compare(&trees::describe(&tree), wanted, &what);
+            compare(&lab.looks(), wanted, &what);
             kept.push((again, wanted.clone()));
         }
         if rng.u8(..10) == 0 {
@@ -313,11 +396,7 @@ fn a_random_history_of_200_checkpoints() {
     }
     for (id, wanted) in &kept {
         lab.restore(id);
-        compare(
-            &trees::describe(&lab.tree()),
-            wanted,
-            &format!("in the end, {id}"),
-        );
+        compare(&lab.looks(), wanted, &format!("in the end, {id}"));
     }
     // And it is one instant of the tree that the next one says again.
     let id = lab.checkpoint(|| {});

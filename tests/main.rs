@@ -47,6 +47,7 @@ mod sdks;
 mod sessions;
 mod signals;
 mod sockets;
+mod sources;
 mod support;
 mod tree;
 mod url_proxy;

@@ -16,6 +16,8 @@ need vim vim
 need strace strace
 need htop htop
 need redis-server redis-server
+need mkfs.btrfs btrfs-progs
+need mkfs.xfs xfsprogs
 need pg_ctlcluster postgresql
 install_missing
 

@@ -1,6 +1,7 @@
 //! A daemon under test: started with what a test says, watched by what it prints.
 
 pub mod bucket;
+pub mod disk;
 pub mod http;
 pub mod output;
 pub mod socket;

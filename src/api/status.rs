@@ -19,6 +19,9 @@ pub struct Body {
     /// How checkpoints are kept, if they are on.
     #[serde(skip_serializing_if = "Option::is_none")]
     checkpoint_driver: Option<&'static str>,
+    /// How their instant is taken: `precopy`, `reflink` or `btrfs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capture_source: Option<&'static str>,
     /// How far the copy of the checkpoints in a bucket is, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     replication: Option<Replication>,
@@ -31,6 +34,7 @@ pub async fn get(State(shared): State<Shared>) -> Json<Body> {
         status: shared.handle.status().borrow().clone(),
         sessions: shared.runner.sessions().count(),
         checkpoint_driver: shared.driver.as_ref().map(|driver| driver.name()),
+        capture_source: shared.driver.as_ref().and_then(|it| it.capture_source()),
         replication: replication(&shared),
         version: env!("CARGO_PKG_VERSION"),
     })

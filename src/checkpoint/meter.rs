@@ -30,6 +30,14 @@ pub struct Measured {
 
 impl Default for Meter {
     fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Meter {
+    /// Nothing is done yet, and nobody reads it.
+    #[must_use]
+    pub const fn new() -> Self {
         Self {
             wanted: AtomicBool::new(false),
             files: AtomicU64::new(0),
@@ -38,9 +46,7 @@ impl Default for Meter {
             bytes_total: AtomicU64::new(UNKNOWN),
         }
     }
-}
 
-impl Meter {
     /// Notes whether anybody reads it.
     pub fn want(&self, wanted: bool) {
         self.wanted.store(wanted, Ordering::Relaxed);

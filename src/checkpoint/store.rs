@@ -24,10 +24,14 @@ mod cipher;
 mod collect;
 mod diff;
 mod directories;
+mod extents;
+mod freezing;
+mod frozen;
 mod id;
 mod importing;
 mod live;
 mod log;
+mod look;
 mod mount;
 mod node;
 mod nodes;
@@ -59,6 +63,7 @@ use tokio::sync::watch::Receiver;
 pub use self::id::Id;
 
 use self::apply::Written;
+use self::frozen::CaptureSource;
 use self::live::Live;
 use self::log::{Change, Log};
 use self::objects::Objects;
@@ -108,6 +113,7 @@ struct Opened {
     objects: Objects,
     log: Log,
     granularity: Duration,
+    source: CaptureSource,
     /// What could not be read, for people. As long as there is something, nothing is
     /// removed: it may be needed by what could not be read.
     damaged: Vec<String>,
@@ -347,6 +353,11 @@ impl Driver for Store {
         self.discard()
     }
 
+    fn capture_source(&self) -> Option<&'static str> {
+        let opened = self.opened.get()?;
+        Some(opened.source.name())
+    }
+
     fn meter(&self) -> &Meter {
         &self.meter
     }
@@ -381,7 +392,11 @@ impl Driver for Store {
             // What is to be discarded could not begin; the rest is not ours.
             return Ok(());
         }
-        self.opened()?.objects.abandon();
+        let opened = self.opened()?;
+        opened.objects.abandon();
+        if let Some(aside) = opened.source.aside() {
+            aside.drop_taken();
+        }
         self.state().work = None;
         directories::empty(&self.work_dir())
     }

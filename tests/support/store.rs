@@ -29,6 +29,11 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
     paths
 }
 
+/// The same; none if there is no such directory.
+pub fn try_files(dir: &Path) -> Vec<PathBuf> {
+    if dir.exists() { files(dir) } else { Vec::new() }
+}
+
 /// The packs of a store.
 pub fn packs(sprite: &Sprite) -> Vec<PathBuf> {
     files(&sprite.path("data/store/packs"))

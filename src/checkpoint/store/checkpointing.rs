@@ -5,13 +5,15 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::frozen::CaptureSource;
 use super::live::Live;
 use super::log::Change;
+use super::look::Look;
 use super::nodes::{self, Summary};
 use super::objects::Encoder;
 use super::place::Place;
 use super::pool::Pool;
-use super::scan::{self, Hints, Limit, Scan, Scanned};
+use super::scan::{self, Hints, LargeFiles, Limit, Scan, Scanned};
 use super::watch::Watch;
 use super::{Id, Store, Work, lock};
 use crate::checkpoint::driver::{Cancel, Context as _, Draft, Error};
@@ -39,6 +41,10 @@ pub struct Making {
     watch: Option<Watch>,
     /// When the instant was.
     time: String,
+    /// Files whose stamps tell nothing, as there were when the instant was.
+    pub distrusted: HashSet<u64>,
+    /// Whether it is a snapshot that is still to be read.
+    pub is_snapshot: bool,
 }
 
 impl Store {
@@ -68,6 +74,8 @@ impl Store {
             scanned: None,
             watch: None,
             time: String::new(),
+            distrusted: HashSet::new(),
+            is_snapshot: false,
         })));
         Ok(draft)
     }
@@ -92,6 +100,12 @@ impl Store {
         // that shows in the file's times.
         let synced = scan::now();
         durable::sync_filesystem(&self.tree)?;
+        let large = match &self.opened()?.source {
+            // All of it is read from the snapshot.
+            CaptureSource::Snapshot(_) => return Ok(()),
+            CaptureSource::Clones(_) => LargeFiles::Leave,
+            CaptureSource::Copy => LargeFiles::Read,
+        };
         let pool = Pool::new()?;
         let root = self.root()?;
         let mut scanned = self.known();
@@ -100,7 +114,13 @@ impl Store {
             let begun = Instant::now();
             // Not over the passes before: the kernel does not keep so many changes.
             watch = Watch::begin(&root);
-            scanned = self.pass(&pool, scanned, &Hints::default(), None, cancel)?;
+            let hints = Hints::default();
+            let look = Look {
+                large,
+                meter: &self.meter,
+                ..Look::new(&hints, cancel)
+            };
+            scanned = self.pass(&pool, scanned, &look)?;
             if begun.elapsed() < LONG_PASS {
                 break;
             }
@@ -124,14 +144,34 @@ impl Store {
             distrusted: mapped::inodes(held),
             written: HashMap::new(),
         };
-        self.opened()?.objects.hold();
+        let opened = self.opened()?;
+        if let CaptureSource::Snapshot(aside) = &opened.source {
+            aside
+                .snapshot(&self.tree)
+                .context("take a snapshot of", &self.tree)?;
+            if let Some(Work::Checkpoint(making)) = &mut self.state().work {
+                making.is_snapshot = true;
+                making.distrusted = hints.distrusted;
+                making.time = time;
+            }
+            return Ok(());
+        }
+        let look = Look {
+            large: match &opened.source {
+                CaptureSource::Clones(aside) => LargeFiles::Clone(aside),
+                _ => LargeFiles::Read,
+            },
+            ..Look::new(&hints, cancel)
+        };
+        opened.objects.hold();
         let pool = Pool::new()?;
         let scanned = match scanned {
-            Some(scanned) => self.catch_up(&pool, scanned, watch.as_mut(), &hints, cancel)?,
-            None => self.pass(&pool, self.known(), &hints, None, cancel)?,
+            Some(scanned) => self.catch_up(&pool, scanned, watch.as_mut(), &look)?,
+            None => self.pass(&pool, self.known(), &look)?,
         };
         if let Some(Work::Checkpoint(making)) = &mut self.state().work {
             making.scanned = Some(scanned);
+            making.distrusted = hints.distrusted;
             // Ending it takes the kernel a while: not now.
             making.watch = watch;
             making.time = time;
@@ -149,11 +189,12 @@ impl Store {
         let watch = making.watch.take();
         std::thread::spawn(move || drop(watch));
         objects.release(&mut Encoder::default())?;
-        let mut scanned = making.scanned.unwrap_or_else(|| self.known());
+        let scanned = making.scanned.take().unwrap_or_else(|| self.known());
+        let mut scanned = self.read_frozen(scanned, &making)?;
         let manifest = Manifest {
-            comment: making.comment,
+            comment: making.comment.take(),
             is_auto: making.automatic,
-            ..self.unsealed(making.draft.id, making.time)
+            ..self.unsealed(making.draft.id.clone(), making.time.clone())
         };
         let manifest = self.store_trees(manifest, &mut scanned, &making.draft.components_dir)?;
         let same = self.state().catalog.latest();
@@ -164,6 +205,7 @@ impl Store {
         } else {
             self.seal(manifest)?
         };
+        self.keep_frozen(&scanned, &making);
         self.set_live(scanned.live, sealed.root);
         self.keep_live();
         super::directories::empty(&self.work_dir())?;
@@ -220,6 +262,7 @@ impl Store {
             limit: None,
             cancel: &Cancel::default(),
             meter: &Meter::default(),
+            large: LargeFiles::Read,
         }
         .run(&Pool::new()?, &place)?;
         nodes::store(&mut scanned, objects, encoder).map(Some)
@@ -229,9 +272,8 @@ impl Store {
     pub(super) fn known(&self) -> Scanned {
         let state = self.state();
         Scanned {
-            live: (*state.live).clone(),
             changed: state.changed.clone(),
-            relinked: HashSet::new(),
+            ..Scanned::of((*state.live).clone())
         }
     }
 
@@ -241,17 +283,26 @@ impl Store {
         pool: &Pool,
         mut known: Scanned,
         watch: Option<&mut Watch>,
-        hints: &Hints,
-        cancel: &Cancel,
+        look: &Look,
     ) -> Result<Scanned, Error> {
         let Some(changed) = watch.and_then(Watch::changed) else {
-            return self.pass(pool, known, hints, None, cancel);
+            return self.pass(pool, known, look);
         };
-        let mut limit = Limit::to(&known.live, &changed, &hints.distrusted);
+        let mut again = look.hints.distrusted.clone();
+        again.extend(known.deferred.iter().map(|file| file.inode));
+        let mut limit = Limit::to(&known.live, &changed, &again);
         let mut done = Limit::default();
+        // Those that were left for later are found again.
+        known.deferred.clear();
         // All names of a file that has changed look different.
         while limit.without(&done) {
-            known = self.pass(pool, known, hints, Some(&limit), cancel)?;
+            let deferred = std::mem::take(&mut known.deferred);
+            let look = Look {
+                limit: Some(&limit),
+                ..*look
+            };
+            known = self.pass(pool, known, &look)?;
+            known.deferred.extend(deferred);
             done.join(limit);
             let relinked = std::mem::take(&mut known.relinked);
             limit = Limit::to(&known.live, &HashSet::new(), &relinked);
@@ -259,37 +310,30 @@ impl Store {
         Ok(known)
     }
 
-    /// Walks the live tree once more, or a part of it.
-    pub(super) fn pass(
-        &self,
-        pool: &Pool,
-        known: Scanned,
-        hints: &Hints,
-        limit: Option<&Limit>,
-        cancel: &Cancel,
-    ) -> Result<Scanned, Error> {
+    /// Walks the tree once more, or a part of it.
+    pub(super) fn pass(&self, pool: &Pool, known: Scanned, look: &Look) -> Result<Scanned, Error> {
         let opened = self.opened()?;
-        let unread = Meter::default();
-        let is_checkpoint = matches!(self.state().work, Some(Work::Checkpoint(_)));
-        let meter = if is_checkpoint { &self.meter } else { &unread };
-        if meter.is_wanted() {
+        if look.meter.is_wanted() {
             // As many as last time, as far as anybody knows.
             let latest = self.state().catalog.latest();
-            let entries = latest
-                .filter(|_| limit.is_none())
-                .map(|latest| latest.entries);
-            meter.begin(entries, None);
+            let latest = latest.filter(|_| look.limit.is_none());
+            look.meter.begin(latest.map(|latest| latest.entries), None);
         }
+        let root = match look.root {
+            Some(root) => root.clone(),
+            None => self.root()?,
+        };
         let mut scanned = Scan {
             objects: &opened.objects,
             previous: &known.live,
             granularity: opened.granularity,
-            hints,
-            limit,
-            cancel,
-            meter,
+            hints: look.hints,
+            limit: look.limit,
+            cancel: look.cancel,
+            meter: look.meter,
+            large: look.large,
         }
-        .run(pool, &self.root()?)?;
+        .run(pool, &root)?;
         scanned.changed.extend(known.changed);
         Ok(scanned)
     }

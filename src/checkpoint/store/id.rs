@@ -40,6 +40,14 @@ impl fmt::Display for Id {
     }
 }
 
+impl std::str::FromStr for Id {
+    type Err = blake3::HexError;
+
+    fn from_str(digits: &str) -> Result<Self, Self::Err> {
+        Ok(Self(*blake3::Hash::from_hex(digits)?.as_bytes()))
+    }
+}
+
 impl fmt::Debug for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")

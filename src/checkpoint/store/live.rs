@@ -173,6 +173,7 @@ impl Live {
             if directory.entries.iter().any(gone) {
                 let entries = &mut Arc::make_mut(directory).entries;
                 for entry in entries.iter_mut().filter(|entry| gone(entry)) {
+                    entry.content = Id::HOLE;
                     entry.marks.doubtful = true;
                 }
             }

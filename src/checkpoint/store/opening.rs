@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::catalog::Catalog;
 use super::cipher::Cipher;
+use super::frozen::CaptureSource;
 use super::live::Live;
 use super::log::{Change, Log, Replayed};
 use super::objects::{Objects, Source};
@@ -55,6 +56,7 @@ impl Store {
                 directories::same_device(&self.tree, &self.dir),
                 &self.tree,
             ),
+            source: CaptureSource::best(&self.tree),
             damaged,
             _lock: lock,
         });

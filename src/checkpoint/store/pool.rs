@@ -51,6 +51,11 @@ impl Pool {
         Workers(threads.map(|_| Mutex::new(make())).collect())
     }
 
+    /// Runs `work` in one of them; what it splits up is shared by all.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.0.install(work)
+    }
+
     /// Runs `work` and all that it spawns; returns when all of it is done.
     pub fn scope<'s, T: Send>(&self, work: impl FnOnce(&rayon::Scope<'s>) -> T + Send) -> T {
         self.0.scope(work)

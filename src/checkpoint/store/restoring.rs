@@ -5,6 +5,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::fs::FallocateFlags;
@@ -13,6 +14,7 @@ use rustix::io::Errno;
 use super::apply::{Applied, Apply};
 use super::live::Live;
 use super::log::Change;
+use super::look::Look;
 use super::node::{self, Kind};
 use super::objects::Encoder;
 use super::place::Place;
@@ -90,7 +92,8 @@ impl Store {
         } else {
             let hints = Hints::default();
             watch = Watch::begin(&self.root()?);
-            let mut scanned = self.pass(&pool, self.known(), &hints, None, &Cancel::default())?;
+            let cancel = Cancel::default();
+            let mut scanned = self.pass(&pool, self.known(), &Look::new(&hints, &cancel))?;
             let automatic = Manifest {
                 comment: Some(format!("before the restore of {}", intent.id)),
                 is_auto: true,
@@ -168,11 +171,12 @@ impl Store {
         let opened = self.opened()?;
         opened.objects.abandon();
         let nothing = Scanned::of(self.state().live.nothing());
-        let mut scanned = self.pass(pool, nothing, &Hints::default(), None, &Cancel::default())?;
+        let (hints, cancel) = (Hints::default(), Cancel::default());
+        let mut scanned = self.pass(pool, nothing, &Look::new(&hints, &cancel))?;
         nodes::store(&mut scanned, &opened.objects, &mut Encoder::default())?;
         opened.objects.finish()?;
         let mut state = self.state();
-        state.live = std::sync::Arc::new(scanned.live);
+        state.live = Arc::new(scanned.live);
         state.changed.clear();
         state.captured = None;
         Ok(())
@@ -202,22 +206,25 @@ impl Store {
             tracing::warn!("{note}");
         }
         let mut hints = Hints::default();
+        live.set_groups(&applied.written);
         let known = match self.verify_restore {
             // What is known is of the tree before, and what differs shows: as if somebody
             // had changed it.
-            VerifyRestore::None => return Ok(()),
+            VerifyRestore::None => {
+                self.state().live = Arc::new(live);
+                return Ok(());
+            }
             VerifyRestore::Metadata => {
-                live.set_groups(&applied.written);
                 hints.written = std::mem::take(&mut applied.written);
                 Scanned::of(live)
             }
             VerifyRestore::Full => {
-                live.set_groups(&applied.written);
                 watch = None;
                 Scanned::of(live.nothing())
             }
         };
-        let mut scanned = self.catch_up(pool, known, watch.as_mut(), &hints, &cancel)?;
+        let look = Look::new(&hints, &cancel);
+        let mut scanned = self.catch_up(pool, known, watch.as_mut(), &look)?;
         std::thread::spawn(move || drop(watch));
         let root = nodes::store(&mut scanned, objects, &mut Encoder::default())?;
         objects.finish()?;

@@ -9,17 +9,19 @@ mod directory;
 mod limit;
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 
-use self::content::Large;
+pub use self::content::{Large, Older, Storing};
 use self::directory::Buffers;
 pub use self::limit::Limit;
 use super::super::driver::{Cancel, Context as _, Error};
 use super::super::meter::Meter;
+use super::frozen::Aside;
 use super::id::Id;
 use super::live::{Directory, Entry, Live, Marks, Slot};
 use super::node::{BLOCKS, Time};
@@ -46,6 +48,37 @@ pub struct Scan<'a> {
     pub cancel: &'a Cancel,
     /// Counts the entries that were looked at, and the bytes that were read.
     pub meter: &'a Meter,
+    /// What becomes of large files that have changed.
+    pub large: LargeFiles<'a>,
+}
+
+/// Files up to this length are read at once, whatever the filesystem can do.
+pub const DEFERRED: u64 = 1 << 20;
+
+/// What becomes of large files that have changed.
+#[derive(Clone, Copy, Debug)]
+pub enum LargeFiles<'a> {
+    /// They are read.
+    Read,
+    /// They are read where they differ from this older snapshot.
+    Compare(&'a Place),
+    /// They are left for the next walk.
+    Leave,
+    /// They are cloned, and read afterwards.
+    Clone(&'a Aside),
+}
+
+/// A large file whose content is still to be found.
+#[derive(Clone, Debug)]
+pub struct Deferred {
+    /// Its inode.
+    pub inode: u64,
+    /// Its length.
+    pub size: u64,
+    /// The content that it had when it was read last; none if it never was.
+    pub old: Id,
+    /// Its path, for people.
+    pub path: PathBuf,
 }
 
 /// What is known of files besides what they look like, by their inode numbers.
@@ -66,6 +99,8 @@ pub struct Scanned {
     pub changed: Vec<u32>,
     /// The inodes of files with several names that have changed, if there was a limit.
     pub relinked: HashSet<u64>,
+    /// Large files that were cloned, or left for later.
+    pub deferred: Vec<Deferred>,
 }
 
 impl Scanned {
@@ -76,6 +111,7 @@ impl Scanned {
             live,
             changed: Vec::new(),
             relinked: HashSet::new(),
+            deferred: Vec::new(),
         }
     }
 }
@@ -121,6 +157,8 @@ enum Found {
         list: Id,
         torn: bool,
     },
+    /// A large file that is read later.
+    Deferred(Deferred),
     /// Another name of a file.
     Alias { spot: Spot, of: Spot, same: bool },
 }
@@ -142,6 +180,17 @@ pub fn now() -> Time {
     Time {
         seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
         nanoseconds: now.subsec_nanos(),
+    }
+}
+
+impl<'a> Scan<'a> {
+    /// What the content of a file needs.
+    fn storing(&self) -> Storing<'a> {
+        Storing {
+            objects: self.objects,
+            cancel: self.cancel,
+            meter: self.meter,
+        }
     }
 }
 
@@ -205,6 +254,7 @@ impl Scan<'_> {
         let mut fresh: HashMap<u32, Directory> = HashMap::new();
         let mut lists: HashMap<Spot, Vec<(usize, Id, bool)>> = HashMap::new();
         let mut aliases = Vec::new();
+        let mut deferred = Vec::new();
         for found in found {
             match found {
                 Found::Directory {
@@ -234,12 +284,13 @@ impl Scan<'_> {
                     list,
                     torn,
                 } => lists.entry(spot).or_default().push((index, list, torn)),
+                Found::Deferred(file) => deferred.push(file),
                 Found::Alias { spot, of, same } => aliases.push((spot, of, same)),
             }
         }
         for ((number, index), lists) in lists {
             let torn = lists.iter().any(|(_, _, torn)| *torn);
-            let content = self.content(lists, encoder)?;
+            let content = content_of(self.objects, encoder, lists)?;
             if let Some(entry) = entry_at(&mut fresh, (number, index)) {
                 entry.content = content;
                 entry.marks.doubtful |= torn;
@@ -290,23 +341,24 @@ impl Scan<'_> {
             live,
             changed,
             relinked,
+            deferred,
         })
     }
+}
 
-    /// The content that has these lists of blocks.
-    fn content(
-        self,
-        mut lists: Vec<(usize, Id, bool)>,
-        encoder: &mut Encoder,
-    ) -> Result<Id, Error> {
-        lists.sort_by_key(|(index, _, _)| *index);
-        if let [(_, only, _)] = lists.as_slice() {
-            return Ok(*only);
-        }
-        let ids = lists.iter().map(|(_, list, _)| list.as_bytes().as_slice());
-        let bytes = ids.collect::<Vec<_>>().concat();
-        self.objects.put(encoder, &bytes)
+/// The content that has these lists of blocks.
+pub fn content_of(
+    objects: &Objects,
+    encoder: &mut Encoder,
+    mut lists: Vec<(usize, Id, bool)>,
+) -> Result<Id, Error> {
+    lists.sort_by_key(|(index, _, _)| *index);
+    if let [(_, only, _)] = lists.as_slice() {
+        return Ok(*only);
     }
+    let ids = lists.iter().map(|(_, list, _)| list.as_bytes().as_slice());
+    let bytes = ids.collect::<Vec<_>>().concat();
+    objects.put(encoder, &bytes)
 }
 
 fn entry_at(fresh: &mut HashMap<u32, Directory>, (number, index): Spot) -> Option<&mut Entry> {
@@ -325,7 +377,8 @@ impl Walk<'_> {
     /// Stores the blocks of one list of a large file.
     fn list(&self, large: &Large, index: usize) {
         let worker = &mut *self.workers.mine();
-        match large.list(self.scan, &mut worker.encoder, index) {
+        let storing = self.scan.storing();
+        match large.list(&storing, &mut worker.encoder, index) {
             Ok((list, torn)) => lock(&self.found).push(Found::List {
                 spot: large.spot,
                 index,

@@ -8,11 +8,14 @@ use std::path::PathBuf;
 use rustix::fs::{self as sys, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::super::super::driver::{Context as _, Error};
+use super::super::super::driver::{Cancel, Context as _, Error};
+use super::super::super::meter::Meter;
+use super::super::extents::Same;
 use super::super::id::Id;
 use super::super::node::{BLOCK, BLOCKS};
-use super::super::objects::Encoder;
-use super::{Scan, Spot};
+use super::super::objects::{Decoder, Encoder, Objects};
+use super::super::plan;
+use super::{Spot, lists};
 
 /// How much of a large file is read at once.
 const READ: usize = 16 * BLOCK;
@@ -23,6 +26,56 @@ pub struct Large {
     pub size: u64,
     pub path: PathBuf,
     pub spot: Spot,
+    /// What is known of it from before, where it has not changed.
+    pub older: Option<Older>,
+}
+
+/// What a large file was, and where it still is that.
+pub struct Older {
+    pub same: Same,
+    pub size: u64,
+    pub content: Id,
+}
+
+/// Where content is stored.
+#[derive(Clone, Copy)]
+pub struct Storing<'a> {
+    pub objects: &'a Objects,
+    pub cancel: &'a Cancel,
+    pub meter: &'a Meter,
+}
+
+impl Older {
+    /// How `newer` compares with `older`, of which this is the content.
+    pub fn of(older: &OwnedFd, newer: &OwnedFd, content: Id) -> Option<Self> {
+        let size = rustix::fs::fstat(older).ok()?.st_size;
+        let size = u64::try_from(size).ok()?;
+        let same = Same::of(older.as_fd(), newer.as_fd(), size).ok()?;
+        Some(Self {
+            same,
+            size,
+            content,
+        })
+    }
+
+    /// The ids of the blocks of list number `index`.
+    fn blocks(&self, objects: &Objects, index: usize) -> Result<Vec<Id>, Error> {
+        let mut decoder = Decoder::default();
+        let mut list = self.content;
+        if self.size <= BLOCK as u64 {
+            return Ok(Vec::new());
+        }
+        if lists(self.size) > 1 {
+            let all = plan::ids(objects.get(&mut decoder, &list)?, list)?;
+            match all.get(index) {
+                Some(found) => list = *found,
+                None => return Ok(Vec::new()),
+            }
+        } else if index > 0 {
+            return Ok(Vec::new());
+        }
+        plan::ids(objects.get(&mut decoder, &list)?, list)
+    }
 }
 
 /// Opens the file `name` without waiting for it, whatever it has become.
@@ -54,40 +107,77 @@ impl Large {
     /// file was shorter than it should be.
     pub fn list(
         &self,
-        scan: Scan,
+        storing: &Storing,
         encoder: &mut Encoder,
         index: usize,
     ) -> Result<(Id, bool), Error> {
         let start = (index * BLOCKS * BLOCK) as u64;
         let end = self.size.min(start + (BLOCKS * BLOCK) as u64);
         let blocks = usize::try_from((end - start).div_ceil(BLOCK as u64)).unwrap_or(BLOCKS);
-        let mut ids = vec![Id::HOLE; blocks];
+        let known = self.known(storing.objects, start, index, blocks)?;
+        let mut ids: Vec<Id> = known.iter().map(|id| id.unwrap_or(Id::HOLE)).collect();
         let mut buffer = vec![0; READ];
         let mut at = start;
         let mut torn = false;
         while let Some(data) = self.next_data(at, end).context("read", &self.path)? {
-            scan.cancel.check()?;
+            storing.cancel.check()?;
             // Whole blocks only, however the holes lie.
-            let from = start + (data - start) / BLOCK as u64 * BLOCK as u64;
-            let wanted = usize::try_from(end - from).unwrap_or(READ).min(READ);
+            let first = usize::try_from((data - start) / BLOCK as u64).unwrap_or(BLOCKS);
+            let from = start + (first * BLOCK) as u64;
+            let rest = known.get(first..).unwrap_or_default();
+            let skipped = rest.iter().take_while(|id| id.is_some()).count();
+            if skipped > 0 {
+                at = from + (skipped * BLOCK) as u64;
+                continue;
+            }
+            let run = rest.iter().take_while(|id| id.is_none()).count() * BLOCK;
+            let wanted = usize::try_from(end - from)
+                .unwrap_or(READ)
+                .min(READ)
+                .min(run);
             let buffer = buffer.get_mut(..wanted).unwrap_or_default();
             let length = read(self.file.as_fd(), buffer, from).context("read", &self.path)?;
-            scan.meter.add(0, length as u64);
+            storing.meter.add(0, length as u64);
             if length < wanted {
                 torn = true;
                 buffer.get_mut(length..).unwrap_or_default().fill(0);
             }
-            let first = usize::try_from((from - start) / BLOCK as u64).unwrap_or(BLOCKS);
             let ids = ids.get_mut(first..).unwrap_or_default();
             for (id, block) in ids.iter_mut().zip(buffer.chunks(BLOCK)) {
                 if block.iter().any(|byte| *byte != 0) {
-                    *id = scan.objects.put(encoder, block)?;
+                    *id = storing.objects.put(encoder, block)?;
                 }
             }
             at = from + wanted as u64;
         }
         let list: Vec<u8> = ids.iter().flat_map(|id| *id.as_bytes()).collect();
-        Ok((scan.objects.put(encoder, &list)?, torn))
+        Ok((storing.objects.put(encoder, &list)?, torn))
+    }
+
+    /// What is known of the blocks of a list without reading them.
+    fn known(
+        &self,
+        objects: &Objects,
+        start: u64,
+        index: usize,
+        blocks: usize,
+    ) -> Result<Vec<Option<Id>>, Error> {
+        let mut known = vec![None; blocks];
+        let Some(older) = &self.older else {
+            return Ok(known);
+        };
+        let ids = older.blocks(objects, index)?;
+        for (number, (known, id)) in known.iter_mut().zip(ids).enumerate() {
+            let first = start + (number * BLOCK) as u64;
+            let block = first..self.size.min(first + BLOCK as u64);
+            // A block that is not full is another one when it grows.
+            let is_full = block.end - block.start == BLOCK as u64;
+            let as_long = is_full && block.end <= older.size || self.size == older.size;
+            if as_long && older.same.covers(&block) {
+                *known = Some(id);
+            }
+        }
+        Ok(known)
     }
 
     /// Where the next data are, at or behind `at` and before `end`.

@@ -1,0 +1,135 @@
+//! Reading what was frozen, once everything runs again: a snapshot of the tree, or clones of
+//! large files.
+
+use std::collections::hash_map::Entry as Slot;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
+
+use super::checkpointing::Making;
+use super::frozen::{Aside, CaptureSource};
+use super::live::Entry;
+use super::look::Look;
+use super::objects::Encoder;
+use super::pool::Pool;
+use super::scan::{self, Deferred, Hints, Large, LargeFiles, Older, Scanned, Storing};
+use super::{Id, Store};
+use crate::checkpoint::driver::{Cancel, Error};
+
+impl Store {
+    /// Reads what was frozen for a checkpoint.
+    pub(super) fn read_frozen(&self, scanned: Scanned, making: &Making) -> Result<Scanned, Error> {
+        match &self.opened()?.source {
+            CaptureSource::Snapshot(aside) if making.is_snapshot => {
+                self.read_snapshot(aside, making)
+            }
+            CaptureSource::Clones(aside) => self.read_clones(aside, scanned, &making.distrusted),
+            _ => Ok(scanned),
+        }
+    }
+
+    fn read_snapshot(&self, aside: &Aside, making: &Making) -> Result<Scanned, Error> {
+        let (root, older) = (aside.taken()?, aside.kept());
+        let (cancel, known) = (Cancel::default(), self.known());
+        let hints = Hints {
+            distrusted: making.distrusted.clone(),
+            written: HashMap::new(),
+        };
+        let look = Look {
+            root: Some(&root),
+            large: older.as_ref().map_or(LargeFiles::Read, LargeFiles::Compare),
+            meter: &self.meter,
+            ..Look::new(&hints, &cancel)
+        };
+        self.pass(&Pool::new()?, known, &look)
+    }
+
+    /// Reads the clones of large files, and enters their contents.
+    fn read_clones(
+        &self,
+        aside: &Aside,
+        mut scanned: Scanned,
+        distrusted: &HashSet<u64>,
+    ) -> Result<Scanned, Error> {
+        if scanned.deferred.is_empty() {
+            return Ok(scanned);
+        }
+        let pool = Pool::new()?;
+        let mut contents = HashMap::new();
+        for file in &scanned.deferred {
+            if let Slot::Vacant(slot) = contents.entry(file.inode) {
+                slot.insert(self.read_clone(&pool, aside, file)?);
+            }
+        }
+        for number in scanned.changed.clone() {
+            let slot = scanned.live.slots.get_mut(number as usize);
+            let Some(directory) = slot.and_then(|slot| slot.directory.as_mut()) else {
+                continue;
+            };
+            for entry in &mut Arc::make_mut(directory).entries {
+                if let Some(content) = contents.get(&entry.stamp.inode).filter(|_| is_large(entry))
+                {
+                    entry.content = *content;
+                    entry.marks.doubtful = distrusted.contains(&entry.stamp.inode);
+                }
+            }
+        }
+        Ok(scanned)
+    }
+
+    fn read_clone(&self, pool: &Pool, aside: &Aside, file: &Deferred) -> Result<Id, Error> {
+        let objects = &self.opened()?.objects;
+        let clone = aside.taken_clone(file.inode)?;
+        let older = aside.kept_clone(file.inode, file.old);
+        let older = older.and_then(|older| Older::of(&older, &clone, file.old));
+        let large = Large {
+            file: clone,
+            size: file.size,
+            path: file.path.clone(),
+            spot: (0, 0),
+            older,
+        };
+        let storing = Storing {
+            objects,
+            cancel: &Cancel::default(),
+            meter: &self.meter,
+        };
+        let lists = usize::try_from(scan::lists(file.size)).unwrap_or(usize::MAX);
+        let read = |index| -> Result<_, Error> {
+            let (list, torn) = large.list(&storing, &mut Encoder::default(), index)?;
+            Ok((index, list, torn))
+        };
+        let lists: Result<Vec<_>, Error> =
+            pool.run(|| (0..lists).into_par_iter().map(read).collect());
+        scan::content_of(objects, &mut Encoder::default(), lists?)
+    }
+
+    /// Keeps what was frozen, so that the next checkpoint need not read again what has not
+    /// changed since.
+    pub(super) fn keep_frozen(&self, scanned: &Scanned, making: &Making) {
+        match self.opened().map(|opened| &opened.source) {
+            Ok(CaptureSource::Snapshot(aside)) if making.is_snapshot => aside.keep_snapshot(),
+            Ok(CaptureSource::Clones(aside)) => {
+                let directories = scanned.live.slots.iter();
+                let directories = directories.filter_map(|slot| slot.directory.as_ref());
+                let entries = directories.flat_map(|directory| &directory.entries);
+                let large = entries.filter(|entry| is_large(entry));
+                let there: HashMap<u64, Id> = large
+                    .map(|entry| (entry.stamp.inode, entry.content))
+                    .collect();
+                let taken: HashSet<u64> = scanned.deferred.iter().map(|file| file.inode).collect();
+                let taken = taken.into_iter();
+                let taken: Vec<_> = taken
+                    .filter_map(|inode| Some((inode, *there.get(&inode)?)))
+                    .collect();
+                aside.keep_clones(&taken, &|inode, id| there.get(&inode) == Some(&id));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_large(entry: &Entry) -> bool {
+    entry.stamp.kind() == rustix::fs::FileType::RegularFile && entry.stamp.size > scan::DEFERRED
+}

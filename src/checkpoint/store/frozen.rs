@@ -1,0 +1,251 @@
+//! How the instant is taken: the best of what the filesystem can do.
+
+use std::ffi::{CStr, CString};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self as sys, Mode, OFlags, RenameFlags};
+
+use super::directories;
+use super::id::Id;
+use super::place::Place;
+use super::stamp::{self, Stamp};
+use crate::checkpoint::driver::{Context as _, Error};
+use crate::sys::btrfs;
+
+/// What `statfs` says of btrfs.
+const BTRFS: sys::FsWord = 0x9123_683e;
+/// The inode number of the root of each subvolume.
+const SUBVOLUME: u64 = 256;
+/// The snapshot or the clones of the checkpoint in the making.
+const TAKEN: &CStr = c"taken";
+/// Those of the last one: what has not changed since need not be read again.
+const KEPT: &CStr = c"kept";
+
+/// How the instant is taken.
+#[derive(Debug)]
+pub enum CaptureSource {
+    /// What changes is read while everything runs, and what changed meanwhile while it is
+    /// held.
+    Copy,
+    /// A snapshot of the whole tree is taken while everything is held, and read afterwards.
+    Snapshot(Aside),
+    /// Large files are cloned while everything is held, and read afterwards.
+    Clones(Aside),
+}
+
+/// A directory beside the tree, on its filesystem.
+#[derive(Debug)]
+pub struct Aside {
+    dir: PathBuf,
+    fd: OwnedFd,
+}
+
+impl CaptureSource {
+    /// The best one for the tree at `tree`.
+    pub fn best(tree: &Path) -> Self {
+        match Self::try_best(tree) {
+            Ok(source) => source,
+            Err(error) => {
+                tracing::debug!("neither snapshots nor clones can be made: {error}");
+                Self::Copy
+            }
+        }
+    }
+
+    fn try_best(tree: &Path) -> io::Result<Self> {
+        let looks = fs::metadata(tree)?;
+        let is_btrfs = sys::statfs(tree)?.f_type == BTRFS;
+        let aside = Aside::beside(tree)?;
+        if is_btrfs && looks.ino() == SUBVOLUME {
+            match aside.snapshot(tree).and_then(|()| aside.destroy(TAKEN)) {
+                Ok(()) => return Ok(Self::Snapshot(aside)),
+                Err(error) => tracing::debug!("no snapshots: {error}"),
+            }
+        }
+        match aside.try_to_clone() {
+            Ok(()) => Ok(Self::Clones(aside)),
+            Err(error) => {
+                // Nothing is left where nothing can be done.
+                let _ = fs::remove_dir(&aside.dir);
+                Err(error)
+            }
+        }
+    }
+
+    /// What it is called in `/status`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Copy => "precopy",
+            Self::Snapshot(_) => "btrfs",
+            Self::Clones(_) => "reflink",
+        }
+    }
+
+    /// What is beside the tree, if it is used.
+    #[must_use]
+    pub const fn aside(&self) -> Option<&Aside> {
+        match self {
+            Self::Copy => None,
+            Self::Snapshot(aside) | Self::Clones(aside) => Some(aside),
+        }
+    }
+}
+
+impl Aside {
+    /// `.NAME.checkpoint` beside the directory NAME, empty but for what the last checkpoint
+    /// has kept there.
+    fn beside(tree: &Path) -> io::Result<Self> {
+        let none = || io::Error::other("the tree has nothing beside it");
+        let (parent, name) = (tree.parent(), tree.file_name());
+        let (parent, name) = (parent.ok_or_else(none)?, name.ok_or_else(none)?);
+        let dir = parent.join(format!(".{}.checkpoint", name.to_string_lossy()));
+        match fs::create_dir(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = sys::open(&dir, flags, Mode::empty())?;
+        let aside = Self { dir, fd };
+        aside.drop_taken();
+        Ok(aside)
+    }
+
+    /// Where something in it is.
+    fn path(&self, name: &CStr) -> PathBuf {
+        let name = std::ffi::OsStr::from_bytes(name.to_bytes());
+        self.dir.join(name)
+    }
+
+    /// Takes a snapshot of the tree.
+    pub fn snapshot(&self, tree: &Path) -> io::Result<()> {
+        let subvolume = File::open(tree)?;
+        btrfs::snapshot(subvolume.as_fd(), self.fd.as_fd(), TAKEN)
+    }
+
+    fn destroy(&self, name: &CStr) -> io::Result<()> {
+        btrfs::destroy(self.fd.as_fd(), name)
+    }
+
+    /// The snapshot that was taken.
+    pub fn taken(&self) -> Result<Place, Error> {
+        let path = self.path(TAKEN);
+        Place::root(&path).context("open", &path)
+    }
+
+    /// The snapshot of the checkpoint before, if there is one.
+    #[must_use]
+    pub fn kept(&self) -> Option<Place> {
+        Place::root(&self.path(KEPT)).ok()
+    }
+
+    /// Forgets what was taken for a checkpoint that came to nothing.
+    pub fn drop_taken(&self) {
+        if self.destroy(TAKEN).is_err() {
+            let taken = self.path(TAKEN);
+            let _ = directories::empty(&taken);
+            let _ = fs::remove_dir(&taken);
+        }
+    }
+
+    /// Makes the snapshot that was taken the one that is kept. What goes wrong costs the next
+    /// checkpoint time, and nothing else.
+    pub fn keep_snapshot(&self) {
+        let kept = match self.destroy(KEPT) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => {
+                let fd = self.fd.as_fd();
+                let renamed = sys::renameat_with(fd, TAKEN, fd, KEPT, RenameFlags::NOREPLACE);
+                renamed.map_err(Into::into)
+            }
+        };
+        if let Err(error) = kept {
+            tracing::warn!("the next checkpoint has to read changed files whole: {error}");
+            self.drop_taken();
+        }
+    }
+
+    /// Fails if files cannot be cloned here.
+    fn try_to_clone(&self) -> io::Result<()> {
+        let probe = |name: &str| {
+            let path = self.dir.join(name);
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+            sys::open(path, flags, Mode::RUSR | Mode::WUSR)
+        };
+        let (from, to) = (probe("probe-from")?, probe("probe-to")?);
+        rustix::io::write(&from, &[1; 4096])?;
+        let cloned = sys::ioctl_ficlone(&to, &from);
+        for name in ["probe-from", "probe-to"] {
+            let _ = fs::remove_file(self.dir.join(name));
+        }
+        cloned?;
+        for name in [TAKEN, KEPT] {
+            fs::create_dir_all(self.path(name))?;
+        }
+        Ok(())
+    }
+
+    /// Clones a file.
+    pub fn clone_file(&self, file: &OwnedFd, inode: u64) -> io::Result<()> {
+        let path = self.path(TAKEN).join(inode.to_string());
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let clone = sys::open(&path, flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(sys::ioctl_ficlone(&clone, file)?)
+    }
+
+    /// The clone that was taken of a file.
+    pub fn taken_clone(&self, inode: u64) -> Result<OwnedFd, Error> {
+        let path = self.path(TAKEN).join(inode.to_string());
+        Ok(File::open(&path).context("open", &path)?.into())
+    }
+
+    /// The clone that was kept of a file when it had this content, if there is one.
+    #[must_use]
+    pub fn kept_clone(&self, inode: u64, content: Id) -> Option<OwnedFd> {
+        let path = self.path(KEPT).join(kept_name(inode, content));
+        Some(File::open(path).ok()?.into())
+    }
+
+    /// Keeps the clones that were taken, each with the content that it has, and forgets all of
+    /// files that are no more or have changed.
+    pub fn keep_clones(&self, taken: &[(u64, Id)], is_there: &dyn Fn(u64, Id) -> bool) {
+        let (from, to) = (self.path(TAKEN), self.path(KEPT));
+        for (inode, content) in taken {
+            let kept = to.join(kept_name(*inode, *content));
+            let _ = fs::rename(from.join(inode.to_string()), kept);
+        }
+        for entry in fs::read_dir(&to).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let wanted = name.to_str().and_then(parse_kept_name);
+            if !wanted.is_some_and(|(inode, content)| is_there(inode, content)) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        self.drop_taken();
+        let _ = fs::create_dir_all(from);
+    }
+}
+
+fn kept_name(inode: u64, content: Id) -> String {
+    format!("{inode}-{content}")
+}
+
+fn parse_kept_name(name: &str) -> Option<(u64, Id)> {
+    let (inode, content) = name.split_once('-')?;
+    Some((inode.parse().ok()?, content.parse().ok()?))
+}
+
+/// The file at `path` in an older snapshot, if it is the one with this stamp: then what is
+/// known of that is known of it.
+pub fn same_file(snapshot: &Place, path: &[u8], known: &Stamp) -> Option<OwnedFd> {
+    let root = snapshot.open().ok()?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = sys::openat(&root, CString::new(path).ok()?, flags, Mode::empty()).ok()?;
+    let (stamp, _) = stamp::stamp_of(file.as_fd()).ok()?;
+    (stamp == *known).then_some(file)
+}

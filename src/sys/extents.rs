@@ -1,0 +1,105 @@
+//! Where the bytes of a file lie (`FS_IOC_FIEMAP`).
+
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+/// How many extents are asked for at once.
+const AT_ONCE: u32 = 128;
+/// `_IOWR('f', 11, struct fiemap)`.
+const FIEMAP: libc::c_ulong = 0xc020_660b;
+/// Bring what is not written yet to its place first.
+const SYNC: u32 = 1;
+/// There is none behind it.
+const LAST: u32 = 1;
+/// Flags of extents that have no place of their own: unknown, not yet there, or inside
+/// something else.
+const ELSEWHERE: u32 = 0x2 | 0x4 | 0x100 | 0x200 | 0x400;
+
+/// A part of a file and where it lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Extent {
+    /// Its first byte in the file.
+    pub logical: u64,
+    /// Its first byte on the device.
+    pub physical: u64,
+    /// How many bytes it has.
+    pub length: u64,
+    reserved64: [u64; 2],
+    flags: u32,
+    reserved: [u32; 3],
+}
+
+impl Extent {
+    /// An extent with a place of its own.
+    #[cfg(test)]
+    #[must_use]
+    pub fn plain(logical: u64, physical: u64, length: u64) -> Self {
+        Self {
+            logical,
+            physical,
+            length,
+            ..Self::default()
+        }
+    }
+
+    /// Whether its place is its own, and tells whether it is the same.
+    #[must_use]
+    pub const fn has_place(&self) -> bool {
+        self.flags & ELSEWHERE == 0
+    }
+
+    /// Whether it is compressed or encrypted: its place is that of all of it.
+    #[must_use]
+    pub const fn is_encoded(&self) -> bool {
+        self.flags & 0x8 != 0
+    }
+
+    /// What kind of extent it is: written or not, compressed or not.
+    #[must_use]
+    pub const fn kind(&self) -> u32 {
+        // Whether others share it, and how it was put together, change without the bytes.
+        self.flags & !(LAST | 0x1000 | 0x2000)
+    }
+}
+
+/// As the kernel has it, with room for some extents.
+#[repr(C)]
+struct Fiemap {
+    start: u64,
+    length: u64,
+    flags: u32,
+    mapped: u32,
+    count: u32,
+    reserved: u32,
+    extents: [Extent; AT_ONCE as usize],
+}
+
+/// All extents of a file, in order. What is between them is a hole.
+pub fn extents(file: BorrowedFd<'_>) -> io::Result<Vec<Extent>> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    loop {
+        let mut map = Box::new(Fiemap {
+            start,
+            length: u64::MAX - start,
+            flags: SYNC,
+            mapped: 0,
+            count: AT_ONCE,
+            reserved: 0,
+            extents: [Extent::default(); AT_ONCE as usize],
+        });
+        // SAFETY: `map` is laid out as `struct fiemap` with `count` extents behind its head,
+        // and lives through the call; the kernel writes no more than these.
+        let done = unsafe { libc::ioctl(file.as_raw_fd(), FIEMAP as _, &raw mut *map) };
+        if done < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let mapped = map.extents.get(..map.mapped as usize).unwrap_or_default();
+        found.extend_from_slice(mapped);
+        match mapped.last() {
+            Some(last) if last.flags & LAST == 0 => start = last.logical + last.length,
+            _ => return Ok(found),
+        }
+    }
+}

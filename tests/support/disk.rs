@@ -1,0 +1,80 @@
+//! Disks of a test's own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{is_root, skipped};
+use crate::sdks::has;
+
+/// The least that a filesystem gives away.
+pub const PAGE: u64 = 4096;
+
+/// A disk that is mounted somewhere; goes with the test.
+pub struct Disk(PathBuf);
+
+impl Disk {
+    /// One in memory, whose size can be changed.
+    pub fn in_memory(at: &Path) -> Option<Self> {
+        Self::mount(at, &["-t", "tmpfs", "-o", "size=256m", "tmpfs"])
+    }
+
+    /// A new filesystem of this kind in an image, whose file is beside `at`.
+    pub fn of_kind(kind: &str, at: &Path) -> Option<Self> {
+        let mkfs = format!("mkfs.{kind}");
+        if !has(&mkfs) {
+            return None;
+        }
+        let image = at.with_extension("image");
+        fs::create_dir_all(image.parent().unwrap()).unwrap();
+        let file = fs::File::create(&image).unwrap();
+        file.set_len(600 << 20).unwrap();
+        let made = Command::new(mkfs).arg("-q").arg(&image).output().unwrap();
+        let complaint = String::from_utf8_lossy(&made.stderr);
+        assert!(made.status.success(), "{complaint}");
+        Self::mount(at, &["-o", "loop", image.to_str().unwrap()])
+    }
+
+    fn mount(at: &Path, arguments: &[&str]) -> Option<Self> {
+        if !is_root() {
+            skipped("only root can mount a disk of its own");
+            return None;
+        }
+        fs::create_dir_all(at).unwrap();
+        let mounted = Command::new("mount")
+            .args(arguments)
+            .arg(at)
+            .output()
+            .unwrap();
+        if !mounted.status.success() {
+            let why = String::from_utf8_lossy(&mounted.stderr);
+            skipped(&format!("this disk cannot be mounted here: {}", why.trim()));
+            return None;
+        }
+        Some(Self(at.to_owned()))
+    }
+
+    /// Leaves so many pages free.
+    pub fn leave(&self, pages: u64) {
+        let stat = rustix::fs::statvfs(&self.0).unwrap();
+        let used = (stat.f_blocks - stat.f_bfree) * stat.f_bsize;
+        self.resize(used + pages * PAGE);
+    }
+
+    fn resize(&self, bytes: u64) {
+        let size = format!("remount,size={bytes}");
+        let mut mount = Command::new("mount");
+        let done = mount.args(["-o", &size]).arg(&self.0).status();
+        assert!(done.unwrap().success());
+    }
+
+    pub fn empty_again(&self) {
+        self.resize(256 << 20);
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
