@@ -15,6 +15,7 @@ pub mod meter;
 pub mod order;
 pub mod replication;
 mod store;
+pub mod volume;
 
 pub use driver::{
     Cancel, Collected, Difference, Driver, Error, Interrupted, Listed, Look, Verified,

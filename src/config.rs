@@ -144,6 +144,8 @@ pub struct Storage {
     pub dir: PathBuf,
     /// Whether `dir` is the default, which is made if missing.
     pub make_dir: bool,
+    /// The filesystem that it is in, if that is one of its own.
+    pub volume: Option<Volume>,
     /// Whether a first start restores the newest checkpoint of the bucket.
     pub restore_on_boot: bool,
     /// Where checkpoints are kept.
@@ -164,6 +166,17 @@ pub struct Storage {
     pub encryption_key: Option<Key>,
     /// Where the newest checkpoints are mounted.
     pub mount: Option<PathBuf>,
+}
+
+/// A filesystem in an image, which the environment's directory is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// The image.
+    pub image: PathBuf,
+    /// Where it is mounted.
+    pub dir: PathBuf,
+    /// How many bytes fit in.
+    pub size: u64,
 }
 
 /// How a restored tree is compared with its checkpoint before anything runs in it.

@@ -1,5 +1,6 @@
 //! What every child has in common: its environment, its process group, its user.
 
+mod finish;
 mod light;
 
 use std::collections::BTreeMap;

@@ -232,6 +232,7 @@ impl Lab {
         let store = Store::new(&Storage {
             dir: dir.join("tree"),
             make_dir: true,
+            volume: None,
             restore_on_boot: false,
             checkpoint_dir: dir.join("store"),
             freeze: false,

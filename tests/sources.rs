@@ -5,8 +5,9 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use crate::sdks::has;
 use crate::support::disk::Disk;
-use crate::support::{Daemon, Sprite, Value, store, trees};
+use crate::support::{Daemon, Sprite, Value, is_root, json, skipped, store, trees};
 
 const LARGE: usize = 40 << 20;
 /// What a change of a few pages may cost: their blocks, before and behind, and some.
@@ -144,4 +145,82 @@ fn elsewhere_it_is_a_copy() {
         ["precopy", "reflink"].contains(&source.as_str().unwrap()),
         "{source}"
     );
+}
+
+/// An environment in a volume of its own; none where that is not possible.
+fn in_volume(size: &str) -> Option<Sprite> {
+    if !is_root() {
+        skipped("only root can mount a volume");
+        return None;
+    }
+    if !has("mkfs.btrfs") {
+        return None;
+    }
+    let config = json!({"storage": {"volume": {"type": "btrfs-image", "size": size}}});
+    Some(Sprite::new().storage().config(&config))
+}
+
+fn is_mounted(sprite: &Sprite) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let dir = sprite.path("data/volume");
+    mounts
+        .lines()
+        .any(|line| line.split(' ').nth(1) == dir.to_str())
+}
+
+#[test]
+fn a_volume_in_an_image_has_snapshots_anywhere() {
+    let Some(sprite) = in_volume("300M") else {
+        return;
+    };
+    let mut daemon = start(sprite);
+    let fs_dir = daemon.sprite.path("data/volume/fs");
+    assert_eq!(daemon.client().status()["capture_source"], "btrfs");
+    trees::make(&fs_dir, true);
+    let first = trees::describe(&fs_dir);
+    assert_eq!(daemon.client().checkpoint(), "v0");
+    fs::write(fs_dir.join("plain"), "changed").unwrap();
+    assert_eq!(daemon.client().restore("v0")["type"], "complete");
+    assert_eq!(trees::describe(&fs_dir), first);
+    // Unmounted by a stop, mounted by a start.
+    daemon.stop(143);
+    assert!(!is_mounted(&daemon.sprite));
+    let daemon = start(daemon.into_sprite());
+    assert_eq!(trees::describe(&fs_dir), first);
+    // What a killed daemon left mounted is used; and a volume can be made larger.
+    let sprite = daemon.crash();
+    assert!(is_mounted(&sprite));
+    let config = json!({"storage": {"volume": {"type": "btrfs-image", "size": "500M"}}});
+    fs::write(sprite.path("config.json"), config.to_string()).unwrap();
+    let mut daemon = start(sprite);
+    let size = rustix::fs::statvfs(&fs_dir).unwrap();
+    assert_eq!(size.f_blocks * size.f_frsize, 500 << 20);
+    assert_eq!(daemon.client().restore("v0")["type"], "complete");
+    daemon.stop(143);
+}
+
+#[test]
+fn a_volume_that_cannot_be_is_refused() {
+    let refused = |config: Value, why: &str| {
+        let sprite = Sprite::new().storage().config(&config);
+        let (code, text) = sprite.command(&["true"]).run();
+        assert_eq!(code, 78, "{text}");
+        assert!(text.contains(why), "{text}");
+    };
+    let volume = |volume: Value| json!({"storage": {"volume": volume}});
+    refused(volume(json!({"type": "zfs"})), "storage.volume.type");
+    let small = json!({"type": "btrfs-image", "size": "1M"});
+    refused(volume(small), "is no size of at least 256M");
+    let both = json!({"volume": {"type": "btrfs-image"}, "dir": "/tmp"});
+    refused(
+        json!({"storage": both}),
+        "cannot be set beside storage.volume",
+    );
+    if is_root() {
+        let sprite = Sprite::new().storage().env("PATH", "/nowhere");
+        let sprite = sprite.config(&volume(json!({"type": "btrfs-image"})));
+        let (code, text) = sprite.command(&["/bin/true"]).run();
+        assert_eq!(code, 78, "{text}");
+        assert!(text.contains("the package btrfs-progs has it"), "{text}");
+    }
 }

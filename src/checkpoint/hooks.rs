@@ -4,16 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt as _;
-
 use super::driver::{Cancel, Context as _, Error};
 use super::order::Progress;
 use crate::config::{Component, Config};
-use crate::reaper::Child;
 use crate::spawn::{Program, Spawner, Streams};
-
-/// How much of a failed command's output an error shows.
-const SHOWN: usize = 2_000;
 
 /// The components' commands.
 #[derive(Clone, Debug)]
@@ -136,7 +130,7 @@ impl Hooks {
             Err(error) => return failed(format!("failed: {error}")),
         };
         let guard = self.spawner.reaper.guard(child.pid);
-        let finished = tokio::time::timeout(self.timeout, finish(child)).await;
+        let finished = tokio::time::timeout(self.timeout, child.finish()).await;
         if finished.is_ok() {
             guard.disarm();
         } else {
@@ -163,43 +157,4 @@ impl Hook {
             Self::Restore => "restore_command",
         }
     }
-}
-
-/// Waits for the end of `child`; returns how it ended and the start of what it said.
-async fn finish(child: Child) -> (Option<machines::exit::Exit>, String) {
-    use tokio::net::unix::pipe::Receiver;
-    let stdout = child
-        .stdout
-        .and_then(|fd| Receiver::from_owned_fd(fd.into()).ok());
-    let stderr = child
-        .stderr
-        .and_then(|fd| Receiver::from_owned_fd(fd.into()).ok());
-    let (out, err) = (tokio::spawn(read(stdout)), tokio::spawn(read(stderr)));
-    let exit = child.exit.await.ok();
-    // A grandchild may keep the pipes open; what the command itself said is there.
-    let said = async { (out.await.unwrap_or_default(), err.await.unwrap_or_default()) };
-    let said = tokio::time::timeout(Duration::from_millis(200), said).await;
-    let (out, err) = said.unwrap_or_default();
-    (
-        exit,
-        format!(
-            "{}{}",
-            String::from_utf8_lossy(&err),
-            String::from_utf8_lossy(&out)
-        ),
-    )
-}
-
-/// Reads everything and keeps the start.
-async fn read(source: Option<tokio::net::unix::pipe::Receiver>) -> Vec<u8> {
-    let mut kept = Vec::new();
-    let Some(mut source) = source else {
-        return kept;
-    };
-    let mut buffer = [0; 4096];
-    while let Ok(read @ 1..) = source.read(&mut buffer).await {
-        let room = SHOWN.saturating_sub(kept.len()).min(read);
-        kept.extend_from_slice(buffer.get(..room).unwrap_or_default());
-    }
-    kept
 }

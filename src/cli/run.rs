@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::logging;
 use crate::api::{self, Shared};
-use crate::checkpoint::{Driver, Engine, Freezer, Hooks, Interrupted, Store};
+use crate::checkpoint::{Driver, Engine, Freezer, Hooks, Interrupted, Store, volume};
 use crate::config::{Config, ConfigError, Flags, Listen, SignalMap, load};
 use crate::exec::{Runner, Sessions};
 use crate::files::Files;
@@ -133,7 +133,7 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
     let ring = Ring::default();
     // A bucket may be slow to answer; whoever wants us to stop need not wait for it.
     let store = tokio::select! {
-        store = open_store(&config) => store?,
+        store = open_store(&config, &spawner) => store?,
         code = stop_signal(&mut signals, &config.process.signal_map) => return Ok(code),
     };
     let engine = store
@@ -180,6 +180,9 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
     if let Some(driver) = driver {
         let _ = tokio::task::spawn_blocking(move || driver.close()).await;
     }
+    if let Some(volume) = config.storage.as_ref().and_then(|it| it.volume.clone()) {
+        let _ = tokio::task::spawn_blocking(move || volume::unmount(&volume)).await;
+    }
     // What components wrote last is still on its way. Pipes that somebody outside our
     // tree holds open must not keep us.
     let drained = writers.drained();
@@ -197,11 +200,16 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
 
 async fn open_store(
     config: &Config,
+    spawner: &Spawner,
 ) -> Result<Option<(Arc<dyn Driver>, Option<Interrupted>)>, Failure> {
     let Some(storage) = &config.storage else {
         tracing::info!("checkpoints are off: SPRITE_WRITE_DIR is not set");
         return Ok(None);
     };
+    if let Some(volume) = &storage.volume {
+        let mounted = volume::mount(volume, spawner).await;
+        mounted.map_err(|error| Failure::new(CONFIG, error))?;
+    }
     let mut store = Store::new(storage);
     if let Some(bucket) = &config.bucket {
         let runtime = tokio::runtime::Handle::current();

@@ -205,9 +205,25 @@ pub struct Backoff {
 pub struct Storage {
     /// The directory. Default: `$SPRITE_WRITE_DIR/fs`, made if missing.
     pub dir: Option<Text>,
+    /// A filesystem of its own for the directory, which is then `fs` in it.
+    pub volume: Option<Volume>,
     /// Whether the first start on an empty disk restores the newest checkpoint of the
     /// bucket. Default: true.
     pub restore_on_boot: Option<Value<bool>>,
+}
+
+/// A filesystem of its own for the environment's directory.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Volume {
+    /// What it is: `btrfs-image`, a btrfs filesystem in `$SPRITE_WRITE_DIR/volume.btrfs`,
+    /// mounted at `$SPRITE_WRITE_DIR/volume`. Needs root and btrfs-progs.
+    #[serde(rename = "type")]
+    #[schemars(with = "Option<String>", regex(pattern = "^btrfs-image$"))]
+    pub kind: Option<Text>,
+    /// How much fits in; what is not used takes no room. It can be made larger later.
+    /// Default: 100G.
+    pub size: Option<Text>,
 }
 
 /// Checkpoints.

@@ -4,26 +4,28 @@
 //! The directories are shared out over several threads. A second walk right after the
 //! first finds little to read; that is the one during which everything is held.
 
+mod assemble;
 mod content;
 mod directory;
+mod large;
 mod limit;
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 
+pub use self::assemble::content_of;
 pub use self::content::{Large, Older, Storing};
 use self::directory::Buffers;
+pub use self::large::{DEFERRED, Deferred, LargeFiles};
 pub use self::limit::Limit;
 use super::super::driver::{Cancel, Context as _, Error};
 use super::super::meter::Meter;
-use super::frozen::Aside;
 use super::id::Id;
-use super::live::{Directory, Entry, Live, Marks, Slot};
+use super::live::{Directory, Entry, Live, Marks};
 use super::node::{BLOCKS, Time};
 use super::objects::{Encoder, Objects};
 use super::place::Place;
@@ -50,35 +52,6 @@ pub struct Scan<'a> {
     pub meter: &'a Meter,
     /// What becomes of large files that have changed.
     pub large: LargeFiles<'a>,
-}
-
-/// Files up to this length are read at once, whatever the filesystem can do.
-pub const DEFERRED: u64 = 1 << 20;
-
-/// What becomes of large files that have changed.
-#[derive(Clone, Copy, Debug)]
-pub enum LargeFiles<'a> {
-    /// They are read.
-    Read,
-    /// They are read where they differ from this older snapshot.
-    Compare(&'a Place),
-    /// They are left for the next walk.
-    Leave,
-    /// They are cloned, and read afterwards.
-    Clone(&'a Aside),
-}
-
-/// A large file whose content is still to be found.
-#[derive(Clone, Debug)]
-pub struct Deferred {
-    /// Its inode.
-    pub inode: u64,
-    /// Its length.
-    pub size: u64,
-    /// The content that it had when it was read last; none if it never was.
-    pub old: Id,
-    /// Its path, for people.
-    pub path: PathBuf,
 }
 
 /// What is known of files besides what they look like, by their inode numbers.
@@ -245,124 +218,6 @@ impl Scan<'_> {
         });
         Ok(scanned)
     }
-
-    /// Puts together what the threads have found.
-    fn assemble(self, found: Vec<Found>, encoder: &mut Encoder) -> Result<Scanned, Error> {
-        let mut live = self.previous.clone();
-        let mut seen = vec![false; live.slots.len()];
-        let mut changed = Vec::new();
-        let mut fresh: HashMap<u32, Directory> = HashMap::new();
-        let mut lists: HashMap<Spot, Vec<(usize, Id, bool)>> = HashMap::new();
-        let mut aliases = Vec::new();
-        let mut deferred = Vec::new();
-        for found in found {
-            match found {
-                Found::Directory {
-                    number,
-                    parent,
-                    inode,
-                    directory,
-                } => {
-                    let at = number as usize;
-                    if live.slots.len() <= at {
-                        live.slots.resize(at + 1, Slot::default());
-                        seen.resize(at + 1, false);
-                    }
-                    if let (Some(slot), Some(seen)) = (live.slots.get_mut(at), seen.get_mut(at)) {
-                        slot.parent = parent;
-                        slot.inode = inode;
-                        *seen = true;
-                    }
-                    if let Some(directory) = directory {
-                        changed.push(number);
-                        fresh.insert(number, directory);
-                    }
-                }
-                Found::List {
-                    spot,
-                    index,
-                    list,
-                    torn,
-                } => lists.entry(spot).or_default().push((index, list, torn)),
-                Found::Deferred(file) => deferred.push(file),
-                Found::Alias { spot, of, same } => aliases.push((spot, of, same)),
-            }
-        }
-        for ((number, index), lists) in lists {
-            let torn = lists.iter().any(|(_, _, torn)| *torn);
-            let content = content_of(self.objects, encoder, lists)?;
-            if let Some(entry) = entry_at(&mut fresh, (number, index)) {
-                entry.content = content;
-                entry.marks.doubtful |= torn;
-            }
-        }
-        for (spot, of, same) in aliases {
-            let first =
-                entry_at(&mut fresh, of).map(|first| (first.stamp, first.content, first.marks));
-            let Some(entry) = entry_at(&mut fresh, spot) else {
-                continue;
-            };
-            if let Some((stamp, content, marks)) =
-                first.filter(|(stamp, _, _)| stamp.inode == entry.stamp.inode)
-            {
-                entry.content = content;
-                entry.stamp.size = stamp.size;
-                entry.marks = marks;
-                entry.marks.doubtful |= !same;
-            } else {
-                // The first name was removed before it was read.
-                entry.stamp.size = 0;
-                entry.marks.doubtful = true;
-            }
-        }
-        let relinked = match self.limit {
-            Some(_) => limit::relinked(self.previous, &fresh),
-            None => HashSet::new(),
-        };
-        for (number, directory) in fresh {
-            let groups = directory.entries.iter().filter(|e| e.stamp.is_group());
-            for entry in groups {
-                live.number_group(entry.stamp.inode);
-            }
-            if let Some(slot) = live.slots.get_mut(number as usize) {
-                slot.directory = Some(Arc::new(directory));
-            }
-        }
-        if self.limit.is_some() {
-            limit::drop_removed(&mut live, self.previous, &changed);
-        } else {
-            for (slot, seen) in live.slots.iter_mut().zip(seen) {
-                if !seen {
-                    *slot = Slot::default();
-                }
-            }
-        }
-        Ok(Scanned {
-            live,
-            changed,
-            relinked,
-            deferred,
-        })
-    }
-}
-
-/// The content that has these lists of blocks.
-pub fn content_of(
-    objects: &Objects,
-    encoder: &mut Encoder,
-    mut lists: Vec<(usize, Id, bool)>,
-) -> Result<Id, Error> {
-    lists.sort_by_key(|(index, _, _)| *index);
-    if let [(_, only, _)] = lists.as_slice() {
-        return Ok(*only);
-    }
-    let ids = lists.iter().map(|(_, list, _)| list.as_bytes().as_slice());
-    let bytes = ids.collect::<Vec<_>>().concat();
-    objects.put(encoder, &bytes)
-}
-
-fn entry_at(fresh: &mut HashMap<u32, Directory>, (number, index): Spot) -> Option<&mut Entry> {
-    fresh.get_mut(&number)?.entries.get_mut(index)
 }
 
 impl Walk<'_> {

@@ -2,8 +2,8 @@
 //! (fanotify(7)): what has not changed need not be looked at while everything is held.
 //!
 //! It needs `CAP_SYS_ADMIN` and a filesystem that can be watched as a whole; elsewhere the
-//! tree is walked. Stores to mapped pages are not told: files that are mapped are looked
-//! at anyway.
+//! tree is walked. Stores to mapped pages are not told; files that are mapped are looked at
+//! anyway, and when the last mapping of one goes, that it was open for writing is told.
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -55,6 +55,7 @@ impl Watch {
             | MaskFlags::FAN_MOVED_FROM
             | MaskFlags::FAN_MOVED_TO
             | MaskFlags::FAN_MODIFY
+            | MaskFlags::FAN_CLOSE_WRITE
             | MaskFlags::FAN_ATTRIB
             | MaskFlags::FAN_ONDIR;
         let marks = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM;
@@ -165,7 +166,12 @@ mod tests {
             .open(at("written/file"))
             .unwrap();
         let mode = || std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        let ways: [(&str, &dyn Fn() -> std::io::Result<()>); 8] = [
+        let ways: [(&str, &dyn Fn() -> std::io::Result<()>); 9] = [
+            // As when a file that was mapped is left.
+            ("written", &|| {
+                let left = fs::OpenOptions::new().write(true).open(at("written/file"));
+                left.map(drop)
+            }),
             ("made", &|| fs::create_dir(at("made/new"))),
             ("removed", &|| fs::remove_file(at("removed/file"))),
             ("written", &|| std::io::Write::write_all(&mut &open, b"y")),

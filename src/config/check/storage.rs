@@ -8,7 +8,10 @@ use serde_json::json;
 use super::{Checker, raw, variable};
 use crate::config::component::time;
 use crate::config::origin::{Origin, from_file};
-use crate::config::{Bucket, Key, Lease, Retention, Secret, Storage, VerifyRestore};
+use crate::config::{Bucket, Key, Lease, Retention, Secret, Storage, VerifyRestore, Volume};
+
+/// No btrfs filesystem is smaller, or would be of use.
+const SMALLEST: u64 = 256 << 20;
 
 impl Checker<'_> {
     pub(super) fn storage(&mut self, write_dir: Option<&Path>) -> Option<Storage> {
@@ -21,7 +24,16 @@ impl Checker<'_> {
         let restore_on_boot = self
             .ledger
             .pick("storage.restore_on_boot", restore_on_boot, true);
-        let dir = self.directory("storage.dir", dir, default("fs"));
+        let volume = storage.volume.as_ref();
+        let volume = volume.and_then(|volume| self.volume(volume, write_dir));
+        if volume.is_some() && dir.is_some() {
+            let why = "cannot be set beside storage.volume, which has a directory of its own";
+            self.ledger.wrong("storage.dir", why);
+        }
+        let in_volume = volume
+            .as_ref()
+            .map(|it| it.dir.join("fs").display().to_string());
+        let dir = self.directory("storage.dir", dir, in_volume.or_else(|| default("fs")));
         let kept = from_file(checkpoint.dir.as_ref());
         let kept = self.directory("checkpoint.dir", kept, default("store"));
         let quiesce = self.ledger.pick(
@@ -54,6 +66,7 @@ impl Checker<'_> {
             (Some(dir), Some(checkpoint_dir)) => Some(Storage {
                 dir,
                 make_dir,
+                volume,
                 restore_on_boot,
                 checkpoint_dir,
                 freeze: quiesce == "freeze",
@@ -120,6 +133,34 @@ impl Checker<'_> {
             daily: count("checkpoint.keep_daily", checkpoint.keep_daily.as_ref(), 0),
             weekly: count("checkpoint.keep_weekly", checkpoint.keep_weekly.as_ref(), 0),
         }
+    }
+
+    fn volume(&mut self, volume: &raw::Volume, write_dir: Option<&Path>) -> Option<Volume> {
+        let kind = [from_file(volume.kind.as_ref())];
+        let kind = self.ledger.pick("storage.volume.type", kind, String::new());
+        if kind != "btrfs-image" {
+            let why = format!("\"{kind}\" is not \"btrfs-image\", the only type that there is");
+            self.ledger.wrong("storage.volume.type", why);
+        }
+        let size = [from_file(volume.size.as_ref())];
+        let size = self
+            .ledger
+            .pick("storage.volume.size", size, "100G".to_owned());
+        let bytes = parse_size(&size);
+        if bytes.is_none_or(|bytes| bytes < SMALLEST) {
+            let why = format!("\"{size}\" is no size of at least 256M, such as 500M or 100G");
+            self.ledger.wrong("storage.volume.size", why);
+        }
+        let Some(write_dir) = write_dir.and_then(|dir| std::path::absolute(dir).ok()) else {
+            let why = "needs SPRITE_WRITE_DIR, where its image is";
+            self.ledger.wrong("storage.volume", why);
+            return None;
+        };
+        Some(Volume {
+            image: write_dir.join("volume.btrfs"),
+            dir: write_dir.join("volume"),
+            size: bytes?,
+        })
     }
 
     fn directory(
@@ -279,5 +320,29 @@ impl Checker<'_> {
         };
         self.ledger.note(key, (), shown, origin);
         Some(value)
+    }
+}
+
+/// A number of bytes, with K, M, G or T for powers of 1024.
+fn parse_size(text: &str) -> Option<u64> {
+    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
+    let unit = units.iter().find(|(unit, _)| text.ends_with(*unit));
+    let digits = unit.map_or(text, |(unit, _)| text.trim_end_matches(*unit));
+    let number: u64 = digits.parse().ok()?;
+    let shift = unit.map_or(0, |(_, shift)| *shift);
+    number.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_size;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("100G"), Some(100 << 30));
+        assert_eq!(parse_size("1048576"), Some(1 << 20));
+        for wrong in ["", "G", "1.5G", "-1", "10GB", "99999999999T"] {
+            assert_eq!(parse_size(wrong), None, "{wrong}");
+        }
     }
 }

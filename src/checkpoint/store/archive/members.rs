@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn records_may_have_any_bytes() {
-        let text = b"20 mtime=12.5\n2 =a\nb\n11 path=\xffx\n";
+        let text = b"21 mtime=12.5\n2 =a\nb\n11 path=\xffx\n";
         let records = parse_records(text).unwrap();
         assert_eq!(records[b"mtime".as_slice()], b"12.5\n2 =a\nb");
         assert_eq!(records[b"path".as_slice()], b"\xffx");

@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
 use rustix::fs::{self as sys, FileType, RawDir};
@@ -13,9 +13,10 @@ use super::super::id::Id;
 use super::super::live::{Directory, Entry, Extras, Marks};
 use super::super::node::{Attribute, BLOCK};
 use super::super::stamp::{Stamp, stamp};
-use super::super::{attributes, frozen, scan};
-use super::content::{self, Large, Older};
-use super::{Deferred, Found, LargeFiles, Task, Walk, Worker, is_forbidden, is_gone, lock};
+use super::super::{attributes, scan};
+use super::content::{self, Large};
+use super::large::Later;
+use super::{Found, Task, Walk, Worker, is_forbidden, is_gone, lock};
 
 /// Room that is used for one directory after the other.
 #[derive(Default)]
@@ -361,55 +362,6 @@ impl Walk<'_> {
             entry.content = self.scan.objects.put(&mut worker.encoder, bytes)?;
         }
         Ok(())
-    }
-}
-
-/// What is done about a large file besides reading all of it.
-enum Later {
-    /// It is read later.
-    Deferred,
-    /// It is read where it differs.
-    Compared(Older),
-}
-
-impl Walk<'_> {
-    /// What is done about a large file, if it need not be read whole, or not now.
-    fn defer(
-        &self,
-        file: &OwnedFd,
-        entry: &mut Entry,
-        known: Option<&Entry>,
-        path: &dyn Fn() -> Vec<u8>,
-    ) -> Option<Later> {
-        let (size, inode) = (entry.stamp.size, entry.stamp.inode);
-        if size <= scan::DEFERRED {
-            return None;
-        }
-        match self.scan.large {
-            LargeFiles::Read => return None,
-            LargeFiles::Compare(snapshot) => {
-                let known = known.filter(|known| known.content != Id::HOLE)?;
-                let older = frozen::same_file(snapshot, &path(), &known.stamp)?;
-                return Older::of(&older, file, known.content).map(Later::Compared);
-            }
-            LargeFiles::Leave => {}
-            LargeFiles::Clone(aside) => {
-                if let Err(error) = aside.clone_file(file, inode) {
-                    tracing::debug!("a file that cannot be cloned is read: {error}");
-                    return None;
-                }
-            }
-        }
-        entry.content = known.map_or(Id::HOLE, |known| known.content);
-        // Until it has been read.
-        entry.marks.doubtful = true;
-        lock(&self.found).push(Found::Deferred(Deferred {
-            inode,
-            size,
-            old: entry.content,
-            path: String::from_utf8_lossy(&path()).into_owned().into(),
-        }));
-        Some(Later::Deferred)
     }
 }
 
