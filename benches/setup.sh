@@ -8,4 +8,6 @@ need socat socat
 need restic restic
 need borg borgbackup
 need mkfs.ext4 e2fsprogs
+need mkfs.btrfs btrfs-progs
+need mkfs.xfs xfsprogs
 install_missing

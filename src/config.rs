@@ -164,8 +164,22 @@ pub struct Storage {
     pub verify_restore: VerifyRestore,
     /// What is stored is encrypted with it; none = it is not.
     pub encryption_key: Option<Key>,
+    /// Whether what changes is kept in mind between checkpoints.
+    pub dirty_tracking: DirtyTracking,
     /// Where the newest checkpoints are mounted.
     pub mount: Option<PathBuf>,
+}
+
+/// Whether what changes in the tree is kept in mind between checkpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DirtyTracking {
+    /// If the tree is large.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
 }
 
 /// A filesystem in an image, which the environment's directory is in.

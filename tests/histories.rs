@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use sprite_env::checkpoint::{Cancel, Driver, Store};
-use sprite_env::config::{Key, Retention, Storage, VerifyRestore};
+use sprite_env::config::{DirtyTracking, Key, Retention, Storage, VerifyRestore};
 
 use crate::support::disk::Disk;
 use crate::support::{is_root, trees};
@@ -244,6 +244,7 @@ impl Lab {
             },
             command_timeout: Duration::ZERO,
             encryption_key: key.cloned(),
+            dirty_tracking: [DirtyTracking::On, DirtyTracking::Off][fastrand::usize(..2)],
             mount: None,
             // Whichever it is, what is restored is what was wanted.
             verify_restore: match fastrand::u8(..3) {

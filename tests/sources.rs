@@ -224,3 +224,68 @@ fn a_volume_that_cannot_be_is_refused() {
         assert!(text.contains("the package btrfs-progs has it"), "{text}");
     }
 }
+
+#[test]
+fn what_changes_is_kept_in_mind_between_checkpoints() {
+    let sprite = |tracking: &str| {
+        let config = json!({"checkpoint": {"dirty_tracking": tracking}});
+        start(Sprite::new().storage().config(&config).arg("-debug"))
+    };
+    // How many entries were looked at while everything ran.
+    let looked_at = |daemon: &Daemon| {
+        let path = "/checkpoint?progress=true";
+        let lines = daemon.client().request("POST", path, b"").lines();
+        let found = lines.iter().rfind(|line| line["phase"] == "pre_copy");
+        found.unwrap()["files_done"].as_u64().unwrap()
+    };
+    let fill = |daemon: &Daemon| {
+        for number in 0..500 {
+            let dir = daemon.sprite.fs().join((number / 10).to_string());
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join(number.to_string()), "x").unwrap();
+        }
+    };
+    let daemon = sprite("on");
+    fill(&daemon);
+    assert_eq!(looked_at(&daemon), 550);
+    if looked_at(&daemon) == 550 {
+        return skipped("the kernel does not tell us of changes here");
+    }
+    let at = |name: &str| daemon.sprite.fs().join(name);
+    let changes: [&dyn Fn(); 5] = [
+        &|| fs::write(at("7/71"), "changed").unwrap(),
+        &|| fs::rename(at("8"), at("9/8")).unwrap(),
+        &|| fs::remove_dir_all(at("10")).unwrap(),
+        &|| {
+            fs::create_dir(at("10")).unwrap();
+            fs::write(at("10/new"), "x").unwrap();
+        },
+        // What comes and goes leaves nothing behind, not even a walk.
+        &|| {
+            fs::create_dir(at("11/gone")).unwrap();
+            fs::write(at("11/gone/file"), "x").unwrap();
+            fs::remove_dir_all(at("11/gone")).unwrap();
+        },
+    ];
+    let mut wanted = vec![trees::describe(&daemon.sprite.fs()); 2];
+    for change in changes {
+        change();
+        let looked_at = looked_at(&daemon);
+        assert!(looked_at < 200, "{looked_at} of 550");
+        wanted.push(trees::describe(&daemon.sprite.fs()));
+    }
+    for (number, wanted) in wanted.iter().enumerate().rev() {
+        assert_eq!(
+            daemon.client().restore(&format!("v{number}"))["type"],
+            "complete"
+        );
+        assert_eq!(trees::describe(&daemon.sprite.fs()), *wanted, "v{number}");
+    }
+    // A restore ends it, and the next checkpoint begins it anew.
+    assert!(looked_at(&daemon) > 500);
+    assert!(looked_at(&daemon) < 200);
+    let daemon = sprite("auto");
+    fill(&daemon);
+    looked_at(&daemon);
+    assert_eq!(looked_at(&daemon), 550, "so small a tree is walked");
+}

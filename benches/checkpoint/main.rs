@@ -2,7 +2,7 @@
 //! the limits of the machine, in the same run on the same filesystem: a fresh ext4 with a
 //! journal in a loop-mounted image. Needs root. Prints tables; a missed bar fails it.
 //!
-//! `SPRITE_BENCH_TREES` (T1,T2,T3) chooses the trees, `SPRITE_BENCH_PEERS=0` leaves the
+//! `SPRITE_BENCH_TREES` (T1,T2,T3,sources) chooses the trees, `SPRITE_BENCH_PEERS=0` leaves the
 //! peers out, `SPRITE_BENCH_ROUNDS` (5) is how often what is quick is done.
 
 #![allow(
@@ -35,7 +35,8 @@ fn main() {
         println!("checkpoint: skipped: making a filesystem and mounting it needs root");
         return;
     }
-    let trees = std::env::var("SPRITE_BENCH_TREES").unwrap_or_else(|_| "T1,T2,T3".to_owned());
+    let trees =
+        std::env::var("SPRITE_BENCH_TREES").unwrap_or_else(|_| "T1,T2,T3,sources".to_owned());
     let mut table = Table::default();
     for tree in trees.split(',') {
         println!("\n### {tree}\n\n| what | time | ratio | of | bar |\n|---|---|---|---|---|");
@@ -43,6 +44,7 @@ fn main() {
             "T1" => t1(&mut table),
             "T2" => t2(&mut table),
             "T3" => t3(&mut table),
+            "sources" => sources(&mut table),
             other => panic!("there is no tree {other}"),
         }
     }
@@ -57,6 +59,11 @@ struct Disk {
 
 impl Disk {
     fn new(gib: u64) -> Self {
+        Self::of_kind("ext4", gib)
+    }
+
+    /// One with this filesystem; on btrfs the environment is in a subvolume.
+    fn of_kind(kind: &str, gib: u64) -> Self {
         let base = std::env::temp_dir().join(format!("sprite-bench-{}", std::process::id()));
         let dir = base.join("disk");
         std::fs::create_dir_all(&dir).unwrap();
@@ -65,13 +72,24 @@ impl Disk {
             .unwrap()
             .set_len(gib << 30)
             .unwrap();
-        run(Command::new("mkfs.ext4")
-            .args(["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
+        let options: &[&str] = match kind {
+            "ext4" => &["-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"],
+            _ => &["-f"],
+        };
+        run(Command::new(format!("mkfs.{kind}"))
+            .arg("-q")
+            .args(options)
             .arg(&image));
         run(Command::new("mount")
             .args(["-o", "loop"])
             .arg(&image)
             .arg(&dir));
+        if kind == "btrfs" {
+            std::fs::create_dir(dir.join("data")).unwrap();
+            run(Command::new("btrfs")
+                .args(["subvolume", "create"])
+                .arg(dir.join("data/fs")));
+        }
         Self { image, dir }
     }
 }
@@ -343,6 +361,69 @@ fn t2(table: &mut Table) {
             table.compared("restore in place after M2", restore, peer.name, time, 0.05);
         }
     }
+}
+
+/// What filesystems that make snapshots or clones of files gain.
+fn sources(table: &mut Table) {
+    let limit = |table: &mut Table, what: &str, time, most| {
+        table.compared(what, time, "limit", Duration::from_millis(most), 1.0);
+    };
+    for kind in ["btrfs", "xfs"] {
+        let disk = Disk::of_kind(kind, 40);
+        let tree = disk.dir.join("data/fs");
+        trees::t2(&tree, 2);
+        let daemon = Daemon::start(&disk.dir);
+        table.row(
+            &format!("T2 on {kind}: first checkpoint"),
+            daemon.checkpoint().total,
+        );
+        let m2 = changed(
+            &disk,
+            |seed| trees::m2(&tree, seed),
+            &daemon,
+            |made, _| daemon.restore(&made.id),
+        );
+        limit(table, &format!("T2 on {kind}: after M2"), m2.total, 100);
+        limit(
+            table,
+            &format!("T2 on {kind}: pause, after M2"),
+            m2.pause,
+            20,
+        );
+        drop(daemon);
+        // Little in it, but a hundred gigabytes long.
+        let file = std::fs::File::create(tree.join("sparse")).unwrap();
+        file.set_len(100 << 30).unwrap();
+        let daemon = Daemon::start(&disk.dir);
+        daemon.checkpoint();
+        let page = |seed: u64| {
+            std::os::unix::fs::FileExt::write_all_at(&file, &[1; 4096], seed << 26).unwrap();
+        };
+        let large = changed(&disk, page, &daemon, |_, _| Duration::ZERO);
+        limit(
+            table,
+            &format!("100 GB on {kind}: a page has changed"),
+            large.total,
+            100,
+        );
+    }
+    let disk = Disk::of_kind("btrfs", 24);
+    let tree = disk.dir.join("data/fs");
+    trees::t1(&tree, 1);
+    let walk = repeated(|| limits::walk(&tree));
+    let daemon = Daemon::start(&disk.dir);
+    daemon.checkpoint();
+    let m1 = changed(
+        &disk,
+        |seed| trees::m1(&tree, seed),
+        &daemon,
+        |made, change| {
+            change();
+            daemon.restore(&made.id)
+        },
+    );
+    table.compared("T1 on btrfs: after M1", m1.total, "walk", walk, 2.2);
+    limit(table, "T1 on btrfs: pause, after M1", m1.pause, 20);
 }
 
 /// 1,000,000 files.

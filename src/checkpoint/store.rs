@@ -48,7 +48,9 @@ mod retention;
 mod scan;
 mod stamp;
 mod state;
+mod tracker;
 mod verify;
+mod walking;
 mod watch;
 
 use std::fs::{self, File};
@@ -78,7 +80,7 @@ use super::durable;
 use super::manifest::Manifest;
 use super::meter::Meter;
 use super::replication::Replication;
-use crate::config::{Bucket, Key, Retention, Storage, VerifyRestore};
+use crate::config::{Bucket, DirtyTracking, Key, Retention, Storage, VerifyRestore};
 
 /// The version of the store's format that this program writes.
 pub const FORMAT: u32 = 2;
@@ -98,6 +100,7 @@ pub struct Store {
     restore_on_boot: bool,
     verify_restore: VerifyRestore,
     key: Option<Key>,
+    dirty_tracking: DirtyTracking,
     remote: Option<Arc<Remote>>,
     opened: OnceLock<Opened>,
     state: Mutex<State>,
@@ -139,6 +142,7 @@ impl Store {
             restore_on_boot: storage.restore_on_boot,
             verify_restore: storage.verify_restore,
             key: storage.encryption_key.clone(),
+            dirty_tracking: storage.dirty_tracking,
             remote: None,
             opened: OnceLock::new(),
             state: Mutex::default(),

@@ -259,6 +259,11 @@ pub struct Checkpoint {
     /// The key with which what is stored is encrypted, here and in the bucket: 64
     /// hexadecimal digits. Default: nothing is encrypted.
     pub encryption_key: Option<Text>,
+    /// Whether what changes is kept in mind between checkpoints, so that the next one need not
+    /// walk the whole tree: `on`, `off`, or `auto` (from 300,000 entries on). Needs
+    /// `CAP_SYS_ADMIN`. Default: auto.
+    #[schemars(with = "Option<String>", regex(pattern = "^(auto|on|off)$"))]
+    pub dirty_tracking: Option<Text>,
     /// Where the newest five checkpoints are mounted, to be read: `/.sprite/checkpoints`.
     /// Needs root and /dev/fuse. Default: nowhere.
     pub mount: Option<Text>,

@@ -1,6 +1,6 @@
 //! The steps of a checkpoint.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,7 +13,8 @@ use super::nodes::{self, Summary};
 use super::objects::Encoder;
 use super::place::Place;
 use super::pool::Pool;
-use super::scan::{self, Hints, LargeFiles, Limit, Scan, Scanned};
+use super::scan::{self, Hints, LargeFiles, Scan, Scanned};
+use super::walking::told;
 use super::watch::Watch;
 use super::{Id, Store, Work, lock};
 use crate::checkpoint::driver::{Cancel, Context as _, Draft, Error};
@@ -45,6 +46,9 @@ pub struct Making {
     pub distrusted: HashSet<u64>,
     /// Whether it is a snapshot that is still to be read.
     pub is_snapshot: bool,
+    /// The directories in which something has changed from the last walk to the snapshot; none
+    /// if that is not known.
+    pub changed: Option<HashSet<u64>>,
 }
 
 impl Store {
@@ -76,6 +80,7 @@ impl Store {
             time: String::new(),
             distrusted: HashSet::new(),
             is_snapshot: false,
+            changed: None,
         })));
         Ok(draft)
     }
@@ -101,20 +106,31 @@ impl Store {
         let synced = scan::now();
         durable::sync_filesystem(&self.tree)?;
         let large = match &self.opened()?.source {
-            // All of it is read from the snapshot.
-            CaptureSource::Snapshot(_) => return Ok(()),
-            CaptureSource::Clones(_) => LargeFiles::Leave,
+            CaptureSource::Snapshot(_) | CaptureSource::Clones(_) => LargeFiles::Leave,
             CaptureSource::Copy => LargeFiles::Read,
         };
         let pool = Pool::new()?;
         let root = self.root()?;
         let mut scanned = self.known();
-        let mut watch = None;
-        for _ in 0..PASSES {
+        let mut watch = self.tracked();
+        if let Some(watch) = &mut watch {
+            let hints = Hints::default();
+            let look = Look {
+                large,
+                meter: &self.meter,
+                ..Look::new(&hints, cancel)
+            };
+            scanned = self.catch_up(&pool, scanned, Some(watch), &look)?;
+        }
+        let passes = if watch.is_some() { 0 } else { PASSES };
+        for _ in 0..passes {
             let begun = Instant::now();
             // Not over the passes before: the kernel does not keep so many changes.
             watch = Watch::begin(&root);
-            let hints = Hints::default();
+            let hints = Hints {
+                left: scanned.left(),
+                ..Hints::default()
+            };
             let look = Look {
                 large,
                 meter: &self.meter,
@@ -142,15 +158,21 @@ impl Store {
         let time = now();
         let hints = Hints {
             distrusted: mapped::inodes(held),
-            written: HashMap::new(),
+            left: scanned.as_ref().map(Scanned::left).unwrap_or_default(),
+            ..Hints::default()
         };
         let opened = self.opened()?;
         if let CaptureSource::Snapshot(aside) = &opened.source {
+            // The kernel tells of each change before whoever makes it goes on.
+            let changed = told(watch.as_mut());
             aside
                 .snapshot(&self.tree)
                 .context("take a snapshot of", &self.tree)?;
             if let Some(Work::Checkpoint(making)) = &mut self.state().work {
+                making.scanned = scanned;
+                making.watch = watch;
                 making.is_snapshot = true;
+                making.changed = changed;
                 making.distrusted = hints.distrusted;
                 making.time = time;
             }
@@ -186,8 +208,7 @@ impl Store {
             return Err(Error::Unusable("no checkpoint is under way".to_owned()));
         };
         let objects = &self.opened()?.objects;
-        let watch = making.watch.take();
-        std::thread::spawn(move || drop(watch));
+        self.track(making.watch.take());
         objects.release(&mut Encoder::default())?;
         let scanned = making.scanned.take().unwrap_or_else(|| self.known());
         let mut scanned = self.read_frozen(scanned, &making)?;
@@ -266,76 +287,6 @@ impl Store {
         }
         .run(&Pool::new()?, &place)?;
         nodes::store(&mut scanned, objects, encoder).map(Some)
-    }
-
-    /// What is known of the live tree before it is looked at.
-    pub(super) fn known(&self) -> Scanned {
-        let state = self.state();
-        Scanned {
-            changed: state.changed.clone(),
-            ..Scanned::of((*state.live).clone())
-        }
-    }
-
-    /// Looks at what has changed since `watch` began, or at everything without it.
-    pub(super) fn catch_up(
-        &self,
-        pool: &Pool,
-        mut known: Scanned,
-        watch: Option<&mut Watch>,
-        look: &Look,
-    ) -> Result<Scanned, Error> {
-        let Some(changed) = watch.and_then(Watch::changed) else {
-            return self.pass(pool, known, look);
-        };
-        let mut again = look.hints.distrusted.clone();
-        again.extend(known.deferred.iter().map(|file| file.inode));
-        let mut limit = Limit::to(&known.live, &changed, &again);
-        let mut done = Limit::default();
-        // Those that were left for later are found again.
-        known.deferred.clear();
-        // All names of a file that has changed look different.
-        while limit.without(&done) {
-            let deferred = std::mem::take(&mut known.deferred);
-            let look = Look {
-                limit: Some(&limit),
-                ..*look
-            };
-            known = self.pass(pool, known, &look)?;
-            known.deferred.extend(deferred);
-            done.join(limit);
-            let relinked = std::mem::take(&mut known.relinked);
-            limit = Limit::to(&known.live, &HashSet::new(), &relinked);
-        }
-        Ok(known)
-    }
-
-    /// Walks the tree once more, or a part of it.
-    pub(super) fn pass(&self, pool: &Pool, known: Scanned, look: &Look) -> Result<Scanned, Error> {
-        let opened = self.opened()?;
-        if look.meter.is_wanted() {
-            // As many as last time, as far as anybody knows.
-            let latest = self.state().catalog.latest();
-            let latest = latest.filter(|_| look.limit.is_none());
-            look.meter.begin(latest.map(|latest| latest.entries), None);
-        }
-        let root = match look.root {
-            Some(root) => root.clone(),
-            None => self.root()?,
-        };
-        let mut scanned = Scan {
-            objects: &opened.objects,
-            previous: &known.live,
-            granularity: opened.granularity,
-            hints: look.hints,
-            limit: look.limit,
-            cancel: look.cancel,
-            meter: look.meter,
-            large: look.large,
-        }
-        .run(pool, &root)?;
-        scanned.changed.extend(known.changed);
-        Ok(scanned)
     }
 
     /// A checkpoint of the live tree before it is sealed: nothing is known of its content.

@@ -18,31 +18,42 @@ use super::{Id, Store};
 use crate::checkpoint::driver::{Cancel, Error};
 
 impl Store {
-    /// Reads what was frozen for a checkpoint.
+    /// Reads what was frozen for a checkpoint, after a walk that has found this.
     pub(super) fn read_frozen(&self, scanned: Scanned, making: &Making) -> Result<Scanned, Error> {
         match &self.opened()?.source {
             CaptureSource::Snapshot(aside) if making.is_snapshot => {
-                self.read_snapshot(aside, making)
+                self.read_snapshot(aside, scanned, making)
             }
             CaptureSource::Clones(aside) => self.read_clones(aside, scanned, &making.distrusted),
             _ => Ok(scanned),
         }
     }
 
-    fn read_snapshot(&self, aside: &Aside, making: &Making) -> Result<Scanned, Error> {
+    fn read_snapshot(
+        &self,
+        aside: &Aside,
+        scanned: Scanned,
+        making: &Making,
+    ) -> Result<Scanned, Error> {
         let (root, older) = (aside.taken()?, aside.kept());
-        let (cancel, known) = (Cancel::default(), self.known());
+        let cancel = Cancel::default();
         let hints = Hints {
             distrusted: making.distrusted.clone(),
-            written: HashMap::new(),
+            left: scanned.left(),
+            ..Hints::default()
         };
+        let large = older.as_ref();
         let look = Look {
             root: Some(&root),
-            large: older.as_ref().map_or(LargeFiles::Read, LargeFiles::Compare),
+            large: large.map_or(LargeFiles::Read, LargeFiles::Compare),
             meter: &self.meter,
             ..Look::new(&hints, &cancel)
         };
-        self.pass(&Pool::new()?, known, &look)
+        let pool = Pool::new()?;
+        match &making.changed {
+            Some(changed) => self.pass_over(&pool, scanned, changed, &look),
+            None => self.pass(&pool, scanned, &look),
+        }
     }
 
     /// Reads the clones of large files, and enters their contents.
@@ -82,7 +93,7 @@ impl Store {
         let objects = &self.opened()?.objects;
         let clone = aside.taken_clone(file.inode)?;
         let older = aside.kept_clone(file.inode, file.old);
-        let older = older.and_then(|older| Older::of(&older, &clone, file.old));
+        let older = older.and_then(|older| Older::of(objects, &older, &clone, file.old));
         let large = Large {
             file: clone,
             size: file.size,
@@ -109,7 +120,9 @@ impl Store {
     /// changed since.
     pub(super) fn keep_frozen(&self, scanned: &Scanned, making: &Making) {
         match self.opened().map(|opened| &opened.source) {
-            Ok(CaptureSource::Snapshot(aside)) if making.is_snapshot => aside.keep_snapshot(),
+            Ok(CaptureSource::Snapshot(aside)) if making.is_snapshot => {
+                aside.keep_snapshot();
+            }
             Ok(CaptureSource::Clones(aside)) => {
                 let directories = scanned.live.slots.iter();
                 let directories = directories.filter_map(|slot| slot.directory.as_ref());

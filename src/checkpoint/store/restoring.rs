@@ -76,6 +76,8 @@ impl Store {
         let target = self.find(&intent.id)?;
         let pool = Pool::new()?;
         let mut watch = None;
+        // It would be told of everything that is restored.
+        self.state().tracker = None;
         if Intent::read(&self.intent_file())?.is_some() {
             // Nobody has fetched it: a crash has cut that off, or this is the first start.
             let roots: Vec<Id> = target.roots().collect();

@@ -61,6 +61,9 @@ pub struct Hints {
     pub distrusted: HashSet<u64>,
     /// The files whose content is known, though they have changed.
     pub written: HashMap<u64, Written>,
+    /// What large files looked like, that were left for later, when what is known of their
+    /// content was true.
+    pub left: HashMap<u64, Stamp>,
 }
 
 /// What a walk has found.
@@ -86,6 +89,18 @@ impl Scanned {
             relinked: HashSet::new(),
             deferred: Vec::new(),
         }
+    }
+}
+
+impl Scanned {
+    /// What large files looked like, that were left for later, when what is known of their
+    /// content was true.
+    #[must_use]
+    pub fn left(&self) -> HashMap<u64, Stamp> {
+        let files = self.deferred.iter();
+        files
+            .filter_map(|file| Some((file.inode, file.stamp?)))
+            .collect()
     }
 }
 
@@ -143,6 +158,8 @@ struct Task {
     parent: u32,
     inode: u64,
     previous: Option<Arc<Directory>>,
+    /// Whether it is read, whatever the limit says.
+    forced: bool,
 }
 
 /// The time now.
@@ -196,6 +213,7 @@ impl Scan<'_> {
             parent: 0,
             inode: stamp.inode,
             previous: self.previous.directory(0).cloned(),
+            forced: false,
         };
         pool.scope(|scope| walk.directory(scope, &task));
         if let Some(error) = walk.failure.into_inner() {

@@ -7,6 +7,7 @@ use super::Id;
 use super::catalog::Catalog;
 use super::checkpointing::Making;
 use super::live::Live;
+use super::tracker::Tracker;
 use crate::checkpoint::driver::Error;
 use crate::checkpoint::intent::Intent;
 
@@ -22,6 +23,10 @@ pub struct State {
     /// The root of what was kept for the next start.
     pub kept: Option<Id>,
     pub work: Option<Work>,
+    /// Told of what changes until the next checkpoint.
+    pub tracker: Option<Tracker>,
+    /// How many checkpoints in a row have walked only a part of the tree.
+    pub partial: u32,
     /// The roots of which all objects are known to be there.
     pub whole: HashSet<Id>,
 }

@@ -76,18 +76,38 @@ impl Watch {
         for handle in &self.seen {
             // One that was removed since cannot be opened; another may have its inode now.
             match file_handle::open(self.mount.as_fd(), handle.kind, &handle.bytes) {
-                Ok(directory) => inodes.insert(inode(directory.as_fd()).ok()?),
+                Ok(directory) => {
+                    inodes.insert(inode(directory.as_fd()).ok()?);
+                }
+                // What has removed it is told of the directory that it was in.
+                Err(error) if error.raw_os_error() == Some(libc::ESTALE) => {}
                 Err(error) => {
                     tracing::debug!("the whole tree is looked at: a changed directory: {error}");
                     return None;
                 }
-            };
+            }
         }
         Some(inodes)
     }
 
+    /// What tells that there is something to read.
+    pub fn descriptor(&self) -> std::io::Result<OwnedFd> {
+        self.fanotify.as_fd().try_clone_to_owned()
+    }
+
+    /// Forgets what was told so far: somebody has looked at it.
+    pub fn clear(&mut self) {
+        self.seen.clear();
+    }
+
+    /// How many directories were told.
+    #[must_use]
+    pub fn told(&self) -> usize {
+        self.seen.len()
+    }
+
     /// Reads all that was told; none if something was lost.
-    fn drain(&mut self) -> Option<()> {
+    pub fn drain(&mut self) -> Option<()> {
         let mut buffer = vec![0; 256 << 10];
         loop {
             match rustix::io::read(self.fanotify.as_fd(), &mut buffer[..]) {
@@ -193,6 +213,7 @@ mod tests {
         let mut watch = Watch::begin(&root).unwrap();
         fs::write(at("made/new/file"), "").unwrap();
         fs::remove_dir_all(at("made/new")).unwrap();
-        assert_eq!(watch.changed(), None, "what is gone cannot be named");
+        let changed = watch.changed().unwrap();
+        assert!(changed.contains(&inode("made")), "what is gone was in it");
     }
 }

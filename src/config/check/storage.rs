@@ -8,7 +8,9 @@ use serde_json::json;
 use super::{Checker, raw, variable};
 use crate::config::component::time;
 use crate::config::origin::{Origin, from_file};
-use crate::config::{Bucket, Key, Lease, Retention, Secret, Storage, VerifyRestore, Volume};
+use crate::config::{
+    Bucket, DirtyTracking, Key, Lease, Retention, Secret, Storage, VerifyRestore, Volume,
+};
 
 /// No btrfs filesystem is smaller, or would be of use.
 const SMALLEST: u64 = 256 << 20;
@@ -56,6 +58,7 @@ impl Checker<'_> {
             ledger,
         );
         let verify_restore = self.verify_restore(&checkpoint);
+        let dirty_tracking = self.dirty_tracking(&checkpoint);
         let encryption_key = self.encryption_key(&checkpoint);
         let mount = from_file(checkpoint.mount.as_ref());
         let mount = self.directory("checkpoint.mount", mount, None);
@@ -76,6 +79,7 @@ impl Checker<'_> {
                 command_timeout,
                 verify_restore,
                 encryption_key,
+                dirty_tracking,
                 mount,
             }),
             (Some(_), None) => {
@@ -104,6 +108,22 @@ impl Checker<'_> {
             self.ledger.wrong(key, why);
         }
         parsed
+    }
+
+    fn dirty_tracking(&mut self, checkpoint: &raw::Checkpoint) -> DirtyTracking {
+        let key = "checkpoint.dirty_tracking";
+        let wanted = [from_file(checkpoint.dirty_tracking.as_ref())];
+        let wanted = self.ledger.pick(key, wanted, "auto".to_owned());
+        match wanted.as_str() {
+            "auto" => DirtyTracking::Auto,
+            "on" => DirtyTracking::On,
+            "off" => DirtyTracking::Off,
+            other => {
+                let why = format!("\"{other}\" is none of \"auto\", \"on\", \"off\"");
+                self.ledger.wrong(key, why);
+                DirtyTracking::Auto
+            }
+        }
     }
 
     fn verify_restore(&mut self, checkpoint: &raw::Checkpoint) -> VerifyRestore {

@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -32,9 +33,10 @@ pub struct Large {
 
 /// What a large file was, and where it still is that.
 pub struct Older {
-    pub same: Same,
-    pub size: u64,
-    pub content: Id,
+    same: Same,
+    size: u64,
+    /// The lists of its blocks.
+    lists: Vec<Id>,
 }
 
 /// Where content is stored.
@@ -46,35 +48,28 @@ pub struct Storing<'a> {
 }
 
 impl Older {
-    /// How `newer` compares with `older`, of which this is the content.
-    pub fn of(older: &OwnedFd, newer: &OwnedFd, content: Id) -> Option<Self> {
+    /// How `newer` compares with `older`, of which this is the content; none if that cannot
+    /// be told.
+    pub fn of(objects: &Objects, older: &OwnedFd, newer: &OwnedFd, content: Id) -> Option<Self> {
         let size = rustix::fs::fstat(older).ok()?.st_size;
         let size = u64::try_from(size).ok()?;
+        let mut decoder = Decoder::default();
+        let lists = match lists(size) {
+            0 | 1 if size <= BLOCK as u64 => return None,
+            1 => vec![content],
+            _ => plan::ids(objects.get(&mut decoder, &content).ok()?, content).ok()?,
+        };
         let same = Same::of(older.as_fd(), newer.as_fd(), size).ok()?;
-        Some(Self {
-            same,
-            size,
-            content,
-        })
+        Some(Self { same, size, lists })
     }
 
-    /// The ids of the blocks of list number `index`.
-    fn blocks(&self, objects: &Objects, index: usize) -> Result<Vec<Id>, Error> {
-        let mut decoder = Decoder::default();
-        let mut list = self.content;
-        if self.size <= BLOCK as u64 {
-            return Ok(Vec::new());
-        }
-        if lists(self.size) > 1 {
-            let all = plan::ids(objects.get(&mut decoder, &list)?, list)?;
-            match all.get(index) {
-                Some(found) => list = *found,
-                None => return Ok(Vec::new()),
-            }
-        } else if index > 0 {
-            return Ok(Vec::new());
-        }
-        plan::ids(objects.get(&mut decoder, &list)?, list)
+    /// Whether the bytes in `range` of the file, which has `size` bytes now, are as they were
+    /// and make up the same blocks.
+    fn has(&self, range: &Range<u64>, size: u64) -> bool {
+        // A block that is not full is another one when it grows.
+        let is_full = (range.end - range.start).is_multiple_of(BLOCK as u64);
+        let as_long = is_full && range.end <= self.size || size == self.size;
+        as_long && self.same.covers(range)
     }
 }
 
@@ -114,7 +109,20 @@ impl Large {
         let start = (index * BLOCKS * BLOCK) as u64;
         let end = self.size.min(start + (BLOCKS * BLOCK) as u64);
         let blocks = usize::try_from((end - start).div_ceil(BLOCK as u64)).unwrap_or(BLOCKS);
-        let known = self.known(storing.objects, start, index, blocks)?;
+        let old = self.older.as_ref();
+        let old = old.and_then(|older| Some((older, *older.lists.get(index)?)));
+        let whole = (BLOCKS * BLOCK) as u64;
+        let known = match old {
+            // A list that is not full is another one when the file grows.
+            Some((older, list))
+                if (end - start == whole || self.size == older.size)
+                    && older.has(&(start..end), self.size) =>
+            {
+                return Ok((list, false));
+            }
+            Some((older, list)) => self.known(storing.objects, start, blocks, older, list)?,
+            None => vec![None; blocks],
+        };
         let mut ids: Vec<Id> = known.iter().map(|id| id.unwrap_or(Id::HOLE)).collect();
         let mut buffer = vec![0; READ];
         let mut at = start;
@@ -154,28 +162,23 @@ impl Large {
         Ok((storing.objects.put(encoder, &list)?, torn))
     }
 
-    /// What is known of the blocks of a list without reading them.
+    /// What is known of the blocks from `start` on without reading them: what of `list`, which
+    /// they had, still holds.
     fn known(
         &self,
         objects: &Objects,
         start: u64,
-        index: usize,
         blocks: usize,
+        older: &Older,
+        list: Id,
     ) -> Result<Vec<Option<Id>>, Error> {
         let mut known = vec![None; blocks];
-        let Some(older) = &self.older else {
-            return Ok(known);
-        };
-        let ids = older.blocks(objects, index)?;
+        let mut decoder = Decoder::default();
+        let ids = plan::ids(objects.get(&mut decoder, &list)?, list)?;
         for (number, (known, id)) in known.iter_mut().zip(ids).enumerate() {
             let first = start + (number * BLOCK) as u64;
             let block = first..self.size.min(first + BLOCK as u64);
-            // A block that is not full is another one when it grows.
-            let is_full = block.end - block.start == BLOCK as u64;
-            let as_long = is_full && block.end <= older.size || self.size == older.size;
-            if as_long && older.same.covers(&block) {
-                *known = Some(id);
-            }
+            *known = older.has(&block, self.size).then_some(id);
         }
         Ok(known)
     }

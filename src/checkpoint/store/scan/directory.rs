@@ -95,9 +95,10 @@ impl Walk<'_> {
             return Ok(());
         }
         if let (Some(limit), Some(known)) = (self.scan.limit, &task.previous)
+            && !task.forced
             && !limit.reads(task.number)
         {
-            return self.spawn_directories(scope, task, known);
+            return self.spawn_directories(scope, task, known, known);
         }
         let fd = match task.place.open() {
             Ok(fd) => fd,
@@ -131,12 +132,12 @@ impl Walk<'_> {
         let nothing = Arc::default();
         let known = task.previous.as_ref().unwrap_or(&nothing);
         if task.previous.is_some() && self.is_as_it_was(known, buffers) {
-            self.spawn_directories(scope, task, known)?;
+            self.spawn_directories(scope, task, known, known)?;
             self.report(task, None);
             return Ok(());
         }
         let directory = self.renew(scope, worker, task, fd.as_fd(), known)?;
-        self.spawn_directories(scope, task, &directory)?;
+        self.spawn_directories(scope, task, &directory, known)?;
         self.report(task, Some(directory));
         Ok(())
     }
@@ -182,18 +183,29 @@ impl Walk<'_> {
         scope: &rayon::Scope<'s>,
         task: &Task,
         directory: &Directory,
+        before: &Directory,
     ) -> Result<(), Error> {
+        let mut before = before
+            .entries
+            .iter()
+            .map(|entry| (before.name(entry), entry))
+            .peekable();
         for entry in &directory.entries {
             if !entry.is_directory() {
                 continue;
             }
             let previous = self.scan.previous.directory(entry.directory).cloned();
-            let limit = self.scan.limit.filter(|_| previous.is_some());
+            // One that has become another is read even if nothing in it has changed since.
+            let name = directory.name(entry);
+            while before.next_if(|(other, _)| *other < name).is_some() {}
+            let known = before.next_if(|(other, _)| *other == name);
+            let forced = known.is_none_or(|(_, known)| known.stamp != entry.stamp);
+            let limit = self.scan.limit.filter(|_| previous.is_some() && !forced);
             if limit.is_some_and(|limit| !limit.reaches(entry.directory)) {
                 self.report_moved(task.number, entry);
                 continue;
             }
-            let name = directory.name(entry).to_bytes();
+            let name = name.to_bytes();
             let place = task.place.child(name);
             let place = place.context("open", &task.place.full_of(name))?;
             let task = Task {
@@ -202,6 +214,7 @@ impl Walk<'_> {
                 parent: task.number,
                 inode: entry.stamp.inode,
                 previous,
+                forced,
             };
             scope.spawn(move |scope| self.directory(scope, &task));
         }

@@ -9,6 +9,7 @@ use super::super::id::Id;
 use super::super::live::Entry;
 use super::super::lock;
 use super::super::place::Place;
+use super::super::stamp::Stamp;
 use super::content::Older;
 use super::{Found, Walk};
 
@@ -37,6 +38,8 @@ pub struct Deferred {
     pub size: u64,
     /// The content that it had when it was read last; none if it never was.
     pub old: Id,
+    /// What it looked like then.
+    pub stamp: Option<Stamp>,
     /// Its path, for people.
     pub path: PathBuf,
 }
@@ -62,12 +65,15 @@ impl Walk<'_> {
         if size <= DEFERRED {
             return None;
         }
+        let left = self.scan.hints.left.get(&inode).copied();
+        let stamp = left.or(known.map(|known| known.stamp));
         match self.scan.large {
             LargeFiles::Read => return None,
             LargeFiles::Compare(snapshot) => {
                 let known = known.filter(|known| known.content != Id::HOLE)?;
-                let older = frozen::same_file(snapshot, &path(), &known.stamp)?;
-                return Older::of(&older, file, known.content).map(Later::Compared);
+                let older = frozen::same_file(snapshot, &path(), &stamp?)?;
+                return Older::of(self.scan.objects, &older, file, known.content)
+                    .map(Later::Compared);
             }
             LargeFiles::Leave => {}
             LargeFiles::Clone(aside) => {
@@ -84,6 +90,7 @@ impl Walk<'_> {
             inode,
             size,
             old: entry.content,
+            stamp,
             path: String::from_utf8_lossy(&path()).into_owned().into(),
         }));
         Some(Later::Deferred)
