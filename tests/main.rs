@@ -37,6 +37,7 @@ mod histories;
 mod hurry;
 mod instants;
 mod load;
+mod million;
 mod mounted;
 mod places;
 mod ports;

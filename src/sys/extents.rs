@@ -83,7 +83,7 @@ pub fn extents(file: BorrowedFd<'_>) -> io::Result<Vec<Extent>> {
         let mut map = Box::new(Fiemap {
             start,
             length: u64::MAX - start,
-            flags: SYNC,
+            flags: if start == 0 { SYNC } else { 0 },
             mapped: 0,
             count: AT_ONCE,
             reserved: 0,

@@ -21,6 +21,16 @@ impl Disk {
 
     /// A new filesystem of this kind in an image, whose file is beside `at`.
     pub fn of_kind(kind: &str, at: &Path) -> Option<Self> {
+        Self::in_image(kind, at, 600 << 20, &[])
+    }
+
+    /// One of Debian's usual kind, with room for so many files.
+    pub fn with_room_for_files(at: &Path, files: u64) -> Option<Self> {
+        let options = ["-F", "-N", &files.to_string()];
+        Self::in_image("ext4", at, 8 << 30, &options)
+    }
+
+    fn in_image(kind: &str, at: &Path, size: u64, options: &[&str]) -> Option<Self> {
         let mkfs = format!("mkfs.{kind}");
         if !has(&mkfs) {
             return None;
@@ -28,8 +38,13 @@ impl Disk {
         let image = at.with_extension("image");
         fs::create_dir_all(image.parent().unwrap()).unwrap();
         let file = fs::File::create(&image).unwrap();
-        file.set_len(600 << 20).unwrap();
-        let made = Command::new(mkfs).arg("-q").arg(&image).output().unwrap();
+        file.set_len(size).unwrap();
+        let made = Command::new(mkfs)
+            .arg("-q")
+            .args(options)
+            .arg(&image)
+            .output()
+            .unwrap();
         let complaint = String::from_utf8_lossy(&made.stderr);
         assert!(made.status.success(), "{complaint}");
         Self::mount(at, &["-o", "loop", image.to_str().unwrap()])

@@ -208,7 +208,6 @@ impl Store {
             return Err(Error::Unusable("no checkpoint is under way".to_owned()));
         };
         let objects = &self.opened()?.objects;
-        self.track(making.watch.take());
         objects.release(&mut Encoder::default())?;
         let scanned = making.scanned.take().unwrap_or_else(|| self.known());
         let mut scanned = self.read_frozen(scanned, &making)?;
@@ -227,6 +226,7 @@ impl Store {
             self.seal(manifest)?
         };
         self.keep_frozen(&scanned, &making);
+        self.track(making.watch.take());
         self.set_live(scanned.live, sealed.root);
         self.keep_live();
         super::directories::empty(&self.work_dir())?;
@@ -284,6 +284,7 @@ impl Store {
             cancel: &Cancel::default(),
             meter: &Meter::default(),
             large: LargeFiles::Read,
+            reads: true,
         }
         .run(&Pool::new()?, &place)?;
         nodes::store(&mut scanned, objects, encoder).map(Some)

@@ -50,10 +50,32 @@ impl Store {
             ..Look::new(&hints, &cancel)
         };
         let pool = Pool::new()?;
-        match &making.changed {
-            Some(changed) => self.pass_over(&pool, scanned, changed, &look),
-            None => self.pass(&pool, scanned, &look),
-        }
+        let changed = match &making.changed {
+            Some(changed) => changed.clone(),
+            None => self.changed_since(&pool, &scanned, &look)?,
+        };
+        self.pass_over(&pool, scanned, &changed, &look)
+    }
+
+    /// The directories of the live tree in which something has changed since the walk that has
+    /// found this. What was so in the snapshot is so now: changes do not undo themselves. The
+    /// live tree is looked at since the kernel knows it; a new snapshot has to be read from the
+    /// disk.
+    fn changed_since(
+        &self,
+        pool: &Pool,
+        scanned: &Scanned,
+        look: &Look,
+    ) -> Result<HashSet<u64>, Error> {
+        let look = Look {
+            root: None,
+            large: LargeFiles::Read,
+            reads: false,
+            ..*look
+        };
+        let now = self.pass(pool, Scanned::of(scanned.live.clone()), &look)?;
+        let inode = |number: &u32| now.live.slots.get(*number as usize).map(|slot| slot.inode);
+        Ok(now.changed.iter().filter_map(inode).collect())
     }
 
     /// Reads the clones of large files, and enters their contents.

@@ -170,6 +170,14 @@ impl Aside {
         }
     }
 
+    /// Takes a snapshot of the tree as it is and keeps it.
+    pub fn keep_tree(&self, tree: &Path) {
+        match self.snapshot(tree) {
+            Ok(()) => self.keep_snapshot(),
+            Err(error) => tracing::warn!("no snapshot of what was restored: {error}"),
+        }
+    }
+
     /// Fails if files cannot be cloned here.
     fn try_to_clone(&self) -> io::Result<()> {
         let probe = |name: &str| {
@@ -184,15 +192,14 @@ impl Aside {
             let _ = fs::remove_file(self.dir.join(name));
         }
         cloned?;
-        for name in [TAKEN, KEPT] {
-            fs::create_dir_all(self.path(name))?;
-        }
-        Ok(())
+        fs::create_dir_all(self.path(KEPT))
     }
 
     /// Clones a file.
     pub fn clone_file(&self, file: &OwnedFd, inode: u64) -> io::Result<()> {
-        let path = self.path(TAKEN).join(inode.to_string());
+        let dir = self.path(TAKEN);
+        fs::create_dir_all(&dir)?;
+        let path = dir.join(inode.to_string());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let clone = sys::open(&path, flags, Mode::RUSR | Mode::WUSR)?;
         Ok(sys::ioctl_ficlone(&clone, file)?)
@@ -227,7 +234,6 @@ impl Aside {
             }
         }
         self.drop_taken();
-        let _ = fs::create_dir_all(from);
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Look<'a> {
     pub meter: &'a Meter,
     /// What becomes of large files that have changed.
     pub large: LargeFiles<'a>,
+    /// Whether files are read: else it is only found where something has changed.
+    pub reads: bool,
     /// Where it is; none for the live tree.
     pub root: Option<&'a Place>,
 }
@@ -35,6 +37,7 @@ impl<'a> Look<'a> {
             cancel,
             meter: &UNREAD,
             large: LargeFiles::Read,
+            reads: true,
             root: None,
         }
     }

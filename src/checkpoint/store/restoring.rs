@@ -12,6 +12,7 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use super::apply::{Applied, Apply};
+use super::frozen::CaptureSource;
 use super::live::Live;
 use super::log::Change;
 use super::look::Look;
@@ -235,6 +236,10 @@ impl Store {
         tracing::debug!(?changed, ?flushed, ?checked, "the tree is restored");
         self.set_live(scanned.live, root);
         self.keep_live();
+        // What is known now is known of this state.
+        if let CaptureSource::Snapshot(aside) = &opened.source {
+            aside.keep_tree(&self.tree);
+        }
         Ok(())
     }
 

@@ -52,6 +52,8 @@ pub struct Scan<'a> {
     pub meter: &'a Meter,
     /// What becomes of large files that have changed.
     pub large: LargeFiles<'a>,
+    /// Whether files are read at all: else it is only found where something has changed.
+    pub reads: bool,
 }
 
 /// What is known of files besides what they look like, by their inode numbers.

@@ -123,6 +123,7 @@ impl Store {
             cancel: look.cancel,
             meter: look.meter,
             large: look.large,
+            reads: look.reads,
         }
         .run(pool, &root)?;
         scanned.changed.extend(known.changed);

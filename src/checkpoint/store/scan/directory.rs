@@ -309,7 +309,7 @@ impl Walk<'_> {
             Err(error) if is_forbidden(error) => entry.extras = extras(Vec::new(), link),
             Err(error) => return Err(error).context("read the extended attributes of", &path()),
         }
-        if kind != FileType::RegularFile || entry.stamp.size == 0 {
+        if kind != FileType::RegularFile || entry.stamp.size == 0 || !self.scan.reads {
             return Ok(());
         }
         entry.marks.doubtful = self.scan.hints.distrusted.contains(&entry.stamp.inode);
