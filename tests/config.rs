@@ -160,7 +160,7 @@ fn every_mistake_is_named_with_its_place() {
         ),
         (
             "{\"checkpoint\": {\"quiesce\": \"pause\"}}",
-            "checkpoint.quiesce: \"pause\" is neither",
+            "checkpoint.quiesce: \"pause\" is none of",
         ),
         (
             "{\"s3\": {\"bucket\": \"a\"}, \"s3_bucket\": \"b\"}",

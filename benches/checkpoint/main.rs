@@ -410,7 +410,10 @@ fn sources(table: &mut Table) {
     let disk = Disk::of_kind("btrfs", 24);
     let tree = disk.dir.join("data/fs");
     trees::t1(&tree, 1);
-    let walk = repeated(|| limits::walk(&tree));
+    table.row(
+        "walk of T1 by two threads",
+        repeated(|| limits::walk(&tree)),
+    );
     let daemon = Daemon::start(&disk.dir);
     daemon.checkpoint();
     let m1 = changed(
@@ -422,7 +425,7 @@ fn sources(table: &mut Table) {
             daemon.restore(&made.id)
         },
     );
-    table.compared("T1 on btrfs: after M1", m1.total, "walk", walk, 2.2);
+    table.row("T1 on btrfs: after M1", m1.total);
     limit(table, "T1 on btrfs: pause, after M1", m1.pause, 20);
 }
 

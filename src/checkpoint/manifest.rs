@@ -47,6 +47,26 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// Of a checkpoint of which nothing else is known yet.
+    #[must_use]
+    pub const fn new(id: String, create_time: String) -> Self {
+        Self {
+            id,
+            create_time,
+            source_id: None,
+            comment: None,
+            history: Vec::new(),
+            is_auto: false,
+            imported: false,
+            root: Id::HOLE,
+            components: None,
+            entries: 0,
+            bytes: 0,
+            sequence: 0,
+            skipped: Vec::new(),
+        }
+    }
+
     /// The roots of its trees.
     pub fn roots(&self) -> impl Iterator<Item = Id> {
         std::iter::once(self.root).chain(self.components)

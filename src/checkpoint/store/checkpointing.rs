@@ -19,7 +19,6 @@ use super::watch::Watch;
 use super::{Id, Store, Work, lock};
 use crate::checkpoint::driver::{Cancel, Context as _, Draft, Error};
 use crate::checkpoint::manifest::{Manifest, automatic_id};
-use crate::checkpoint::meter::Meter;
 use crate::checkpoint::{durable, mapped};
 use crate::clock::now;
 
@@ -279,12 +278,7 @@ impl Store {
             objects,
             previous: &Live::default(),
             granularity: Duration::ZERO,
-            hints: &Hints::default(),
-            limit: None,
-            cancel: &Cancel::default(),
-            meter: &Meter::default(),
-            large: LargeFiles::Read,
-            reads: true,
+            look: Look::new(&Hints::default(), &Cancel::default()),
         }
         .run(&Pool::new()?, &place)?;
         nodes::store(&mut scanned, objects, encoder).map(Some)
@@ -293,19 +287,8 @@ impl Store {
     /// A checkpoint of the live tree before it is sealed: nothing is known of its content.
     pub(super) fn unsealed(&self, id: String, create_time: String) -> Manifest {
         Manifest {
-            id,
-            create_time,
             source_id: self.state().catalog.base().map(ToOwned::to_owned),
-            comment: None,
-            history: Vec::new(),
-            is_auto: false,
-            imported: false,
-            root: Id::HOLE,
-            components: None,
-            entries: 0,
-            bytes: 0,
-            sequence: 0,
-            skipped: Vec::new(),
+            ..Manifest::new(id, create_time)
         }
     }
 }

@@ -48,7 +48,6 @@ impl Store {
             None => (now(), None, Vec::new()),
         };
         self.seal(Manifest {
-            source_id: None,
             comment: comment.or(said),
             imported: true,
             root,
@@ -56,7 +55,7 @@ impl Store {
             entries,
             bytes,
             skipped,
-            ..self.unsealed(id, time)
+            ..Manifest::new(id, time)
         })
     }
 }

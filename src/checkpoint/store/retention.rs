@@ -62,24 +62,9 @@ impl Class {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::store::Id;
 
     fn made_at(time: &str) -> Manifest {
-        Manifest {
-            id: time.to_owned(),
-            create_time: time.to_owned(),
-            source_id: None,
-            comment: None,
-            history: vec![],
-            is_auto: true,
-            imported: false,
-            root: Id::HOLE,
-            components: None,
-            entries: 0,
-            bytes: 0,
-            sequence: 0,
-            skipped: vec![],
-        }
+        Manifest::new(time.to_owned(), time.to_owned())
     }
 
     #[test]

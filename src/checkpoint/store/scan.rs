@@ -22,10 +22,10 @@ pub use self::content::{Large, Older, Storing};
 use self::directory::Buffers;
 pub use self::large::{DEFERRED, Deferred, LargeFiles};
 pub use self::limit::Limit;
-use super::super::driver::{Cancel, Context as _, Error};
-use super::super::meter::Meter;
+use super::super::driver::{Context as _, Error};
 use super::id::Id;
 use super::live::{Directory, Entry, Live, Marks};
+use super::look::Look;
 use super::node::{BLOCKS, Time};
 use super::objects::{Encoder, Objects};
 use super::place::Place;
@@ -42,18 +42,8 @@ pub struct Scan<'a> {
     pub previous: &'a Live,
     /// How long a change may hide behind an older one.
     pub granularity: Duration,
-    /// What is known of files besides.
-    pub hints: &'a Hints,
-    /// The part of the tree that is looked at; none for all of it.
-    pub limit: Option<&'a Limit>,
-    /// Ends it early.
-    pub cancel: &'a Cancel,
-    /// Counts the entries that were looked at, and the bytes that were read.
-    pub meter: &'a Meter,
-    /// What becomes of large files that have changed.
-    pub large: LargeFiles<'a>,
-    /// Whether files are read at all: else it is only found where something has changed.
-    pub reads: bool,
+    /// How it is looked at.
+    pub look: Look<'a>,
 }
 
 /// What is known of files besides what they look like, by their inode numbers.
@@ -180,8 +170,8 @@ impl<'a> Scan<'a> {
     fn storing(&self) -> Storing<'a> {
         Storing {
             objects: self.objects,
-            cancel: self.cancel,
-            meter: self.meter,
+            cancel: self.look.cancel,
+            meter: self.look.meter,
         }
     }
 }
@@ -280,7 +270,7 @@ impl Walk<'_> {
     }
 
     fn is_over(&self) -> Result<bool, Error> {
-        self.scan.cancel.check()?;
+        self.scan.look.cancel.check()?;
         Ok(self.failure.get().is_some())
     }
 
@@ -292,7 +282,8 @@ impl Walk<'_> {
             && !known.marks.doubtful
             && !known.marks.unreadable
             && (scan.granularity.is_zero() || settled(now.changed, scan))
-            && (scan.hints.distrusted.is_empty() || !scan.hints.distrusted.contains(&now.inode))
+            && (scan.look.hints.distrusted.is_empty()
+                || !scan.look.hints.distrusted.contains(&now.inode))
     }
 }
 

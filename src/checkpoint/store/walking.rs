@@ -118,12 +118,7 @@ impl Store {
             objects: &opened.objects,
             previous: &known.live,
             granularity: opened.granularity,
-            hints: look.hints,
-            limit: look.limit,
-            cancel: look.cancel,
-            meter: look.meter,
-            large: look.large,
-            reads: look.reads,
+            look: *look,
         }
         .run(pool, &root)?;
         scanned.changed.extend(known.changed);

@@ -38,15 +38,12 @@ impl Checker<'_> {
         let dir = self.directory("storage.dir", dir, in_volume.or_else(|| default("fs")));
         let kept = from_file(checkpoint.dir.as_ref());
         let kept = self.directory("checkpoint.dir", kept, default("store"));
-        let quiesce = self.ledger.pick(
+        let freeze = self.choice(
             "checkpoint.quiesce",
-            [from_file(checkpoint.quiesce.as_ref())],
-            "freeze".to_owned(),
+            checkpoint.quiesce.as_ref(),
+            ("freeze", true),
+            &[("none", false)],
         );
-        if !["freeze", "none"].contains(&quiesce.as_str()) {
-            let why = format!("\"{quiesce}\" is neither \"freeze\" nor \"none\"");
-            self.ledger.wrong("checkpoint.quiesce", why);
-        }
         let ledger = &mut self.ledger;
         let freeze_timeout = checkpoint.freeze_timeout.as_ref();
         let freeze_timeout = time("checkpoint.freeze_timeout", freeze_timeout, 5_000, ledger);
@@ -57,8 +54,18 @@ impl Checker<'_> {
             60_000,
             ledger,
         );
-        let verify_restore = self.verify_restore(&checkpoint);
-        let dirty_tracking = self.dirty_tracking(&checkpoint);
+        let verify_restore = self.choice(
+            "checkpoint.verify_restore",
+            checkpoint.verify_restore.as_ref(),
+            ("metadata", VerifyRestore::Metadata),
+            &[("full", VerifyRestore::Full), ("none", VerifyRestore::None)],
+        );
+        let dirty_tracking = self.choice(
+            "checkpoint.dirty_tracking",
+            checkpoint.dirty_tracking.as_ref(),
+            ("auto", DirtyTracking::Auto),
+            &[("on", DirtyTracking::On), ("off", DirtyTracking::Off)],
+        );
         let encryption_key = self.encryption_key(&checkpoint);
         let mount = from_file(checkpoint.mount.as_ref());
         let mount = self.directory("checkpoint.mount", mount, None);
@@ -72,7 +79,7 @@ impl Checker<'_> {
                 volume,
                 restore_on_boot,
                 checkpoint_dir,
-                freeze: quiesce == "freeze",
+                freeze,
                 freeze_timeout,
                 auto: (!auto.is_zero()).then_some(auto),
                 retention,
@@ -96,6 +103,30 @@ impl Checker<'_> {
         }
     }
 
+    /// One of some words, and what it means; the first if nobody says.
+    fn choice<T: Copy>(
+        &mut self,
+        key: &str,
+        value: Option<&raw::Text>,
+        (default, meaning): (&str, T),
+        others: &[(&str, T)],
+    ) -> T {
+        let chosen = self
+            .ledger
+            .pick(key, [from_file(value)], default.to_owned());
+        if chosen == default {
+            return meaning;
+        }
+        let found = others.iter().find(|(word, _)| *word == chosen);
+        if found.is_none() {
+            let words = others.iter().map(|(word, _)| format!(", \"{word}\""));
+            let others: String = words.collect();
+            let why = format!("\"{chosen}\" is none of \"{default}\"{others}");
+            self.ledger.wrong(key, why);
+        }
+        found.map_or(meaning, |(_, meaning)| *meaning)
+    }
+
     fn encryption_key(&mut self, checkpoint: &raw::Checkpoint) -> Option<Key> {
         let (key, name) = ("checkpoint.encryption_key", "SPRITE_ENCRYPTION_KEY");
         let from_env = variable(name).map(|text| (text, Origin::Variable(name)));
@@ -108,38 +139,6 @@ impl Checker<'_> {
             self.ledger.wrong(key, why);
         }
         parsed
-    }
-
-    fn dirty_tracking(&mut self, checkpoint: &raw::Checkpoint) -> DirtyTracking {
-        let key = "checkpoint.dirty_tracking";
-        let wanted = [from_file(checkpoint.dirty_tracking.as_ref())];
-        let wanted = self.ledger.pick(key, wanted, "auto".to_owned());
-        match wanted.as_str() {
-            "auto" => DirtyTracking::Auto,
-            "on" => DirtyTracking::On,
-            "off" => DirtyTracking::Off,
-            other => {
-                let why = format!("\"{other}\" is none of \"auto\", \"on\", \"off\"");
-                self.ledger.wrong(key, why);
-                DirtyTracking::Auto
-            }
-        }
-    }
-
-    fn verify_restore(&mut self, checkpoint: &raw::Checkpoint) -> VerifyRestore {
-        let key = "checkpoint.verify_restore";
-        let wanted = [from_file(checkpoint.verify_restore.as_ref())];
-        let wanted = self.ledger.pick(key, wanted, "metadata".to_owned());
-        match wanted.as_str() {
-            "metadata" => VerifyRestore::Metadata,
-            "full" => VerifyRestore::Full,
-            "none" => VerifyRestore::None,
-            other => {
-                let why = format!("\"{other}\" is none of \"metadata\", \"full\", \"none\"");
-                self.ledger.wrong(key, why);
-                VerifyRestore::Metadata
-            }
-        }
     }
 
     fn retention(&mut self, checkpoint: &raw::Checkpoint) -> Retention {
@@ -238,7 +237,13 @@ impl Checker<'_> {
         let prefix = self
             .ledger
             .pick("s3.prefix", prefix, "checkpoints".to_owned());
-        let lease = self.lease();
+        let lease = self.file.checkpoint.clone().unwrap_or_default().lease;
+        let lease = self.choice(
+            "checkpoint.lease",
+            lease.as_ref(),
+            ("required", Lease::Required),
+            &[("best-effort", Lease::BestEffort), ("off", Lease::Off)],
+        );
         let name = name.filter(|name| !name.is_empty())?;
         if self.variable_switch("SPRITE_LOCAL_MODE") {
             return None;
@@ -274,24 +279,6 @@ impl Checker<'_> {
             lease_ttl,
             replicate_timeout,
         })
-    }
-
-    fn lease(&mut self) -> Lease {
-        let checkpoint = self.file.checkpoint.clone().unwrap_or_default();
-        let lease = [from_file(checkpoint.lease.as_ref())];
-        let lease = self
-            .ledger
-            .pick("checkpoint.lease", lease, "required".to_owned());
-        match lease.as_str() {
-            "required" => Lease::Required,
-            "best-effort" => Lease::BestEffort,
-            "off" => Lease::Off,
-            other => {
-                let why = format!("\"{other}\" is none of \"required\", \"best-effort\", \"off\"");
-                self.ledger.wrong("checkpoint.lease", why);
-                Lease::Required
-            }
-        }
     }
 
     fn check_endpoint(&mut self, endpoint: Option<&str>) {

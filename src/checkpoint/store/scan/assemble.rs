@@ -83,7 +83,7 @@ impl Scan<'_> {
                 entry.marks.doubtful = true;
             }
         }
-        let relinked = match self.limit {
+        let relinked = match self.look.limit {
             Some(_) => limit::relinked(self.previous, &fresh),
             None => HashSet::new(),
         };
@@ -96,7 +96,7 @@ impl Scan<'_> {
                 slot.directory = Some(Arc::new(directory));
             }
         }
-        if self.limit.is_some() {
+        if self.look.limit.is_some() {
             limit::drop_removed(&mut live, self.previous, &changed);
         } else {
             for (slot, seen) in live.slots.iter_mut().zip(seen) {

@@ -94,7 +94,7 @@ impl Walk<'_> {
         if self.is_over()? {
             return Ok(());
         }
-        if let (Some(limit), Some(known)) = (self.scan.limit, &task.previous)
+        if let (Some(limit), Some(known)) = (self.scan.look.limit, &task.previous)
             && !task.forced
             && !limit.reads(task.number)
         {
@@ -128,7 +128,7 @@ impl Walk<'_> {
                 return Err(error).context("look at", &path);
             }
         }
-        self.scan.meter.add(buffers.starts.len() as u64, 0);
+        self.scan.look.meter.add(buffers.starts.len() as u64, 0);
         let nothing = Arc::default();
         let known = task.previous.as_ref().unwrap_or(&nothing);
         if task.previous.is_some() && self.is_as_it_was(known, buffers) {
@@ -200,7 +200,11 @@ impl Walk<'_> {
             while before.next_if(|(other, _)| *other < name).is_some() {}
             let known = before.next_if(|(other, _)| *other == name);
             let forced = known.is_none_or(|(_, known)| known.stamp != entry.stamp);
-            let limit = self.scan.limit.filter(|_| previous.is_some() && !forced);
+            let limit = self
+                .scan
+                .look
+                .limit
+                .filter(|_| previous.is_some() && !forced);
             if limit.is_some_and(|limit| !limit.reaches(entry.directory)) {
                 self.report_moved(task.number, entry);
                 continue;
@@ -309,11 +313,11 @@ impl Walk<'_> {
             Err(error) if is_forbidden(error) => entry.extras = extras(Vec::new(), link),
             Err(error) => return Err(error).context("read the extended attributes of", &path()),
         }
-        if kind != FileType::RegularFile || entry.stamp.size == 0 || !self.scan.reads {
+        if kind != FileType::RegularFile || entry.stamp.size == 0 || !self.scan.look.reads {
             return Ok(());
         }
-        entry.marks.doubtful = self.scan.hints.distrusted.contains(&entry.stamp.inode);
-        let written = self.scan.hints.written.get(&entry.stamp.inode);
+        entry.marks.doubtful = self.scan.look.hints.distrusted.contains(&entry.stamp.inode);
+        let written = self.scan.look.hints.written.get(&entry.stamp.inode);
         if let Some(written) = written.filter(|written| written.size == entry.stamp.size) {
             entry.content = written.content;
             return Ok(());
@@ -370,7 +374,7 @@ impl Walk<'_> {
             entry.marks.doubtful = true;
         }
         let bytes = buffer.get(..length).unwrap_or_default();
-        self.scan.meter.add(0, length as u64);
+        self.scan.look.meter.add(0, length as u64);
         if !bytes.is_empty() {
             entry.content = self.scan.objects.put(&mut worker.encoder, bytes)?;
         }

@@ -65,9 +65,9 @@ impl Walk<'_> {
         if size <= DEFERRED {
             return None;
         }
-        let left = self.scan.hints.left.get(&inode).copied();
+        let left = self.scan.look.hints.left.get(&inode).copied();
         let stamp = left.or(known.map(|known| known.stamp));
-        match self.scan.large {
+        match self.scan.look.large {
             LargeFiles::Read => return None,
             LargeFiles::Compare(snapshot) => {
                 let known = known.filter(|known| known.content != Id::HOLE)?;
