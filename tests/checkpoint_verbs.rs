@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Output};
 
-use crate::support::{BIN, Daemon, Sprite, TOKEN, Value, json, store};
+use crate::support::{BIN, Daemon, Sprite, TOKEN, Value, is_root, json, store};
 
 fn verb_at(server: &str, words: &[&str]) -> Output {
     Command::new(BIN)
@@ -153,4 +153,41 @@ fn it_works_over_a_unix_socket() {
     daemon.wait_running();
     printed(&verb_at(&socket, &["create"]));
     assert!(printed(&verb_at(&socket, &["list"])).starts_with("v0 "));
+}
+
+#[test]
+fn what_could_not_be_read_shows_in_the_exit_code() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut sprite = Sprite::new().storage();
+    if is_root() {
+        // Root may read everything.
+        let open = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(sprite.dir.path(), open.clone()).unwrap();
+        fs::set_permissions(sprite.path("data"), open).unwrap();
+        let program = sprite.path("sprite-env");
+        fs::copy(BIN, &program).unwrap();
+        let other = [
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+        ];
+        sprite = sprite.under(&other).program(&program);
+    }
+    let daemon = sprite.idle();
+    let file = daemon.sprite.fs().join("file");
+    fs::write(&file, "x").unwrap();
+    let socket = daemon.sprite.fs().join("socket");
+    let _socket = std::os::unix::net::UnixListener::bind(socket).unwrap();
+    let output = verb(&daemon, &["create"]);
+    // A socket has nothing that could be read.
+    assert_eq!(output.status.code(), Some(0));
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o0)).unwrap();
+    let output = verb(&daemon, &["create"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(
+        told.contains("Not captured: file: it may not be read"),
+        "{told}"
+    );
 }

@@ -109,6 +109,9 @@ struct Line {
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     checkpoint_id: Option<String>,
+    /// Whether something could not be read, and is not in the checkpoint.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    incomplete: bool,
     #[serde(flatten)]
     step: Option<Step>,
     time: String,
@@ -282,8 +285,13 @@ fn line(line: checkpoint::Line) -> Line {
             ..Line::default()
         },
         checkpoint::Line::Warning(data) => text("warning", data),
-        checkpoint::Line::Complete { text: data, id } => Line {
+        checkpoint::Line::Complete {
+            text: data,
+            id,
+            incomplete,
+        } => Line {
             checkpoint_id: Some(id),
+            incomplete,
             ..text("complete", data)
         },
         checkpoint::Line::Error(error) => Line {

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::store::Id;
 
+/// Why something could not be captured that should have been.
+pub const UNREADABLE: &str = "it may not be read";
+
 /// What is known of one checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -65,6 +68,14 @@ impl Manifest {
             sequence: 0,
             skipped: Vec::new(),
         }
+    }
+
+    /// Whether something could not be read, and is not in it.
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        self.skipped
+            .iter()
+            .any(|skipped| skipped.ends_with(UNREADABLE))
     }
 
     /// The roots of its trees.

@@ -59,6 +59,8 @@ pub enum Line {
         text: String,
         /// The checkpoint's id.
         id: String,
+        /// Whether something could not be read, and is not in it.
+        incomplete: bool,
     },
     /// It failed. The last line.
     Error(String),

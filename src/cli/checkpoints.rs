@@ -16,10 +16,23 @@ use super::client::{Client, Failure, SERVER};
 const PROGRESS: [(&str, &str); 1] = [("progress", "true")];
 /// The operation failed, or not everything is whole.
 const FAILED: u8 = 1;
+/// A checkpoint was taken, but something could not be read. The same as restic's.
+const INCOMPLETE: u8 = 3;
 /// sysexits: the command line is wrong.
 const USAGE: u8 = 64;
 /// sysexits: nobody answers.
 const UNAVAILABLE: u8 = 69;
+
+/// What came of a verb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// All is well.
+    Done,
+    /// Something could not be read, and is not in the checkpoint.
+    Incomplete,
+    /// It is not.
+    Failed,
+}
 
 /// Runs the verb; returns the exit code.
 pub fn run(options: &CheckpointsOptions) -> u8 {
@@ -31,8 +44,9 @@ pub fn run(options: &CheckpointsOptions) -> u8 {
         Err(error) => Err(Failure::Output(error)),
     };
     match done {
-        Ok(true) => 0,
-        Ok(false) => FAILED,
+        Ok(Outcome::Done) => 0,
+        Ok(Outcome::Failed) => FAILED,
+        Ok(Outcome::Incomplete) => INCOMPLETE,
         Err(failure) => {
             eprintln!("sprite-env: {failure}");
             match failure {
@@ -44,8 +58,8 @@ pub fn run(options: &CheckpointsOptions) -> u8 {
     }
 }
 
-/// Does it; returns whether all is well.
-async fn perform(options: &CheckpointsOptions) -> Result<bool, Failure> {
+/// Does it.
+async fn perform(options: &CheckpointsOptions) -> Result<Outcome, Failure> {
     let from_env = std::env::var("SPRITE_SERVER").ok();
     let server = options.server.as_deref().or(from_env.as_deref());
     let client = Client::new(server.unwrap_or(SERVER))?;
@@ -71,15 +85,15 @@ async fn perform(options: &CheckpointsOptions) -> Result<bool, Failure> {
         CheckpointsVerb::List { all } => {
             let query = [("includeAuto", if *all { "true" } else { "false" })];
             let found = get(&["checkpoints"], &query).await?;
-            show(&found, json, list).map(|()| true)
+            show(&found, json, list).map(|()| Outcome::Done)
         }
         CheckpointsVerb::Info { id } => {
             let found = get(&["checkpoints", id], &[]).await?;
-            show(&found, json, info).map(|()| true)
+            show(&found, json, info).map(|()| Outcome::Done)
         }
         CheckpointsVerb::Diff { old, new } => {
             let found = get(&["checkpoints", old, "diff", new], &[]).await?;
-            show(&found, json, diff).map(|()| true)
+            show(&found, json, diff).map(|()| Outcome::Done)
         }
         CheckpointsVerb::Ls { id, path } => {
             let query = [("path", path.as_str())];
@@ -91,7 +105,7 @@ async fn perform(options: &CheckpointsOptions) -> Result<bool, Failure> {
                 ));
             }
             let found = client.json(response).await?;
-            show(&found, json, entries).map(|()| true)
+            show(&found, json, entries).map(|()| Outcome::Done)
         }
         CheckpointsVerb::Cat { id, path } => {
             let query = [("path", path.as_str())];
@@ -102,12 +116,12 @@ async fn perform(options: &CheckpointsOptions) -> Result<bool, Failure> {
             }
             let mut out = tokio::io::stdout();
             let copied = archives::copy(&client, response, &mut out);
-            copied.await.map(|()| true)
+            copied.await.map(|()| Outcome::Done)
         }
         CheckpointsVerb::Delete { id } => {
             let path = ["checkpoints", id];
             client.send(Method::DELETE, &path, &[], None).await?;
-            Ok(true)
+            Ok(Outcome::Done)
         }
         CheckpointsVerb::Verify { read_data } => {
             let body = json!({ "read_data": read_data }).to_string();
@@ -117,21 +131,25 @@ async fn perform(options: &CheckpointsOptions) -> Result<bool, Failure> {
                 .await?;
             let found = client.json(response).await?;
             show(&found, json, verified)?;
-            Ok(is_true(&found, "whole"))
+            Ok(if is_true(&found, "whole") {
+                Outcome::Done
+            } else {
+                Outcome::Failed
+            })
         }
-        CheckpointsVerb::Export { id, file } => {
-            archives::export(&client, id, file).await.map(|()| true)
-        }
+        CheckpointsVerb::Export { id, file } => archives::export(&client, id, file)
+            .await
+            .map(|()| Outcome::Done),
         CheckpointsVerb::Import { file, comment } => {
             let response = archives::import(&client, file, comment.as_deref()).await?;
             let found = client.json(response).await?;
-            show(&found, json, info).map(|()| true)
+            show(&found, json, info).map(|()| Outcome::Done)
         }
         CheckpointsVerb::Gc => {
             let path = ["checkpoints", "gc"];
             let response = client.send(Method::POST, &path, &[], None).await?;
             let found = client.json(response).await?;
-            show(&found, json, collected).map(|()| true)
+            show(&found, json, collected).map(|()| Outcome::Done)
         }
     }
 }

@@ -120,6 +120,7 @@ impl Job {
                 progress.send(Line::Complete {
                     text: format!("Checkpoint {} created successfully", manifest.id),
                     id: manifest.id.clone(),
+                    incomplete: manifest.is_incomplete(),
                 });
             }
             (_, _, Some(restoration)) => {
@@ -127,6 +128,7 @@ impl Job {
                 progress.send(Line::Complete {
                     text: format!("Restore from {} complete", restoration.id),
                     id: restoration.id.clone(),
+                    incomplete: false,
                 });
             }
             _ => progress.send(Line::Error("the operation left no result".to_owned())),

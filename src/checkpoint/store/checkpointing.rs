@@ -113,13 +113,18 @@ impl Store {
         let mut scanned = self.known();
         let mut watch = self.tracked();
         if let Some(watch) = &mut watch {
+            // What was mapped at the last one may have been written to since.
+            let doubtful = scanned.live.doubtful();
             let hints = Hints::default();
             let look = Look {
                 large,
                 meter: &self.meter,
                 ..Look::new(&hints, cancel)
             };
-            scanned = self.catch_up(&pool, scanned, Some(watch), &look)?;
+            scanned = match told(Some(watch)) {
+                Some(changed) => self.pass_over(&pool, scanned, &changed, doubtful, &look)?,
+                None => self.pass(&pool, scanned, &look)?,
+            };
         }
         let passes = if watch.is_some() { 0 } else { PASSES };
         for _ in 0..passes {

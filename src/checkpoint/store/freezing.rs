@@ -54,7 +54,7 @@ impl Store {
             Some(changed) => changed.clone(),
             None => self.changed_since(&pool, &scanned, &look)?,
         };
-        self.pass_over(&pool, scanned, &changed, &look)
+        self.pass_over(&pool, scanned, &changed, HashSet::new(), &look)
     }
 
     /// The directories of the live tree in which something has changed since the walk that has

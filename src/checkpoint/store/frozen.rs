@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self as sys, Mode, OFlags, RenameFlags};
@@ -105,7 +105,8 @@ impl Aside {
         let (parent, name) = (tree.parent(), tree.file_name());
         let (parent, name) = (parent.ok_or_else(none)?, name.ok_or_else(none)?);
         let dir = parent.join(format!(".{}.checkpoint", name.to_string_lossy()));
-        match fs::create_dir(&dir) {
+        // What is in it is for nobody else: what was removed from the tree may be there still.
+        match fs::DirBuilder::new().mode(0o700).create(&dir) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }

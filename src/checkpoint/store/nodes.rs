@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use rustix::fs::FileType;
 
 use super::super::driver::Error;
+use super::super::manifest::UNREADABLE;
 use super::id::Id;
 use super::live::{self, Directory, Live};
 use super::node::{self, Attribute, Kind};
@@ -156,13 +157,13 @@ pub fn summary(live: &Live) -> Summary {
             }
         };
         if directory.unreadable {
-            skip(b"", "it may not be read");
+            skip(b"", UNREADABLE);
         }
         let mut sockets = 0;
         for entry in &directory.entries {
             let name = || directory.name(entry).to_bytes();
             if entry.marks.unreadable {
-                skip(name(), "it may not be read");
+                skip(name(), UNREADABLE);
             } else if entry.marks.mounted {
                 skip(name(), "another filesystem is mounted there");
             } else if entry.stamp.kind() == FileType::Socket {

@@ -65,21 +65,22 @@ impl Store {
         look: &Look,
     ) -> Result<Scanned, Error> {
         match told(watch) {
-            Some(changed) => self.pass_over(pool, known, &changed, look),
+            Some(changed) => self.pass_over(pool, known, &changed, HashSet::new(), look),
             None => self.pass(pool, known, look),
         }
     }
 
-    /// Looks at the directories with these inodes, and at what may have changed without a
-    /// trace.
+    /// Looks at the directories with these inodes, and at the files `again`, which may have
+    /// changed without a trace.
     pub(super) fn pass_over(
         &self,
         pool: &Pool,
         mut known: Scanned,
         changed: &HashSet<u64>,
+        mut again: HashSet<u64>,
         look: &Look,
     ) -> Result<Scanned, Error> {
-        let mut again = look.hints.distrusted.clone();
+        again.extend(&look.hints.distrusted);
         again.extend(known.deferred.iter().map(|file| file.inode));
         let mut limit = Limit::to(&known.live, changed, &again);
         let mut done = Limit::default();

@@ -10,7 +10,8 @@ Environment:
   SPRITE_SERVER          the API, instead of --server
   SPRITE_HTTP_API_TOKEN  its token
 
-Exit codes: 0 done, 1 it failed or was refused, 64 bad command line, 69 nobody answers.";
+Exit codes: 0 done, 1 it failed or was refused, 3 a checkpoint was taken but something could not
+be read, 64 bad command line, 69 nobody answers.";
 
 /// Where the daemon is, and what is to be done.
 #[derive(Debug, Args)]

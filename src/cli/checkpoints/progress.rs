@@ -7,13 +7,18 @@ use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Response;
 use serde_json::Value;
 
+use super::Outcome;
 use crate::cli::client::{Client, Failure};
 
 /// How often the bar moves while nothing is told.
 const TICK: Duration = Duration::from_millis(120);
 
-/// Prints the lines of an operation as they come; returns whether it was done.
-pub async fn follow(client: &Client, mut response: Response, json: bool) -> Result<bool, Failure> {
+/// Prints the lines of an operation as they come; returns what came of it.
+pub async fn follow(
+    client: &Client,
+    mut response: Response,
+    json: bool,
+) -> Result<Outcome, Failure> {
     let mut teller = Teller {
         json,
         bar: None,
@@ -21,18 +26,20 @@ pub async fn follow(client: &Client, mut response: Response, json: bool) -> Resu
         draws: io::stderr().is_terminal() && !json,
     };
     let mut line = Vec::new();
-    let mut done = false;
+    let mut outcome = Outcome::Failed;
     while let Some(bytes) = response.chunk().await.map_err(|e| client.lost(&e))? {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             line.extend_from_slice(part);
             if part.ends_with(b"\n") {
-                done |= teller.tell(&line)?;
+                if let Some(told) = teller.tell(&line)? {
+                    outcome = told;
+                }
                 line.clear();
             }
         }
     }
     teller.clear();
-    Ok(done)
+    Ok(outcome)
 }
 
 struct Teller {
@@ -42,8 +49,8 @@ struct Teller {
 }
 
 impl Teller {
-    /// Prints one line; returns whether it says that the operation is done.
-    fn tell(&mut self, line: &[u8]) -> io::Result<bool> {
+    /// Prints one line; returns what came of the operation, if it says so.
+    fn tell(&mut self, line: &[u8]) -> io::Result<Option<Outcome>> {
         let event: Value = serde_json::from_slice(line).unwrap_or_default();
         let text = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default();
         let kind = text("type");
@@ -60,7 +67,11 @@ impl Teller {
             }
         }
         io::stdout().flush()?;
-        Ok(kind == "complete")
+        let incomplete = event.get("incomplete").and_then(Value::as_bool);
+        Ok((kind == "complete").then_some(match incomplete {
+            Some(true) => Outcome::Incomplete,
+            _ => Outcome::Done,
+        }))
     }
 
     fn draw(&mut self, event: &Value) {

@@ -3,7 +3,8 @@
 //! checkpoint reads everything once.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,34 @@ struct Kept {
     synced: Time,
     groups: HashMap<u64, u64>,
     next_group: u64,
+}
+
+/// How much is gathered before it is written.
+const BUFFER: usize = 256 << 10;
+
+/// A file that is written, and the hash of what was.
+struct Hashed {
+    file: File,
+    hasher: blake3::Hasher,
+}
+
+impl Hashed {
+    fn new(file: File) -> Self {
+        let hasher = blake3::Hasher::new();
+        Self { file, hasher }
+    }
+}
+
+impl Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.file.write(bytes)?;
+        self.hasher.update(bytes.get(..length).unwrap_or_default());
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 fn boot() -> String {
@@ -56,12 +85,20 @@ impl Live {
             groups: there,
             next_group: self.next_group,
         };
-        let bytes = postcard::to_extend(&kept, MAGIC.to_vec());
-        let mut bytes =
-            bytes.map_err(|error| Error::Unusable(format!("cannot encode: {error}")))?;
-        bytes.extend_from_slice(Id::of(&bytes).as_bytes());
         let temporary = path.with_extension("tmp");
-        fs::write(&temporary, &bytes).context("write", &temporary)?;
+        let file = File::create(&temporary).context("create", &temporary)?;
+        // A large tree is not in memory twice for it.
+        let mut to = BufWriter::with_capacity(BUFFER, Hashed::new(file));
+        to.write_all(MAGIC).context("write", &temporary)?;
+        let mut to = postcard::to_io(&kept, to)
+            .map_err(|error| Error::Unusable(format!("cannot encode: {error}")))?;
+        to.flush().context("write", &temporary)?;
+        let Hashed { mut file, hasher } = to
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)
+            .context("write", &temporary)?;
+        file.write_all(hasher.finalize().as_bytes())
+            .context("write", &temporary)?;
         fs::rename(&temporary, path).context("rename to its place", &temporary)
     }
 

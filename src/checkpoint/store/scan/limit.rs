@@ -16,7 +16,7 @@ pub struct Limit {
 
 impl Limit {
     /// Directories with these inode numbers, and those that have an entry with one of
-    /// `files`, or one that may have changed without a trace.
+    /// `files`.
     #[must_use]
     pub fn to(live: &Live, directories: &HashSet<u64>, files: &HashSet<u64>) -> Self {
         let mut limit = Self::default();
@@ -28,9 +28,9 @@ impl Limit {
                 directory
                     .entries
                     .iter()
-                    .any(|entry| entry.marks.doubtful || files.contains(&entry.stamp.inode))
+                    .any(|entry| files.contains(&entry.stamp.inode))
             };
-            if directories.contains(&slot.inode) || has() {
+            if directories.contains(&slot.inode) || (!files.is_empty() && has()) {
                 limit.add(live, number);
             }
         }
