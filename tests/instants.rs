@@ -106,3 +106,16 @@ fn a_database_that_is_written_to() {
     }
     assert_eq!(client.status()["state"], "Online > Serving > Running");
 }
+
+#[test]
+fn processes_that_begin_others_all_the_time_can_be_held() {
+    // Shells, make and Python begin programs by vfork: they cannot be stopped while the child
+    // is not yet another program, and it must not be stopped either.
+    let one = "while :; do /bin/true; done";
+    let script = format!("{one} & {one} & {one} & {one}");
+    let daemon = Sprite::new().script(&script).storage().api().start();
+    daemon.wait_running();
+    for _ in 0..100 {
+        daemon.client().checkpoint();
+    }
+}

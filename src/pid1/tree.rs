@@ -136,7 +136,26 @@ pub struct Frozen {
     stopped: Vec<Entry>,
 }
 
+/// How long the child of a vfork is let run, to become another program.
+const VFORK: std::time::Duration = std::time::Duration::from_millis(1);
+
 impl Frozen {
+    /// Lets the children of `parent` run that were stopped; they are to be stopped again.
+    fn let_go(&mut self, found: &[Entry], parent: i32) -> Vec<(i32, u64)> {
+        let children = found.iter().filter(|entry| entry.parent == parent);
+        let held = children.filter(|entry| matches!(entry.state, 'T'));
+        let mut gone = Vec::new();
+        for child in held {
+            let before = self.stopped.len();
+            let is_it = |entry: &Entry| (entry.pid, entry.started) == (child.pid, child.started);
+            self.stopped.retain(|entry| !is_it(entry));
+            if self.stopped.len() < before && sys::kill(child.pid, libc::SIGCONT).is_ok() {
+                gone.push((child.pid, child.started));
+            }
+        }
+        gone
+    }
+
     /// The process ids of what was stopped.
     #[must_use]
     pub fn pids(&self) -> Vec<i32> {
@@ -154,21 +173,28 @@ pub fn freeze(frozen: &mut Frozen, keep_on: impl Fn() -> bool) -> io::Result<()>
         if !keep_on() {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "given up"));
         }
-        let mut running = false;
-        for entry in descendants()? {
+        let (mut running, mut let_go) = (false, Vec::new());
+        let found = descendants()?;
+        for entry in &found {
             if entry.is_dead() {
                 continue;
             }
             let stopped = matches!(entry.state, 'T' | 't');
+            running |= !stopped;
             if known.insert((entry.pid, entry.started)) {
                 if !stopped && sys::kill(entry.pid, libc::SIGSTOP).is_ok() {
-                    frozen.stopped.push(entry);
+                    frozen.stopped.push(*entry);
                 }
-                running |= !stopped;
-            } else {
-                // It was told before: it is held once its state says so.
-                running |= !stopped;
+            } else if entry.state == 'D' {
+                // It was told before, and is held once its state says so. One that waits for
+                // the child of a vfork to become another program cannot stop before that.
+                let_go.extend(frozen.let_go(&found, entry.pid));
             }
+        }
+        // Only now: this pass has seen them as they were.
+        if !let_go.is_empty() {
+            known.retain(|process| !let_go.contains(process));
+            std::thread::sleep(VFORK);
         }
         quiet = if running { 0 } else { quiet + 1 };
         if quiet == 2 {
