@@ -75,7 +75,9 @@ impl Store {
         };
         let now = self.pass(pool, Scanned::of(scanned.live.clone()), &look)?;
         let inode = |number: &u32| now.live.slots.get(*number as usize).map(|slot| slot.inode);
-        Ok(now.changed.iter().filter_map(inode).collect())
+        // What the root itself looks like is known to no directory of the tree.
+        let changed = now.changed.iter().chain(&[0]);
+        Ok(changed.filter_map(inode).collect())
     }
 
     /// Reads the clones of large files, and enters their contents.
