@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::http::Answer;
-use crate::support::{BIN, Daemon, Sprite, TOKEN, Value, is_root, json, skipped, store, trees};
+use crate::support::http::{Answer, step};
+use crate::support::{Daemon, Sprite, Value, is_root, json, skipped, store, trees, verbs};
 
 const DB: &str = r#"{"components": {"db": {
     "start_command": ["sleep", "1000"],
@@ -19,14 +19,9 @@ fn daemon() -> Daemon {
     Sprite::new().storage().config(&config).idle()
 }
 
+/// Runs a verb; returns its exit code and all that it printed.
 fn verb(daemon: &Daemon, words: &[&str]) -> (i32, String) {
-    let output = Command::new(BIN)
-        .arg("checkpoints")
-        .args(words)
-        .env("SPRITE_SERVER", daemon.client().base())
-        .env("SPRITE_HTTP_API_TOKEN", TOKEN)
-        .output()
-        .unwrap();
+    let output = verbs::verb(daemon, words);
     let printed = [output.stdout, output.stderr].concat();
     let printed = String::from_utf8_lossy(&printed).into_owned();
     (output.status.code().unwrap(), printed)
@@ -282,12 +277,7 @@ fn how_far_an_operation_is_can_be_told() {
     let lines = client
         .request("POST", "/checkpoint?progress=true", b"")
         .lines();
-    let of = |lines: &[Value], phase: &str| -> Value {
-        let found = lines.iter().rfind(|line| line["phase"] == phase);
-        found
-            .unwrap_or_else(|| panic!("no {phase} in {lines:?}"))
-            .clone()
-    };
+    let of = |lines: &[Value], phase: &str| step(lines, phase).unwrap().clone();
     let first = of(&lines, "pre_copy");
     assert_eq!(
         (&first["type"], &first["files_done"]),

@@ -1,23 +1,10 @@
 //! `sprite-env checkpoints …` does what the API does.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::process::Output;
 
-use crate::support::{BIN, Daemon, Sprite, TOKEN, Value, is_root, json, store};
-
-fn verb_at(server: &str, words: &[&str]) -> Output {
-    Command::new(BIN)
-        .arg("checkpoints")
-        .args(words)
-        .env("SPRITE_SERVER", server)
-        .env("SPRITE_HTTP_API_TOKEN", TOKEN)
-        .output()
-        .unwrap()
-}
-
-fn verb(daemon: &Daemon, words: &[&str]) -> Output {
-    verb_at(daemon.client().base(), words)
-}
+use crate::support::verbs::{verb, verb_at};
+use crate::support::{BIN, Sprite, Value, is_root, json, store};
 
 /// What it printed; it went well.
 fn printed(output: &Output) -> String {

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::support::disk::Disk;
-use crate::support::{Daemon, Sprite, Value};
+use crate::support::http::step;
+use crate::support::{Daemon, Sprite};
 
 const DIRECTORIES: usize = 10_000;
 const FILES: usize = 100;
@@ -33,13 +34,8 @@ fn make(root: &Path) {
 
 /// A checkpoint; returns how many entries were looked at before it was taken.
 fn checkpoint(daemon: &Daemon) -> u64 {
-    let answer = daemon
-        .client()
-        .request("POST", "/checkpoint?progress=true", b"");
-    let lines = answer.lines();
-    assert_eq!(lines.last().unwrap()["type"], "complete", "{}", answer.text);
-    let looked = lines.iter().rfind(|line| line["phase"] == "pre_copy");
-    looked.map_or(0, |line: &Value| line["files_done"].as_u64().unwrap())
+    let lines = daemon.client().measured_checkpoint();
+    step(&lines, "pre_copy").map_or(0, |looked| looked["files_done"].as_u64().unwrap())
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use crate::sdks::has;
 use crate::support::disk::Disk;
+use crate::support::http::step;
 use crate::support::{Daemon, Sprite, Value, is_root, json, skipped, store, trees};
 
 const LARGE: usize = 40 << 20;
@@ -51,15 +52,8 @@ fn change(fs_dir: &Path) -> Vec<u8> {
 
 /// A checkpoint; returns how many bytes of files were read for it.
 fn bytes_read(daemon: &Daemon) -> u64 {
-    let answer = daemon
-        .client()
-        .request("POST", "/checkpoint?progress=true", b"");
-    let lines = answer.lines();
-    assert_eq!(lines.last().unwrap()["type"], "complete", "{}", answer.text);
-    let of = |phase: &str| {
-        let found = lines.iter().rfind(|line| line["phase"] == phase);
-        found.map_or(0, |line: &Value| line["bytes_done"].as_u64().unwrap())
-    };
+    let lines = daemon.client().measured_checkpoint();
+    let of = |phase: &str| step(&lines, phase).map_or(0, |it| it["bytes_done"].as_u64().unwrap());
     assert_eq!(of("capture"), 0, "nothing is read while everything is held");
     of("pre_copy") + of("seal")
 }
@@ -239,10 +233,10 @@ fn what_changes_is_kept_in_mind_between_checkpoints() {
     };
     // How many entries were looked at while everything ran.
     let looked_at = |daemon: &Daemon| {
-        let path = "/checkpoint?progress=true";
-        let lines = daemon.client().request("POST", path, b"").lines();
-        let found = lines.iter().rfind(|line| line["phase"] == "pre_copy");
-        found.unwrap()["files_done"].as_u64().unwrap()
+        let lines = daemon.client().measured_checkpoint();
+        step(&lines, "pre_copy").unwrap()["files_done"]
+            .as_u64()
+            .unwrap()
     };
     let fill = |daemon: &Daemon| {
         for number in 0..500 {

@@ -7,6 +7,7 @@ pub mod output;
 pub mod socket;
 pub mod store;
 pub mod trees;
+pub mod verbs;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

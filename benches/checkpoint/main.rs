@@ -20,6 +20,7 @@ mod limits;
 mod peers;
 #[path = "../shared.rs"]
 mod shared;
+mod table;
 mod trees;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ use std::time::Duration;
 use daemon::Daemon;
 use peers::Peer;
 use shared::{median, timed};
+use table::{Table, show};
 
 fn main() {
     if !rustix::process::geteuid().is_root() {
@@ -109,49 +111,6 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {text}");
 }
 
-/// What is printed.
-#[derive(Default)]
-struct Table {
-    missed: bool,
-}
-
-impl Table {
-    #[allow(clippy::unused_self, reason = "reads as the others")]
-    fn row(&mut self, what: &str, time: Duration) {
-        println!("| {what} | {} | | | |", show(time));
-    }
-
-    /// `time` beside `other`, of which it may be at most `most` times as much.
-    fn compared(&mut self, what: &str, time: Duration, of: &str, other: Duration, most: f64) {
-        let ratio = time.as_secs_f64() / other.as_secs_f64();
-        self.ratio(what, &show(time), ratio, of, &show(other), most);
-    }
-
-    fn bytes(&mut self, what: &str, bytes: u64, of: &str, other: u64, most: f64) {
-        let mb = |bytes: u64| format!("{:.2} MB", bytes as f64 / 1e6);
-        let ratio = bytes as f64 / other as f64;
-        self.ratio(what, &mb(bytes), ratio, of, &mb(other), most);
-    }
-
-    fn ratio(&mut self, what: &str, ours: &str, ratio: f64, of: &str, other: &str, most: f64) {
-        let missed = ratio > most;
-        self.missed |= missed;
-        let mark = if missed { ": **missed**" } else { "" };
-        println!("| {what} | {ours} | {ratio:.2} | {of}: {other} | {most}{mark} |");
-    }
-}
-
-fn show(time: Duration) -> String {
-    let ms = time.as_secs_f64() * 1e3;
-    if ms < 10.0 {
-        format!("{ms:.2} ms")
-    } else if ms < 10_000.0 {
-        format!("{ms:.0} ms")
-    } else {
-        format!("{:.1} s", ms / 1e3)
-    }
-}
-
 fn rounds() -> usize {
     std::env::var("SPRITE_BENCH_ROUNDS").map_or(5, |text| text.parse().unwrap())
 }
@@ -202,18 +161,10 @@ fn t1(table: &mut Table) {
     );
     let unchanged = repeated(|| daemon.checkpoint().total);
     table.compared("nothing changed", unchanged, "walk", walk, 1.6);
-    let m1 = changed(
-        &disk,
-        |seed| trees::m1(&tree, seed),
-        &daemon,
-        |made, change| {
-            change();
-            daemon.restore(&made.id)
-        },
-    );
-    table.compared("after M1", m1.total, "walk", walk, 2.2);
-    table.compared("pause, after M1", m1.pause, "walk", walk, 1.3);
-    let (restore, added) = (m1.restore, m1.added);
+    let after = m1(&disk, &tree, &daemon);
+    table.compared("after M1", after.total, "walk", walk, 2.2);
+    table.compared("pause, after M1", after.pause, "walk", walk, 1.3);
+    let (restore, added) = (after.restore, after.added);
     table.compared("restore in place after M1", restore, "walk", walk, 3.0);
     let mut seed = 300;
     for peer in &peers {
@@ -267,6 +218,15 @@ struct Changed {
     restore: Duration,
     /// How many bytes the first of them added to the store.
     added: u64,
+}
+
+/// The same of M1.
+fn m1(disk: &Disk, tree: &Path, daemon: &Daemon) -> Changed {
+    let restore = |made: daemon::Made, change: &dyn Fn()| {
+        change();
+        daemon.restore(&made.id)
+    };
+    changed(disk, |seed| trees::m1(tree, seed), daemon, restore)
 }
 
 /// Changes a tree, makes a checkpoint, and has `restore` change it once more and restore.
@@ -416,17 +376,9 @@ fn sources(table: &mut Table) {
     );
     let daemon = Daemon::start(&disk.dir);
     daemon.checkpoint();
-    let m1 = changed(
-        &disk,
-        |seed| trees::m1(&tree, seed),
-        &daemon,
-        |made, change| {
-            change();
-            daemon.restore(&made.id)
-        },
-    );
-    table.row("T1 on btrfs: after M1", m1.total);
-    limit(table, "T1 on btrfs: pause, after M1", m1.pause, 20);
+    let after = m1(&disk, &tree, &daemon);
+    table.row("T1 on btrfs: after M1", after.total);
+    limit(table, "T1 on btrfs: pause, after M1", after.pause, 20);
 }
 
 /// 1,000,000 files.

@@ -66,7 +66,6 @@ pub use self::id::Id;
 
 use self::apply::Written;
 use self::frozen::CaptureSource;
-use self::live::Live;
 use self::log::{Change, Log};
 use self::objects::Objects;
 use self::place::Place;
@@ -215,35 +214,6 @@ impl Store {
             remote.wake(is_checkpoint);
         }
         Ok(())
-    }
-
-    /// Takes what is known of the live tree, captured as `root`, as the truth.
-    fn set_live(&self, live: Live, root: Id) {
-        let mut state = self.state();
-        state.live = Arc::new(live);
-        state.changed.clear();
-        state.captured = Some(root);
-        state.whole.insert(root);
-    }
-
-    /// Keeps what is known of the live tree for the next start.
-    fn keep_live(&self) {
-        let (live, root) = {
-            let mut state = self.state();
-            let (live, captured) = (Arc::clone(&state.live), state.captured);
-            let Some(root) = captured.filter(|_| captured != state.kept) else {
-                return;
-            };
-            state.kept = Some(root);
-            (live, root)
-        };
-        let path = self.live_file();
-        // Nobody waits for it: without it, the next start reads more.
-        std::thread::spawn(move || {
-            if let Err(error) = live.keep(&path, root) {
-                tracing::warn!("the next start has to read everything: {error}");
-            }
-        });
     }
 }
 

@@ -188,12 +188,25 @@ impl Client {
         last["checkpoint_id"].as_str().unwrap().to_owned()
     }
 
+    /// Takes a checkpoint; returns all lines, with how far each step was.
+    pub fn measured_checkpoint(&self) -> Vec<Value> {
+        let answer = self.request("POST", "/checkpoint?progress=true", b"");
+        let lines = answer.lines();
+        assert_eq!(lines.last().unwrap()["type"], "complete", "{}", answer.text);
+        lines
+    }
+
     /// Restores a checkpoint; returns the last line.
     pub fn restore(&self, id: &str) -> Value {
         let answer = self.post(&format!("/checkpoints/{id}/restore"), &json!({}));
         assert_eq!(answer.status, 200, "{}", answer.text);
         answer.lines().last().unwrap().clone()
     }
+}
+
+/// How far the step `phase` of an operation was in the end; none if nothing was told.
+pub fn step<'a>(lines: &'a [Value], phase: &str) -> Option<&'a Value> {
+    lines.iter().rfind(|line| line["phase"] == phase)
 }
 
 /// What came of a command.

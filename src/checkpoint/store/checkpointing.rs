@@ -166,41 +166,38 @@ impl Store {
             ..Hints::default()
         };
         let opened = self.opened()?;
-        if let CaptureSource::Snapshot(aside) = &opened.source {
+        let (mut changed, mut is_snapshot) = (None, false);
+        let scanned = if let CaptureSource::Snapshot(aside) = &opened.source {
             // The kernel tells of each change before whoever makes it goes on.
-            let changed = told(watch.as_mut());
-            aside
-                .snapshot(&self.tree)
-                .context("take a snapshot of", &self.tree)?;
-            if let Some(Work::Checkpoint(making)) = &mut self.state().work {
-                making.scanned = scanned;
-                making.watch = watch;
-                making.is_snapshot = true;
-                making.changed = changed;
-                making.distrusted = hints.distrusted;
-                making.time = time;
-            }
-            return Ok(());
-        }
-        let look = Look {
-            large: match &opened.source {
+            changed = told(watch.as_mut());
+            let taken = aside.snapshot(&self.tree);
+            taken.context("take a snapshot of", &self.tree)?;
+            is_snapshot = true;
+            scanned
+        } else {
+            let large = match &opened.source {
                 CaptureSource::Clones(aside) => LargeFiles::Clone(aside),
                 _ => LargeFiles::Read,
-            },
-            ..Look::new(&hints, cancel)
-        };
-        opened.objects.hold();
-        let pool = Pool::new()?;
-        let scanned = match scanned {
-            Some(scanned) => self.catch_up(&pool, scanned, watch.as_mut(), &look)?,
-            None => self.pass(&pool, self.known(), &look)?,
+            };
+            let look = Look {
+                large,
+                ..Look::new(&hints, cancel)
+            };
+            opened.objects.hold();
+            let pool = Pool::new()?;
+            Some(match scanned {
+                Some(scanned) => self.catch_up(&pool, scanned, watch.as_mut(), &look)?,
+                None => self.pass(&pool, self.known(), &look)?,
+            })
         };
         if let Some(Work::Checkpoint(making)) = &mut self.state().work {
-            making.scanned = Some(scanned);
-            making.distrusted = hints.distrusted;
+            making.scanned = scanned;
             // Ending it takes the kernel a while: not now.
             making.watch = watch;
             making.time = time;
+            making.distrusted = hints.distrusted;
+            making.is_snapshot = is_snapshot;
+            making.changed = changed;
         }
         Ok(())
     }
@@ -221,8 +218,10 @@ impl Store {
             ..self.unsealed(making.draft.id.clone(), making.time.clone())
         };
         let manifest = self.store_trees(manifest, &mut scanned, &making.draft.components_dir)?;
-        let same = self.state().catalog.latest();
-        let same = same.filter(|latest| manifest.is_auto && latest.roots().eq(manifest.roots()));
+        let latest = manifest.is_auto.then(|| self.state().catalog.latest());
+        let same = latest
+            .flatten()
+            .filter(|latest| latest.roots().eq(manifest.roots()));
         let sealed = if let Some(same) = same {
             objects.abandon();
             same

@@ -131,13 +131,11 @@ impl Store {
             meter: &self.meter,
         };
         let lists = usize::try_from(scan::lists(file.size)).unwrap_or(usize::MAX);
-        let read = |index| -> Result<_, Error> {
-            let (list, torn) = large.list(&storing, &mut Encoder::default(), index)?;
-            Ok((index, list, torn))
-        };
-        let lists: Result<Vec<_>, Error> =
+        // A clone does not change while it is read.
+        let read = |index| Ok(large.list(&storing, &mut Encoder::default(), index)?.0);
+        let lists: Result<Vec<Id>, Error> =
             pool.run(|| (0..lists).into_par_iter().map(read).collect());
-        scan::content_of(objects, &mut Encoder::default(), lists?)
+        scan::content_of(objects, &mut Encoder::default(), &lists?)
     }
 
     /// Keeps what was frozen, so that the next checkpoint need not read again what has not
@@ -148,10 +146,7 @@ impl Store {
                 aside.keep_snapshot();
             }
             Ok(CaptureSource::Clones(aside)) => {
-                let directories = scanned.live.slots.iter();
-                let directories = directories.filter_map(|slot| slot.directory.as_ref());
-                let entries = directories.flat_map(|directory| &directory.entries);
-                let large = entries.filter(|entry| is_large(entry));
+                let large = scanned.live.entries().filter(|entry| is_large(entry));
                 let there: HashMap<u64, Id> = large
                     .map(|entry| (entry.stamp.inode, entry.content))
                     .collect();

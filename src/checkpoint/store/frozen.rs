@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -181,17 +181,10 @@ impl Aside {
 
     /// Fails if files cannot be cloned here.
     fn try_to_clone(&self) -> io::Result<()> {
-        let probe = |name: &str| {
-            let path = self.dir.join(name);
-            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-            sys::open(path, flags, Mode::RUSR | Mode::WUSR)
-        };
-        let (from, to) = (probe("probe-from")?, probe("probe-to")?);
-        rustix::io::write(&from, &[1; 4096])?;
-        let cloned = sys::ioctl_ficlone(&to, &from);
-        for name in ["probe-from", "probe-to"] {
-            let _ = fs::remove_file(self.dir.join(name));
-        }
+        let mut probe = tempfile::tempfile_in(&self.dir)?;
+        probe.write_all(&[1; 4096])?;
+        let cloned = self.clone_file(&probe.into(), 0);
+        self.drop_taken();
         cloned?;
         fs::create_dir_all(self.path(KEPT))
     }

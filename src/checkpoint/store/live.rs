@@ -139,9 +139,7 @@ impl Live {
     /// The inodes of the files that may have changed without a trace.
     #[must_use]
     pub fn doubtful(&self) -> HashSet<u64> {
-        let directories = self.slots.iter().filter_map(|slot| slot.directory.as_ref());
-        let entries = directories.flat_map(|directory| &directory.entries);
-        let doubtful = entries.filter(|entry| entry.marks.doubtful);
+        let doubtful = self.entries().filter(|entry| entry.marks.doubtful);
         doubtful.map(|entry| entry.stamp.inode).collect()
     }
 

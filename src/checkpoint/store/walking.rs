@@ -1,13 +1,15 @@
-//! Walks of the tree: all of it, or where something has changed.
+//! What is known of the live tree, and walks of it: all of it, or where something has changed.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use super::Store;
+use super::live::Live;
 use super::look::Look;
 use super::pool::Pool;
 use super::scan::{Limit, Scan, Scanned};
 use super::tracker::Tracker;
 use super::watch::Watch;
+use super::{Id, Store};
 use crate::checkpoint::driver::Error;
 use crate::config::DirtyTracking;
 
@@ -54,6 +56,35 @@ impl Store {
             changed: state.changed.clone(),
             ..Scanned::of((*state.live).clone())
         }
+    }
+
+    /// Takes what is known of the live tree, captured as `root`, as the truth.
+    pub(super) fn set_live(&self, live: Live, root: Id) {
+        let mut state = self.state();
+        state.live = Arc::new(live);
+        state.changed.clear();
+        state.captured = Some(root);
+        state.whole.insert(root);
+    }
+
+    /// Keeps what is known of the live tree for the next start.
+    pub(super) fn keep_live(&self) {
+        let (live, root) = {
+            let mut state = self.state();
+            let (live, captured) = (Arc::clone(&state.live), state.captured);
+            let Some(root) = captured.filter(|_| captured != state.kept) else {
+                return;
+            };
+            state.kept = Some(root);
+            (live, root)
+        };
+        let path = self.live_file();
+        // Nobody waits for it: without it, the next start reads more.
+        std::thread::spawn(move || {
+            if let Err(error) = live.keep(&path, root) {
+                tracing::warn!("the next start has to read everything: {error}");
+            }
+        });
     }
 
     /// Looks at what has changed since `watch` began, or at everything without it.

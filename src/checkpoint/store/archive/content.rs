@@ -132,9 +132,5 @@ pub fn store(
             blocks.clear();
         }
     }
-    if let [only] = lists.as_slice() {
-        return Ok(*only);
-    }
-    let lists: Vec<u8> = lists.iter().flat_map(|id| *id.as_bytes()).collect();
-    objects.put(encoder, &lists).map_err(io::Error::other)
+    scan::content_of(objects, encoder, &lists).map_err(io::Error::other)
 }

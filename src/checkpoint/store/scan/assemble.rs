@@ -56,9 +56,11 @@ impl Scan<'_> {
                 Found::Alias { spot, of, same } => aliases.push((spot, of, same)),
             }
         }
-        for ((number, index), lists) in lists {
+        for ((number, index), mut lists) in lists {
+            lists.sort_by_key(|(index, _, _)| *index);
             let torn = lists.iter().any(|(_, _, torn)| *torn);
-            let content = content_of(self.objects, encoder, lists)?;
+            let ids: Vec<Id> = lists.iter().map(|(_, list, _)| *list).collect();
+            let content = content_of(self.objects, encoder, &ids)?;
             if let Some(entry) = entry_at(&mut fresh, (number, index)) {
                 entry.content = content;
                 entry.marks.doubtful |= torn;
@@ -115,18 +117,12 @@ impl Scan<'_> {
 }
 
 /// The content that has these lists of blocks.
-pub fn content_of(
-    objects: &Objects,
-    encoder: &mut Encoder,
-    mut lists: Vec<(usize, Id, bool)>,
-) -> Result<Id, Error> {
-    lists.sort_by_key(|(index, _, _)| *index);
-    if let [(_, only, _)] = lists.as_slice() {
+pub fn content_of(objects: &Objects, encoder: &mut Encoder, lists: &[Id]) -> Result<Id, Error> {
+    if let [only] = lists {
         return Ok(*only);
     }
-    let ids = lists.iter().map(|(_, list, _)| list.as_bytes().as_slice());
-    let bytes = ids.collect::<Vec<_>>().concat();
-    objects.put(encoder, &bytes)
+    let ids: Vec<u8> = lists.iter().flat_map(|id| *id.as_bytes()).collect();
+    objects.put(encoder, &ids)
 }
 
 fn entry_at(fresh: &mut HashMap<u32, Directory>, (number, index): Spot) -> Option<&mut Entry> {
