@@ -97,7 +97,7 @@ fn plan() -> Plan {
             _ => OnFailure::Shutdown,
         },
         budget: 5,
-        restarts: 0,
+        ..Component::default()
     };
     Plan {
         components: (0..COMPONENTS).map(component).collect(),

@@ -4,6 +4,7 @@ mod arguments;
 mod checkpoints;
 mod client;
 mod config;
+mod control;
 mod diagram;
 mod logging;
 mod replay;
@@ -21,6 +22,9 @@ const USAGE: u8 = 64;
 /// The whole program.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(code) = crate::supervise::sockets::launch(std::env::args_os()) {
+        return ExitCode::from(code);
+    }
     let arguments = match Arguments::try_parse_from(arguments::normalized(std::env::args_os())) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -32,6 +36,8 @@ pub fn main() -> ExitCode {
     let code = match &arguments.verb {
         Some(Verb::Config { verb }) => config::run(verb, &arguments.flags()),
         Some(Verb::Checkpoints(options)) => checkpoints::run(options),
+        Some(Verb::Process(options)) => control::process(options),
+        Some(Verb::Components(options)) => control::components(options),
         Some(Verb::Diagram(options)) => diagram::run(options),
         Some(Verb::Replay(options)) => replay::run(options),
         None => run::run(&arguments.flags()),

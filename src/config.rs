@@ -7,6 +7,7 @@ pub mod check;
 pub mod component;
 pub mod components_dir;
 pub mod error;
+pub mod listen;
 pub mod origin;
 pub mod raw;
 pub mod secret;
@@ -15,13 +16,15 @@ pub mod user;
 pub mod value;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use check::load;
+pub use component::attributes::Attributes;
+pub use component::probe::{Check, Hook, Probe, Ready, Schedule};
 pub use component::{Backoff, Component};
 pub use error::ConfigError;
+pub use listen::Listen;
 pub use origin::{Origin, Setting};
 pub use secret::{Key, Secret};
 pub use signal::SignalMap;
@@ -48,6 +51,10 @@ pub struct Flags {
     pub subreaper: Option<bool>,
     /// `-signal-map`
     pub signal_map: Option<BTreeMap<String, Option<String>>>,
+    /// `-forward-to`
+    pub forward_to: Option<String>,
+    /// `-parent-death-signal`
+    pub parent_death_signal: Option<String>,
     /// `-exit-code-map`
     pub exit_code_map: Option<BTreeMap<String, u8>>,
     /// What stands behind `--`.
@@ -88,6 +95,8 @@ pub struct Config {
     pub journal: Option<Journal>,
     /// Whether a main process that ends in error leaves the API up.
     pub keep_alive_on_error: bool,
+    /// The signal that we get when our parent ends; none = none.
+    pub parent_death_signal: Option<i32>,
     /// Whether orphans of our tree come to us when we are not PID 1.
     pub subreaper: bool,
     /// The bucket that checkpoints are replicated to; none without one and in local mode.
@@ -105,15 +114,6 @@ pub struct Api {
     pub token: Option<Secret>,
 }
 
-/// An address to listen at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// A TCP address; with `:port`, all interfaces, IPv6 and IPv4.
-    Tcp(Vec<SocketAddr>),
-    /// A unix socket.
-    Unix(PathBuf),
-}
-
 /// The main process.
 #[derive(Clone, Debug)]
 pub struct Process {
@@ -125,16 +125,34 @@ pub struct Process {
     pub environment: BTreeMap<String, String>,
     /// As whom it runs.
     pub user: Option<User>,
+    /// What it may do and use.
+    pub attributes: Attributes,
+    /// The exit codes that mean success, beside 0.
+    pub success_exit_codes: Vec<u8>,
+    /// What is run before it is told to go.
+    pub pre_stop: Option<Hook>,
     /// How long it may take to go after the stop signal.
     pub grace: Duration,
     /// How often in a row it is restarted after an error.
     pub max_retries: u8,
     /// The pauses between restarts.
     pub backoff: Backoff,
+    /// Who gets the signals that we receive.
+    pub forward_to: ForwardTo,
     /// What it gets instead of the signals we receive.
     pub signal_map: SignalMap,
     /// Our exit code instead of its own.
     pub exit_code_map: BTreeMap<u8, u8>,
+}
+
+/// Who gets the signals that we receive, and the one that tells the process to go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardTo {
+    /// All of the main process's group.
+    #[default]
+    Group,
+    /// The main process alone.
+    Process,
 }
 
 /// The environment's directory and its checkpoints.

@@ -16,8 +16,41 @@ pub fn adopt_orphans(subreaper: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Has the kernel send us `signal` when our parent ends: the thread that started us, that
+/// is. It may have ended before; then we get it now.
+pub fn end_with_parent(signal: i32) -> io::Result<()> {
+    let parent = rustix::process::getppid();
+    // SIGRTMAX is as far as they go, and the C library keeps some for itself.
+    let known = rustix::process::Signal::from_named_raw(signal);
+    let known = known.ok_or_else(|| io::Error::other("only a standard signal can be given"))?;
+    rustix::process::set_parent_process_death_signal(Some(known))?;
+    if rustix::process::getppid() != parent {
+        crate::sys::kill(std::process::id().cast_signed(), signal)?;
+    }
+    Ok(())
+}
+
 /// Whether we are PID 1 of our PID namespace.
 #[must_use]
 pub fn is_pid_1() -> bool {
     rustix::process::getpid().is_init()
+}
+
+/// The inode of the initial PID namespace (`PROC_PID_INIT_INO` of the kernel).
+const INITIAL_NAMESPACE: &str = "pid:[4026531836]";
+const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
+
+/// Has the kernel look for others than us when memory runs out, where we are PID 1 of a
+/// container and may ask for that: our end would be everybody's. The PID 1 of a whole
+/// machine is never chosen. Returns what was so before, which children go back to.
+#[must_use]
+pub fn protect_from_oom() -> Option<i32> {
+    let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    if !is_pid_1() || namespace.as_os_str() == INITIAL_NAMESPACE {
+        return None;
+    }
+    let before = std::fs::read_to_string(OOM_SCORE_ADJ).ok()?;
+    let before = before.trim().parse().ok()?;
+    std::fs::write(OOM_SCORE_ADJ, "-1000").ok()?;
+    Some(before)
 }

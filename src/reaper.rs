@@ -182,6 +182,21 @@ impl Reaper {
         }
     }
 
+    /// Sends `signal` to `pid` alone, with `value` if there is one, if it was not reaped yet.
+    pub fn signal_alone(&self, pid: i32, signal: i32, value: Option<usize>) {
+        let waiters = self.lock();
+        if !waiters.contains_key(&pid) {
+            return;
+        }
+        let sent = match value {
+            Some(value) => sys::queue(pid, signal, value),
+            None => sys::kill(pid, signal),
+        };
+        if let Err(error) = sent {
+            tracing::debug!(pid, signal, %error, "a signal reached nobody");
+        }
+    }
+
     /// Kills the process group that `pid` leads when the guard goes out of scope,
     /// unless it was disarmed.
     #[must_use]

@@ -14,9 +14,10 @@ use std::sync::Arc;
 
 use futures_util::future::Either;
 
-use crate::config::User;
+use crate::config::{Attributes, Component, Process, User};
 use crate::reaper::{Child, Reaper};
-use crate::sys::{ChildSetup, SignalMask, set_up_child};
+use crate::sys::SignalMask;
+use crate::sys::child_setup::{ChildSetup, set_up_child};
 
 /// Variables of ours that, beside the secret ones, no child gets unless its
 /// configuration names them.
@@ -66,9 +67,53 @@ pub struct Program {
     pub streams: Streams,
     /// Whether it takes over the terminal, if we have one.
     pub foreground: bool,
+    /// What it may do and use.
+    pub attributes: Attributes,
+    /// What it is given beside its streams: the number that it knows each by, and the file.
+    pub descriptors: Vec<(i32, Arc<OwnedFd>)>,
 }
 
 impl Program {
+    /// A program that runs as we do, with nothing of its own.
+    #[must_use]
+    pub fn new(command: Vec<String>, streams: Streams) -> Self {
+        Self {
+            command,
+            arg0: None,
+            working_dir: None,
+            environment: BTreeMap::new(),
+            user: None,
+            streams,
+            foreground: false,
+            attributes: Attributes::default(),
+            descriptors: Vec::new(),
+        }
+    }
+
+    /// A program that runs as `component` does.
+    #[must_use]
+    pub fn of_component(component: &Component, command: Vec<String>, streams: Streams) -> Self {
+        Self {
+            working_dir: component.working_dir.clone(),
+            environment: component.environment.clone(),
+            user: component.user.clone(),
+            attributes: component.attributes.clone(),
+            ..Self::new(command, streams)
+        }
+    }
+
+    /// A program that runs as the main process does.
+    #[must_use]
+    pub fn of_process(process: &Process, command: Vec<String>, streams: Streams) -> Self {
+        Self {
+            working_dir: process.working_dir.clone(),
+            environment: process.environment.clone(),
+            user: process.user.clone(),
+            attributes: process.attributes.clone(),
+            ..Self::new(command, streams)
+        }
+    }
+
     /// Ours, without what no child gets, with what its user has and what its configuration
     /// adds.
     fn whole_environment(&self) -> BTreeMap<OsString, OsString> {
@@ -76,7 +121,8 @@ impl Program {
             let mut names = SECRET.iter().chain(WITHHELD);
             names.any(|withheld| name == withheld)
         };
-        let ours = std::env::vars_os().filter(|(name, _)| !withheld(name));
+        let inherited = |name: &OsString| self.attributes.inherits(&name.to_string_lossy());
+        let ours = std::env::vars_os().filter(|(name, _)| !withheld(name) && inherited(name));
         let mut whole: BTreeMap<_, _> = ours.collect();
         if let Some(user) = &self.user {
             let facts = [
@@ -90,7 +136,7 @@ impl Program {
             });
             whole.extend(known);
         }
-        let added = self.environment.iter();
+        let added = self.attributes.environment.iter().chain(&self.environment);
         whole.extend(added.map(|(name, value)| (name.into(), value.into())));
         whole
     }
@@ -106,6 +152,9 @@ pub struct Spawner {
     /// Where we were started: where children run, and what their directories are
     /// relative to. A name, not where we are: a restore puts another directory there.
     pub base_dir: PathBuf,
+    /// How soon the kernel was to kill us when memory runs out, as we found it at our start;
+    /// none = it still is so. Children are not protected as we are.
+    pub oom_score_adj: Option<i32>,
 }
 
 /// Why a program could not be started.
@@ -142,7 +191,7 @@ impl Spawner {
         let Some((name, arguments)) = program.command.split_first() else {
             return Err(self.error(program, io::ErrorKind::InvalidInput.into()));
         };
-        if light::is_light(program) {
+        if self.oom_score_adj.is_none() && light::is_light(program) {
             match light::spawn(self, program) {
                 // A script that does not say whose it is: the other way gives it to a shell.
                 Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => {}
@@ -158,14 +207,25 @@ impl Spawner {
         command.current_dir(self.dir_of(program));
         let connected = connect(&mut command, &program.streams);
         connected.map_err(|source| self.error(program, source))?;
+        let user = program.user.as_ref();
+        let attributes = &program.attributes;
+        let groups = attributes.groups.clone();
         let setup = ChildSetup {
             mask: self.mask,
-            user: program
-                .user
-                .as_ref()
-                .map(|user| (user.uid, user.gid, user.groups.clone())),
+            groups: groups.or_else(|| user.map(|user| user.groups.clone())),
+            user: user.map(|user| (user.uid, user.gid)),
             foreground_of: program.foreground.then(terminal).flatten(),
             owns_terminal: matches!(program.streams, Streams::Terminal(_)),
+            umask: attributes.umask,
+            nice: attributes.nice,
+            oom_score_adj: attributes
+                .oom_score_adj
+                .or(self.oom_score_adj)
+                .map(|adj| adj.to_string()),
+            rlimits: attributes.rlimits.clone(),
+            capabilities: attributes.capabilities,
+            no_new_privs: attributes.no_new_privs,
+            descriptors: program.descriptors.clone(),
         };
         set_up_child(&mut command, setup);
         self.reaper

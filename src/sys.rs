@@ -7,15 +7,14 @@
 #![allow(unsafe_code, reason = "the one audited module; see its doc")]
 
 pub mod btrfs;
+pub mod child_setup;
 pub mod extents;
 pub mod file_handle;
 pub mod posix_spawn;
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::sync::Arc;
 
 use tokio::io::Interest;
@@ -38,6 +37,8 @@ pub struct Received {
     pub signal: i32,
     /// Whether another process sent it, rather than the kernel or ourselves.
     pub from_process: bool,
+    /// What came with it, if it was queued with a value (sigqueue(3)).
+    pub value: Option<usize>,
 }
 
 /// Blocks all signals in this thread and, by inheritance, in all that it starts.
@@ -108,6 +109,8 @@ pub fn read_signal(fd: BorrowedFd<'_>) -> io::Result<Received> {
         // Codes above 0 are the kernel's (siginfo: si_code). The SIGPIPE of our own write
         // has code 0 and names ourselves as its sender.
         from_process: info.ssi_code <= 0 && info.ssi_pid != std::process::id(),
+        value: (info.ssi_code == libc::SI_QUEUE)
+            .then(|| usize::try_from(info.ssi_ptr).unwrap_or_default()),
     })
 }
 
@@ -116,6 +119,20 @@ pub fn read_signal(fd: BorrowedFd<'_>) -> io::Result<Received> {
 pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: kill takes two integers and touches no memory of ours.
     if unsafe { libc::kill(pid, signal) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Queues `signal` with a value for one process.
+pub fn queue(pid: i32, signal: i32, value: usize) -> io::Result<()> {
+    let value = libc::sigval {
+        sival_ptr: std::ptr::without_provenance_mut(value),
+    };
+    // SAFETY: sigqueue copies what it is given; the value is the receiver's to interpret,
+    // and is no pointer of ours.
+    if unsafe { libc::sigqueue(pid, signal, value) } == 0 {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
@@ -150,94 +167,4 @@ pub fn wipe_variables(names: &[&str]) {
             entry = entry.add(1);
         }
     }
-}
-
-/// What a child does to itself between `fork` and `exec`.
-#[derive(Clone, Debug)]
-pub struct ChildSetup {
-    /// The signals that are to be blocked in it.
-    pub mask: SignalMask,
-    /// The user, group and supplementary groups that it becomes.
-    pub user: Option<(u32, u32, Vec<u32>)>,
-    /// The terminal whose foreground process group it becomes.
-    pub foreground_of: Option<RawFd>,
-    /// Whether its standard input is a terminal that it is to have for itself, in a
-    /// session of its own.
-    pub owns_terminal: bool,
-}
-
-/// Makes the child of `command` do `setup` before it becomes the program.
-pub fn set_up_child(command: &mut Command, setup: ChildSetup) {
-    let act = move || {
-        if setup.owns_terminal {
-            own_terminal()?;
-        }
-        if let Some(terminal) = setup.foreground_of {
-            take_foreground(terminal)?;
-        }
-        if let Some((uid, gid, groups)) = &setup.user {
-            become_user(*uid, *gid, groups)?;
-        }
-        set_mask(&setup.mask)
-    };
-    // SAFETY: between fork and exec only async-signal-safe functions are called
-    // (sigaddset, pthread_sigmask, getpgrp, tcsetpgrp, setsid, ioctl, setgroups, setgid, setuid), and
-    // nothing is allocated: the groups were collected before.
-    unsafe {
-        command.pre_exec(act);
-    }
-}
-
-fn set_mask(mask: &SignalMask) -> io::Result<()> {
-    // SAFETY: the mask is an initialised sigset_t; the old one is not asked for.
-    match unsafe {
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask.0, std::ptr::null_mut())
-    } {
-        0 => Ok(()),
-        error => Err(io::Error::from_raw_os_error(error)),
-    }
-}
-
-/// Makes our process group the terminal's foreground one.
-fn take_foreground(terminal: RawFd) -> io::Result<()> {
-    let mut ttou = MaybeUninit::uninit();
-    // SAFETY: sigemptyset initialises the set before it is read; the rest are calls
-    // on integers. SIGTTOU is blocked because a background process that calls
-    // tcsetpgrp would be stopped by it.
-    let result = unsafe {
-        libc::sigemptyset(ttou.as_mut_ptr());
-        libc::sigaddset(ttou.as_mut_ptr(), libc::SIGTTOU);
-        libc::pthread_sigmask(libc::SIG_BLOCK, ttou.as_ptr(), std::ptr::null_mut());
-        libc::tcsetpgrp(terminal, libc::getpgrp())
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
-/// Begins a session whose controlling terminal is the one on standard input.
-fn own_terminal() -> io::Result<()> {
-    // SAFETY: calls on integers.
-    unsafe {
-        if libc::setsid() < 0 || libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(())
-}
-
-fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
-    // SAFETY: the pointer and length are those of one slice; the others take integers.
-    unsafe {
-        // Only root may set groups; anybody may become what they already are.
-        if libc::geteuid() == 0 && libc::setgroups(groups.len(), groups.as_ptr()) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        if libc::setgid(gid) != 0 || libc::setuid(uid) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(())
 }

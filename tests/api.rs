@@ -131,10 +131,17 @@ fn status_tells_the_state_of_everything() {
     let pid = status["process"]["pid"].as_i64().unwrap();
     assert!(crate::support::is_alive(pid.try_into().unwrap()));
     assert_eq!(status["components"]["c"]["state"], "Up > Ready");
-    assert_eq!(
-        status["accepted"],
-        json!(["checkpoint", "restore", "shutdown"])
-    );
+    let accepted = [
+        "checkpoint",
+        "restore",
+        "stop process",
+        "restart process",
+        "start component",
+        "stop component",
+        "restart component",
+        "shutdown",
+    ];
+    assert_eq!(status["accepted"], json!(accepted));
     let text = daemon.client().get("/status").text;
     assert!(!text.contains(TOKEN));
 }

@@ -191,3 +191,101 @@ fn children_get_the_signal_mask_that_we_found() {
     assert_eq!(ours.len(), 2);
     assert_eq!(masks(&text), ours);
 }
+
+#[test]
+fn a_signal_can_go_to_the_process_alone() {
+    let main = "sh -c 'trap \"echo the child heard it >>heard\" USR1; echo up >child; \
+                while :; do sleep 0.01; done' & \
+                trap 'echo the process heard it >>heard' USR1; echo up >main; \
+                while :; do sleep 0.01; done";
+    let heard = |sprite: Sprite, lines: usize| {
+        let mut daemon = sprite.script(main).start();
+        daemon.wait_running();
+        let heard = daemon.sprite.path("heard");
+        crate::support::wait_for_file(&daemon.sprite.path("child"));
+        crate::support::wait_for_file(&daemon.sprite.path("main"));
+        daemon.signal(libc::SIGUSR1);
+        while crate::support::wait_for_file(&heard).lines().count() < lines {
+            std::thread::yield_now();
+        }
+        // It takes SIGTERM as the process alone gets it; the sweep comes to the child.
+        daemon.stop(143);
+        std::fs::read_to_string(heard).unwrap()
+    };
+    let all = heard(Sprite::new(), 2);
+    assert!(
+        all.contains("the process heard it") && all.contains("the child heard it"),
+        "{all}"
+    );
+    let alone = heard(Sprite::new().arg("-forward-to=process"), 1);
+    assert_eq!(alone, "the process heard it\n");
+}
+
+#[test]
+fn a_value_that_was_queued_with_a_signal_is_kept() {
+    let main = r#"
+import signal, os
+signal.pthread_sigmask(signal.SIG_BLOCK, {40, signal.SIGUSR1})
+open("up", "w").write("up")
+import ctypes
+class Info(ctypes.Structure):
+    _fields_ = [("head", ctypes.c_int * 4), ("pid", ctypes.c_int), ("uid", ctypes.c_uint),
+                ("value", ctypes.c_long), ("rest", ctypes.c_char * 96)]
+libc, mask, info = ctypes.CDLL(None), (ctypes.c_ulong * 16)(), Info()
+for number in (40, signal.SIGUSR1):
+    libc.sigaddset(mask, number)
+for _ in range(4):
+    number = libc.sigwaitinfo(mask, ctypes.byref(info))
+    open("values", "a").write("%d %d\n" % (number, info.value))
+open("done", "w").write("done")
+while True: signal.pause()
+"#;
+    let mut daemon = Sprite::new().command(&["python3", "-c", main]).start();
+    daemon.wait_running();
+    crate::support::wait_for_file(&daemon.sprite.path("up"));
+    let pid = daemon.pid();
+    let queue = format!(
+        "import ctypes\nfor number, value in ((40, 7), (40, 2**40), (10, 9), (40, 8)):\n    \
+         ctypes.CDLL(None).sigqueue({pid}, number, ctypes.c_void_p(value))"
+    );
+    let queued = std::process::Command::new("python3")
+        .args(["-c", &queue])
+        .status();
+    assert!(queued.unwrap().success());
+    crate::support::wait_for_file(&daemon.sprite.path("done"));
+    let values = std::fs::read_to_string(daemon.sprite.path("values")).unwrap();
+    let mut values: Vec<_> = values.lines().collect();
+    // A standard signal comes before those of real time, whenever it was sent.
+    values.sort_unstable();
+    let mut wanted = vec![
+        "40 7".to_owned(),
+        format!("40 {}", 1_u64 << 40),
+        "10 9".into(),
+        "40 8".into(),
+    ];
+    wanted.sort_unstable();
+    assert_eq!(values, wanted);
+    daemon.stop(143);
+}
+
+#[test]
+fn it_ends_with_its_parent_if_it_is_to() {
+    // The parent is a shell that ends when its input does.
+    let sprite = Sprite::new()
+        .under(&["sh", "-c", "\"$@\" & echo $! >pid; sleep 0.3", "sh"])
+        .arg("-parent-death-signal=TERM");
+    let mut daemon = sprite.command(&["sleep", "1000"]).start();
+    let pid = crate::support::wait_for_file(&daemon.sprite.path("pid"));
+    daemon.wait();
+    let pid: i32 = pid.trim().parse().unwrap();
+    while crate::support::is_alive(pid) {
+        std::thread::yield_now();
+    }
+    daemon.wait_for("signal 15: stopping");
+    let (code, text) = Sprite::new()
+        .arg("-parent-death-signal=NOPE")
+        .script("exit 0")
+        .run();
+    assert_eq!(code, 78, "{text}");
+    assert!(text.contains("\"NOPE\" is no signal"), "{text}");
+}

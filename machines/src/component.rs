@@ -1,164 +1,15 @@
 //! A component: a helper (a database, a mount) that the main process needs.
 
-use serde::{Deserialize, Serialize};
-use statig::prelude::*;
-use strum::{EnumIter, EnumMessage, IntoStaticStr};
+mod words;
 
-use crate::chart::{Chart, Outbox};
+use statig::prelude::*;
+use strum::IntoStaticStr;
+
+use crate::chart::Outbox;
 use crate::exit::Exit;
 use crate::timer::Timer;
 
-/// What can happen to a component.
-#[derive(
-    Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, EnumIter, EnumMessage, IntoStaticStr,
-)]
-pub enum Event {
-    /// The system wants it up.
-    Start,
-    /// Every component that it needs is ready.
-    NeedsReady,
-    /// Its readiness check passed.
-    Ready,
-    /// Its process is gone, or could not be started.
-    Exited(Exit),
-    /// The timer of the state ran out.
-    TimedOut,
-    /// The system wants it down.
-    Stop,
-    /// The system wants it down at once, without grace.
-    Kill,
-}
-
-/// What a component asks for.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    EnumIter,
-    EnumMessage,
-    IntoStaticStr,
-)]
-pub enum Effect {
-    /// Ask whether what it needs is ready.
-    AskNeeds,
-    /// Start its process and its readiness check.
-    Spawn,
-    /// Send the stop signal.
-    Terminate,
-    /// Send SIGKILL.
-    Kill,
-    /// Arm the timer of the state.
-    SetTimer(Timer),
-    /// Disarm it.
-    ClearTimer,
-    /// Tell the system it is ready.
-    ReportReady,
-    /// Tell the system it is down and will be restarted.
-    ReportDown,
-    /// Tell the system it is down as asked.
-    ReportStopped,
-    /// Tell the system it is down for good, and that nothing goes on without it.
-    ReportFailed,
-    /// Tell the system it is down for good, and that the rest goes on without it.
-    ReportLost,
-}
-
-/// What follows when a component dies or does not become ready in time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum OnFailure {
-    /// The whole system stops: fail fast.
-    #[default]
-    Shutdown,
-    /// It is started again after a pause; when its restarts are used up, the system stops.
-    Restart,
-    /// It stays down, and the rest goes on.
-    Ignore,
-}
-
-/// The data a component keeps across states.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Component {
-    /// What follows when it fails.
-    pub on_failure: OnFailure,
-    /// How many restarts in a row it may have.
-    pub budget: u8,
-    /// How many it has had since it was last healthy.
-    pub restarts: u8,
-}
-
-/// The leaf states.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    Hash,
-    Serialize,
-    Deserialize,
-    EnumIter,
-    EnumMessage,
-    IntoStaticStr,
-)]
-pub enum State {
-    /// Down, as asked.
-    Stopped,
-    /// Wanted up, but something it needs is not ready.
-    Waiting,
-    /// Its process was started; it is not ready yet.
-    Starting,
-    /// Up and usable.
-    Ready,
-    /// It was not ready in time and is being killed.
-    Aborting,
-    /// It failed; a pause before the next start.
-    Backoff,
-    /// Told to go by its stop signal.
-    Terminating,
-    /// Told to go by SIGKILL.
-    Killing,
-    /// Down, not as asked, and not to come back by itself.
-    Failed,
-}
-
-impl Chart for Component {
-    type Input = Event;
-    type Effect = Effect;
-    const NAME: &'static str = "component";
-
-    fn alphabet() -> Vec<Event> {
-        vec![
-            Event::Start,
-            Event::NeedsReady,
-            Event::Ready,
-            Event::Exited(Exit::Code(0)),
-            Event::TimedOut,
-            Event::Stop,
-            Event::Kill,
-        ]
-    }
-    fn variants() -> Vec<Self> {
-        [OnFailure::Shutdown, OnFailure::Restart, OnFailure::Ignore]
-            .map(|on_failure| Self {
-                on_failure,
-                budget: 1,
-                restarts: 0,
-            })
-            .to_vec()
-    }
-    fn superstates() -> &'static [(&'static str, &'static str)] {
-        &[
-            ("Up", "Its process runs, ready or not."),
-            ("Stopping", "It was told to go and has not gone yet."),
-        ]
-    }
-}
+pub use words::{Component, Effect, Event, Kind, OnFailure, State};
 
 #[state_machine(
     initial = "State::Stopped",
@@ -168,24 +19,20 @@ impl Chart for Component {
 impl Component {
     #[state]
     fn stopped(&mut self, event: &Event) -> Outcome<State> {
-        match event {
-            Event::Start => {
-                self.restarts = 0;
-                Transition(State::Waiting)
-            }
-            _ => Super,
-        }
+        self.down(event)
     }
 
     #[state(entry_action = "ask_needs")]
-    fn waiting(context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
+    fn waiting(&mut self, context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
         match event {
-            Event::NeedsReady => Transition(State::Starting),
-            Event::Stop => {
-                context.emit(Effect::ReportStopped);
-                Transition(State::Stopped)
+            Event::NeedsReady if context.when("scheduled", self.kind == Kind::Scheduled) => {
+                context.emit(Effect::ReportReady);
+                Transition(State::Scheduled)
             }
-            _ => Super,
+            Event::NeedsReady => Transition(State::Starting),
+            // It is on its way already.
+            Event::Restart => Handled,
+            _ => self.resting(event, context),
         }
     }
 
@@ -195,16 +42,29 @@ impl Component {
             Event::Exited(_) => self.fail(context),
             Event::Stop => Transition(State::Terminating),
             Event::Kill => Transition(State::Killing),
+            Event::Halt | Event::Restart => {
+                self.again = *event == Event::Restart;
+                context.emit(Effect::ReportDown);
+                Transition(State::Terminating)
+            }
             _ => Super,
         }
     }
 
     #[state(superstate = "up", entry_action = "spawn", exit_action = "clear_timer")]
-    fn starting(context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
+    fn starting(&mut self, context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
         match event {
             Event::Ready => {
                 context.emit(Effect::ReportReady);
                 Transition(State::Ready)
+            }
+            Event::Exited(exit)
+                if context.when("oneshot", self.kind == Kind::Oneshot)
+                    && context.when("success", self.is_success(*exit)) =>
+            {
+                self.restarts = 0;
+                context.emit(Effect::ReportReady);
+                Transition(State::Completed)
             }
             Event::TimedOut => Transition(State::Aborting),
             _ => Super,
@@ -216,39 +76,107 @@ impl Component {
         entry_action = "await_health",
         exit_action = "clear_timer"
     )]
-    fn ready(&mut self, event: &Event) -> Outcome<State> {
+    fn ready(&mut self, context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
         match event {
             Event::TimedOut => {
                 self.restarts = 0;
+                Handled
+            }
+            Event::Unready => {
+                context.emit(Effect::ReportDown);
+                Transition(State::Unready)
+            }
+            Event::Unhealthy => {
+                context.emit(Effect::ReportDown);
+                Transition(State::Aborting)
+            }
+            _ => Super,
+        }
+    }
+
+    #[state(superstate = "up")]
+    fn unready(context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
+        match event {
+            Event::Ready => {
+                context.emit(Effect::ReportReady);
+                Transition(State::Ready)
+            }
+            Event::Unhealthy => Transition(State::Aborting),
+            _ => Super,
+        }
+    }
+
+    #[state(superstate = "up", entry_action = "spawn", exit_action = "clear_timer")]
+    fn working(&mut self, context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
+        match event {
+            Event::Exited(exit) if context.when("success", self.is_success(*exit)) => {
+                Transition(State::Scheduled)
+            }
+            Event::TimedOut => {
+                context.emit(Effect::ReportDown);
+                Transition(State::Aborting)
+            }
+            _ => Super,
+        }
+    }
+
+    #[state(
+        superstate = "up",
+        entry_action = "terminate",
+        exit_action = "clear_timer"
+    )]
+    fn aborting(context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
+        match event {
+            Event::TimedOut => {
+                context.emit(Effect::Kill);
                 Handled
             }
             _ => Super,
         }
     }
 
-    #[state(superstate = "up", entry_action = "kill")]
-    fn aborting() -> Outcome<State> {
-        Super
-    }
-
     #[state(entry_action = "await_backoff", exit_action = "clear_timer")]
-    fn backoff(context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
+    fn backoff(&mut self, context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
         match event {
             Event::TimedOut => Transition(State::Starting),
-            Event::Stop | Event::Kill => {
-                context.emit(Effect::ReportStopped);
-                Transition(State::Stopped)
-            }
-            _ => Super,
+            Event::Kill => Self::stopped_at_once(context),
+            _ => self.resting(event, context),
+        }
+    }
+
+    #[state]
+    fn completed(&mut self, context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
+        self.resting(event, context)
+    }
+
+    #[state(entry_action = "await_schedule", exit_action = "clear_timer")]
+    fn scheduled(&mut self, context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
+        match event {
+            Event::TimedOut | Event::Restart => Transition(State::Working),
+            Event::Kill => Self::stopped_at_once(context),
+            _ => self.resting(event, context),
         }
     }
 
     #[superstate]
-    fn stopping(context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
+    fn stopping(&mut self, context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
         match event {
+            Event::Exited(_) if context.when("again", self.again) => {
+                self.again = false;
+                self.restarts = 0;
+                Transition(State::Waiting)
+            }
             Event::Exited(_) => {
                 context.emit(Effect::ReportStopped);
                 Transition(State::Stopped)
+            }
+            Event::Start | Event::Restart => {
+                self.again = true;
+                Handled
+            }
+            Event::Stop | Event::Halt => {
+                self.again = false;
+                Handled
             }
             _ => Super,
         }
@@ -259,22 +187,37 @@ impl Component {
         entry_action = "terminate",
         exit_action = "clear_timer"
     )]
-    fn terminating(event: &Event) -> Outcome<State> {
+    fn terminating(&mut self, event: &Event) -> Outcome<State> {
         match event {
-            Event::TimedOut | Event::Kill => Transition(State::Killing),
+            Event::TimedOut => Transition(State::Killing),
+            Event::Kill => {
+                self.again = false;
+                Transition(State::Killing)
+            }
             _ => Super,
         }
     }
 
     #[state(superstate = "stopping", entry_action = "kill")]
-    fn killing() -> Outcome<State> {
-        Super
+    fn killing(&mut self, event: &Event) -> Outcome<State> {
+        match event {
+            Event::Kill => {
+                self.again = false;
+                Handled
+            }
+            _ => Super,
+        }
     }
 
     #[state]
     fn failed(&mut self, event: &Event) -> Outcome<State> {
+        self.down(event)
+    }
+
+    /// What happens to a component that is down until somebody wants it up.
+    fn down(&mut self, event: &Event) -> Outcome<State> {
         match event {
-            Event::Start => {
+            Event::Start | Event::Restart => {
                 self.restarts = 0;
                 Transition(State::Waiting)
             }
@@ -282,7 +225,30 @@ impl Component {
         }
     }
 
-    /// Where a component goes that died or was killed for not getting ready.
+    /// Where a component goes that need not be told to go.
+    fn stopped_at_once(context: &mut Outbox<Effect>) -> Outcome<State> {
+        context.emit(Effect::ReportStopped);
+        Transition(State::Stopped)
+    }
+
+    /// What happens to a component that is wanted up while no process of it has to run.
+    fn resting(&mut self, event: &Event, context: &mut Outbox<Effect>) -> Outcome<State> {
+        match event {
+            Event::Stop => Self::stopped_at_once(context),
+            Event::Halt => {
+                context.emit(Effect::ReportDown);
+                Transition(State::Stopped)
+            }
+            Event::Restart => {
+                self.restarts = 0;
+                context.emit(Effect::ReportDown);
+                Transition(State::Waiting)
+            }
+            _ => Super,
+        }
+    }
+
+    /// Where a component goes that died, or was told to go for not being ready or healthy.
     fn fail(&mut self, context: &mut Outbox<Effect>) -> Outcome<State> {
         let restart = self.on_failure == OnFailure::Restart;
         if context.when("restart", restart)
@@ -293,12 +259,20 @@ impl Component {
             return Transition(State::Backoff);
         }
         let ignore = !restart && context.when("ignore", self.on_failure == OnFailure::Ignore);
+        if ignore && context.when("scheduled", self.kind == Kind::Scheduled) {
+            context.emit(Effect::ReportReady);
+            return Transition(State::Scheduled);
+        }
         context.emit(if ignore {
             Effect::ReportLost
         } else {
             Effect::ReportFailed
         });
         Transition(State::Failed)
+    }
+
+    fn is_success(&self, exit: Exit) -> bool {
+        exit.is_success(&self.success)
     }
 
     #[action]
@@ -315,6 +289,11 @@ impl Component {
     #[action]
     fn await_health(context: &mut Outbox<Effect>) {
         context.emit(Effect::SetTimer(Timer::Healthy));
+    }
+
+    #[action]
+    fn await_schedule(context: &mut Outbox<Effect>) {
+        context.emit(Effect::SetTimer(Timer::Schedule));
     }
 
     #[action]

@@ -22,6 +22,8 @@ pub enum FromSystem {
     Operation(operation::Event),
     /// An event for the process.
     Process(process::Event),
+    /// An event for one component.
+    Component(usize, component::Event),
     /// Something about all components: the supervisor knows their order.
     Components(ForComponents),
     /// Kill everything that is being stopped.
@@ -47,6 +49,9 @@ pub const fn of_system(effect: system::Effect) -> FromSystem {
         E::StopComponents => FromSystem::Components(ForComponents::Stop),
         E::StartProcess => FromSystem::Process(process::Event::Start),
         E::StopProcess => FromSystem::Process(process::Event::Stop),
+        E::StartComponent(id) => FromSystem::Component(id, component::Event::Start),
+        E::StopComponent(id) => FromSystem::Component(id, component::Event::Halt),
+        E::RestartComponent(id) => FromSystem::Component(id, component::Event::Restart),
         E::Escalate => FromSystem::Escalate,
         E::BeginCheckpoint => FromSystem::Operation(operation::Event::Checkpoint),
         E::BeginRestore => FromSystem::Operation(operation::Event::Restore),

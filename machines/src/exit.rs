@@ -32,6 +32,12 @@ impl Exit {
     pub const fn success(self) -> bool {
         matches!(self, Self::Code(0))
     }
+
+    /// Whether it exited with code 0, or its code (128 + n for signal n) is one of `also`.
+    #[must_use]
+    pub fn is_success(self, also: &[u8]) -> bool {
+        self.success() || also.contains(&self.code())
+    }
 }
 
 impl std::fmt::Display for Exit {

@@ -59,9 +59,9 @@ pub enum Effect {
     ReportDown,
     /// Tell the system it is down as asked.
     ReportStopped,
-    /// Tell the system it ended by itself; `success` is exit code 0.
+    /// Tell the system it ended by itself.
     ReportExited {
-        /// Whether it exited with code 0.
+        /// Whether its exit code means success.
         success: bool,
     },
     /// Tell the system it keeps failing and its restarts are used up.
@@ -70,6 +70,7 @@ pub enum Effect {
 
 /// The data the main process keeps across states.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Process {
     /// How many restarts in a row it may have; 0 = its first exit is final.
     pub budget: u8,
@@ -77,6 +78,8 @@ pub struct Process {
     pub restarts: u8,
     /// How it ended last.
     pub last: Option<Exit>,
+    /// The exit codes that mean success, beside 0.
+    pub success: Vec<u8>,
 }
 
 /// The leaf states.
@@ -264,12 +267,11 @@ impl Process {
     /// Where the process goes when it ends by itself.
     fn ended(&mut self, exit: Exit, context: &mut Outbox<Effect>) -> Outcome<State> {
         self.last = Some(exit);
-        let restartable = !context.when("success", exit.success())
-            && context.when("restarts on", self.budget > 0);
+        let success = exit.is_success(&self.success);
+        let restartable =
+            !context.when("success", success) && context.when("restarts on", self.budget > 0);
         if !restartable {
-            context.emit(Effect::ReportExited {
-                success: exit.success(),
-            });
+            context.emit(Effect::ReportExited { success });
             return Transition(State::Exited);
         }
         if context.when("restarts left", self.restarts < self.budget) {

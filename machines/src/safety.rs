@@ -150,7 +150,7 @@ fn is_over(machines: &Supervisor) -> bool {
 
 fn is_all_up(machines: &Supervisor) -> bool {
     let mut components = machines.components().iter();
-    components.all(|c| *c.state() == component::State::Ready)
+    components.all(crate::machine::Machine::is_usable)
         && *machines.process().state() == process::State::Running
 }
 

@@ -158,14 +158,16 @@ impl Supervisor {
         match delivery::of_system(effect) {
             FromSystem::Operation(event) => inbox.push_back(Input::Operation(event)),
             FromSystem::Process(event) => inbox.push_back(Input::Process(event)),
+            FromSystem::Component(id, event) => inbox.push_back(Input::Component(id, event)),
             FromSystem::Components(ForComponents::Start) => self.start_components(inbox),
             FromSystem::Components(ForComponents::Stop) => self.stop_components(inbox),
             FromSystem::Escalate => {
                 inbox.push_back(Input::Process(process::Event::Kill));
-                if self.stopping_components {
-                    let all = 0..self.components.len();
-                    inbox.extend(all.map(|id| Input::Component(id, component::Event::Kill)));
-                }
+                // All of them on the way down; before that, those that somebody wanted down.
+                let told = (0..self.components.len()).filter(|id| {
+                    self.stopping_components || self.is_in(*id, component::State::Terminating)
+                });
+                inbox.extend(told.map(|id| Input::Component(id, component::Event::Kill)));
             }
             FromSystem::World(effect) => commands.push(Command::System(effect)),
         }
@@ -285,12 +287,8 @@ impl Supervisor {
     }
 
     fn is_settled(&self, id: usize) -> bool {
-        self.is_in(id, component::State::Ready)
-            || (self.is_in(id, component::State::Failed)
-                && self
-                    .components
-                    .get(id)
-                    .is_some_and(|c| c.chart().on_failure == component::OnFailure::Ignore))
+        let machine = self.components.get(id);
+        machine.is_some_and(|machine| machine.is_usable() || machine.may_be_missing())
     }
 
     fn needs_settled(&self, id: usize) -> bool {
@@ -306,11 +304,30 @@ impl Supervisor {
     }
 
     fn all_ready(&self) -> bool {
-        (0..self.components.len()).all(|id| self.is_in(id, component::State::Ready))
+        self.components.iter().all(Machine::is_usable)
     }
 
     fn all_down(&self) -> bool {
         (0..self.components.len()).all(|id| self.is_down(id))
+    }
+}
+
+impl Machine<Component> {
+    /// Whether whatever needs it has it.
+    #[must_use]
+    pub const fn is_usable(&self) -> bool {
+        use component::State as S;
+        matches!(
+            self.state(),
+            S::Ready | S::Completed | S::Scheduled | S::Working
+        )
+    }
+
+    /// Whether it is down for good, and what needs it goes on without.
+    #[must_use]
+    pub fn may_be_missing(&self) -> bool {
+        *self.state() == component::State::Failed
+            && self.chart().on_failure == component::OnFailure::Ignore
     }
 }
 

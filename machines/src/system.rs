@@ -46,7 +46,7 @@ impl System {
                 self.degraded = false;
                 Handled
             }
-            Event::Checkpoint | Event::Restore | Event::StartProcess => {
+            event if event.is_refusable() => {
                 context.emit(Effect::Refuse);
                 Handled
             }
@@ -80,6 +80,9 @@ impl System {
         match event {
             Event::Checkpoint => Transition(State::Checkpointing),
             Event::Restore => Transition(State::Preparing),
+            Event::StopProcess => Transition(State::Parking),
+            Event::RestartProcess => Transition(State::Restarting),
+            _ if Self::control(event, context) => Handled,
             _ => self.process_ended(event, State::StoppingComponents, context),
         }
     }
@@ -198,11 +201,37 @@ impl System {
         Super
     }
 
-    #[state(superstate = "online")]
-    fn parked(event: &Event) -> Outcome<State> {
+    /// The main process is told to go, and nothing else.
+    #[superstate(superstate = "online")]
+    fn halting() -> Outcome<State> {
+        Super
+    }
+
+    #[state(superstate = "halting", entry_action = "halt_process")]
+    fn parking(&mut self, event: &Event) -> Outcome<State> {
         match event {
-            Event::StartProcess => Transition(State::StartingComponents),
+            Event::ProcessStopped => {
+                self.parked = true;
+                Transition(State::Parked)
+            }
+            _ => Super,
+        }
+    }
+
+    #[state(superstate = "halting", entry_action = "halt_process")]
+    fn restarting(event: &Event) -> Outcome<State> {
+        match event {
+            Event::ProcessStopped => Transition(State::StartingComponents),
+            _ => Super,
+        }
+    }
+
+    #[state(superstate = "online")]
+    fn parked(context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
+        match event {
+            Event::StartProcess | Event::RestartProcess => Transition(State::StartingComponents),
             Event::Restore => Transition(State::Preparing),
+            _ if Self::control(event, context) => Handled,
             _ => Super,
         }
     }
@@ -219,7 +248,7 @@ impl System {
                 self.failure.get_or_insert(Failure::Component);
                 Handled
             }
-            Event::Checkpoint | Event::Restore | Event::StartProcess => {
+            event if event.is_refusable() => {
                 context.emit(Effect::Refuse);
                 Handled
             }
@@ -299,6 +328,11 @@ impl System {
         context.emit(Effect::CloseSessions);
         context.emit(Effect::StopProcess);
         self.hurry(Effect::Escalate, context);
+    }
+
+    #[action]
+    fn halt_process(context: &mut Outbox<Effect>) {
+        context.emit(Effect::StopProcess);
     }
 
     #[action]

@@ -15,6 +15,8 @@ pub enum Timer {
         /// The number of the restart that comes after the pause.
         attempt: u8,
     },
+    /// The time until a scheduled component runs again.
+    Schedule,
     /// How long something must stay up for its restarts to be forgiven.
     Healthy,
     /// How long writes may be held for a checkpoint.

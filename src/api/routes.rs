@@ -10,8 +10,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::problem::Problem;
 use super::{
-    Shared, auth, body, checkpoint_archives, checkpoint_files, checkpoints, control, debug, events,
-    exec, files, health, openapi, ports, process, proxy, sprite, status, url_proxy,
+    Shared, auth, body, checkpoint_archives, checkpoint_files, checkpoints, components, control,
+    debug, events, exec, files, health, openapi, ports, process, proxy, sprite, status, url_proxy,
 };
 
 /// Everything that is served.
@@ -79,6 +79,15 @@ fn guarded(shared: &Shared) -> Router<Shared> {
         .route("/upgrade", post(sprite::not_built))
         .route("/restart", post(sprite::not_built))
         .route("/process/start", post(process::start))
+        .route("/process/stop", post(process::stop))
+        .route("/process/restart", post(process::restart))
+        .route("/process/signal", post(process::signal))
+        .route("/components", get(components::list))
+        .route("/components/{component}", get(components::get))
+        .route("/components/{component}/start", post(components::start))
+        .route("/components/{component}/stop", post(components::stop))
+        .route("/components/{component}/restart", post(components::restart))
+        .route("/components/{component}/signal", post(components::signal))
         .route("/checkpoint", post(checkpoints::create))
         .route("/checkpoints", get(checkpoints::list))
         .route(

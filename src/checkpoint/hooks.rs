@@ -102,18 +102,10 @@ impl Hooks {
         id: &str,
         dir: &Path,
     ) -> Result<(), Error> {
-        let mut environment = component.environment.clone();
-        environment.insert("CHECKPOINT_ID".to_owned(), id.to_owned());
-        environment.insert("CHECKPOINT_DIR".to_owned(), dir.display().to_string());
-        let program = Program {
-            command,
-            arg0: None,
-            working_dir: component.working_dir.clone(),
-            environment,
-            user: component.user.clone(),
-            streams: Streams::Output,
-            foreground: false,
-        };
+        let mut program = Program::of_component(component, command, Streams::Output);
+        let id = ("CHECKPOINT_ID".to_owned(), id.to_owned());
+        let dir_name = ("CHECKPOINT_DIR".to_owned(), dir.display().to_string());
+        program.environment.extend([id, dir_name]);
         if let Some(user) = &component.user {
             let (uid, gid) = (Some(user.uid), Some(user.gid));
             std::os::unix::fs::chown(dir, uid, gid).context("give to its component", dir)?;

@@ -116,15 +116,7 @@ async fn run(
     let mut command: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     command.extend(paths.iter().map(|path| path.display().to_string()));
     let said = command.join(" ");
-    let program = Program {
-        command,
-        arg0: None,
-        working_dir: None,
-        environment: std::collections::BTreeMap::new(),
-        user: None,
-        streams: Streams::Output,
-        foreground: false,
-    };
+    let program = Program::new(command, Streams::Output);
     let failed = |why: String| Error::Unusable(format!("storage.volume: {why}"));
     let child = spawner.spawn_soon(program).await.map_err(|error| {
         let hint = match error.source.kind() {

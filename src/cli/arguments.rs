@@ -1,6 +1,7 @@
 //! Flags and verbs. Every flag may be written with one dash or two.
 
 mod checkpoints;
+mod control;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,6 +10,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::checkpoints::{CheckpointsOptions, CheckpointsVerb};
+pub use self::control::{
+    ComponentsOptions, ComponentsVerb, DaemonOptions, ProcessOptions, ProcessVerb,
+};
 use crate::config::value::{FromText, GoDuration, parse_duration};
 use crate::config::{Flags, SignalMap};
 
@@ -26,7 +30,7 @@ Environment:
   SPRITE_WRITE_DIR            where data is kept; turns checkpoints on
   SPRITE_LOCAL_MODE           true: local storage, whatever S3 settings there are
   SPRITE_KEEP_ALIVE_ON_ERROR  true: stay up when the main process ends in error
-  SPRITE_ENCRYPTION_KEY         checkpoints are encrypted with it: 64 hexadecimal digits
+  SPRITE_ENCRYPTION_KEY       checkpoints are encrypted with it: 64 hexadecimal digits
   SPRITE_S3_ACCESS_KEY, SPRITE_S3_SECRET_ACCESS_KEY, SPRITE_S3_ENDPOINT_URL,
   SPRITE_S3_BUCKET, SPRITE_S3_REGION
 
@@ -68,6 +72,13 @@ pub struct Arguments {
     /// TERM:QUIT,HUP:0. Replaces signal_map of the file.
     #[arg(long, value_name = "FROM:TO,…", value_parser = signal_map, global = true)]
     signal_map: Option<SignalNames>,
+    /// Who gets the signals that we receive: the main process's group, or it alone
+    /// [default: group].
+    #[arg(long, value_name = "WHO", value_parser = ["group", "process"], global = true)]
+    forward_to: Option<String>,
+    /// The signal that we get when our parent ends: KILL.
+    #[arg(long, value_name = "SIGNAL", global = true)]
+    parent_death_signal: Option<String>,
     /// Our exit code instead of the main process's: 143:0. Replaces exit_code_map of the file.
     #[arg(long, value_name = "FROM:TO,…", value_parser = exit_code_map, global = true)]
     exit_code_map: Option<ExitCodes>,
@@ -96,6 +107,12 @@ pub enum Verb {
     /// Take, look at and restore checkpoints of a running sprite-env, by way of its API.
     #[command(after_help = checkpoints::HELP)]
     Checkpoints(CheckpointsOptions),
+    /// Start, stop, restart or signal the main process of a running sprite-env.
+    #[command(after_help = control::HELP)]
+    Process(ProcessOptions),
+    /// List, start, stop, restart or signal components of a running sprite-env.
+    #[command(after_help = control::HELP)]
+    Components(ComponentsOptions),
 }
 
 /// What to do with the configuration.
@@ -230,6 +247,8 @@ impl Arguments {
             juicefs_dir: self.juicefs_dir.clone(),
             subreaper: self.subreaper,
             signal_map: self.signal_map.clone(),
+            forward_to: self.forward_to.clone(),
+            parent_death_signal: self.parent_death_signal.clone(),
             exit_code_map: self.exit_code_map.clone(),
             command: self.command.clone(),
         }

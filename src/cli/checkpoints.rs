@@ -10,18 +10,12 @@ use serde_json::{Value, json};
 
 use self::progress::follow;
 use super::arguments::{CheckpointsOptions, CheckpointsVerb};
-use super::client::{Client, Failure, SERVER};
+use super::client::{self, Client, FAILED, Failure};
 
 /// Asks for lines that tell how far an operation is.
 const PROGRESS: [(&str, &str); 1] = [("progress", "true")];
-/// The operation failed, or not everything is whole.
-const FAILED: u8 = 1;
 /// A checkpoint was taken, but something could not be read. The same as restic's.
 const INCOMPLETE: u8 = 3;
-/// sysexits: the command line is wrong.
-const USAGE: u8 = 64;
-/// sysexits: nobody answers.
-const UNAVAILABLE: u8 = 69;
 
 /// What came of a verb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,33 +30,17 @@ enum Outcome {
 
 /// Runs the verb; returns the exit code.
 pub fn run(options: &CheckpointsOptions) -> u8 {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let done = match runtime {
-        Ok(runtime) => runtime.block_on(perform(options)),
-        Err(error) => Err(Failure::Output(error)),
-    };
-    match done {
+    match client::finish(perform(options)) {
         Ok(Outcome::Done) => 0,
         Ok(Outcome::Failed) => FAILED,
         Ok(Outcome::Incomplete) => INCOMPLETE,
-        Err(failure) => {
-            eprintln!("sprite-env: {failure}");
-            match failure {
-                Failure::Address(_) | Failure::Usage(_) => USAGE,
-                Failure::Unreachable { .. } => UNAVAILABLE,
-                Failure::Refused(_) | Failure::Output(_) | Failure::File { .. } => FAILED,
-            }
-        }
+        Err(code) => code,
     }
 }
 
 /// Does it.
 async fn perform(options: &CheckpointsOptions) -> Result<Outcome, Failure> {
-    let from_env = std::env::var("SPRITE_SERVER").ok();
-    let server = options.server.as_deref().or(from_env.as_deref());
-    let client = Client::new(server.unwrap_or(SERVER))?;
+    let client = Client::found(options.server.as_deref())?;
     let get = async |path: &[&str], query: &[(&str, &str)]| {
         let response = client.send(Method::GET, path, query, None).await?;
         client.json(response).await

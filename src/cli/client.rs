@@ -5,8 +5,15 @@ use std::path::{Path, PathBuf};
 use reqwest::{Body, Method, Response, Url};
 use serde_json::Value;
 
+/// The daemon says no, or what was asked for failed.
+pub const FAILED: u8 = 1;
+/// sysexits: the command line is wrong.
+const USAGE: u8 = 64;
+/// sysexits: nobody answers.
+const UNAVAILABLE: u8 = 69;
+
 /// Where the API is if nobody says: as in `config.example.json`.
-pub const SERVER: &str = "http://127.0.0.1:7778";
+const SERVER: &str = "http://127.0.0.1:7778";
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +48,25 @@ pub enum Failure {
     Output(#[from] std::io::Error),
 }
 
+/// Runs what talks to a daemon; complains if it fails, and gives the exit code then.
+pub fn finish<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => Err(Failure::Output(error)),
+    };
+    done.map_err(|failure| {
+        eprintln!("sprite-env: {failure}");
+        match failure {
+            Failure::Address(_) | Failure::Usage(_) => USAGE,
+            Failure::Unreachable { .. } => UNAVAILABLE,
+            Failure::Refused(_) | Failure::Output(_) | Failure::File { .. } => FAILED,
+        }
+    })
+}
+
 /// Sends requests to one daemon.
 #[derive(Debug)]
 pub struct Client {
@@ -51,8 +77,14 @@ pub struct Client {
 }
 
 impl Client {
+    /// A client of the daemon at `server`, or where the environment says that it is.
+    pub fn found(server: Option<&str>) -> Result<Self, Failure> {
+        let from_env = std::env::var("SPRITE_SERVER").ok();
+        Self::new(server.or(from_env.as_deref()).unwrap_or(SERVER))
+    }
+
     /// A client of the daemon at `server`, with the token of the environment.
-    pub fn new(server: &str) -> Result<Self, Failure> {
+    fn new(server: &str) -> Result<Self, Failure> {
         let address = || Failure::Address(server.to_owned());
         let _ = rustls::crypto::ring::default_provider().install_default();
         // The API is on this machine, or reached directly.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::logging;
 use crate::api::{self, Shared};
 use crate::checkpoint::{Driver, Engine, Freezer, Hooks, Interrupted, Store, volume};
-use crate::config::{Config, ConfigError, Flags, Listen, SignalMap, load};
+use crate::config::{Component, Config, ConfigError, Flags, Listen, Ready, SignalMap, load};
 use crate::exec::{Runner, Sessions};
 use crate::files::Files;
 use crate::network::{Namespace, Ports};
@@ -18,10 +18,11 @@ use crate::pid1::signals::{Meaning, Signals};
 use crate::pid1::{self, is_pid_1, sweep};
 use crate::reaper::Reaper;
 use crate::spawn::{SECRET, Spawner};
+use crate::supervise::handle::Signal;
 use crate::supervise::output::Sink;
 use crate::supervise::outside::RealWorld;
 use crate::supervise::tree_freezer::TreeFreezer;
-use crate::supervise::{EventLoop, Handle, Parts, automatic, handle};
+use crate::supervise::{EventLoop, Handle, Parts, automatic, handle, sockets};
 use crate::sys::{self, SignalMask};
 use crate::telemetry::ring::Ring;
 
@@ -59,12 +60,25 @@ pub fn run(flags: &Flags) -> u8 {
         Ok(config) => Arc::new(config),
         Err(error) => return refuse(&error),
     };
+    if let Some(signal) = config.parent_death_signal
+        && let Err(error) = pid1::end_with_parent(signal)
+    {
+        return complain(SOFTWARE, &format!("parent-death-signal: {error}"));
+    }
     // Our children must not read the secrets in /proc/PID/environ.
     sys::wipe_variables(SECRET);
     if config.process.command.is_empty() {
         let why = "there is nothing to run: give a command after --, or process_command in the \
                    configuration file";
         return complain(USAGE, why);
+    }
+    let given = |component: &Component| {
+        !component.listen.is_empty() || matches!(component.ready, Some(Ready::Descriptor(_)))
+    };
+    if config.components.iter().any(given)
+        && let Err(error) = sys::child_setup::reserve_descriptors()
+    {
+        return complain(SOFTWARE, &format!("cannot reserve descriptors: {error}"));
     }
     let log = logging::start(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -117,6 +131,7 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
         reaper: reaper.clone(),
         mask,
         base_dir,
+        oom_score_adj: pid1::protect_from_oom(),
     };
     pid1::adopt_orphans(config.subreaper)
         .map_err(|error| Failure::new(SOFTWARE, format!("cannot become a subreaper: {error}")))?;
@@ -154,7 +169,11 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
     }
     tokio::spawn(pass_on(signals, handle, config.process.signal_map.clone()));
     let (sink, writers) = Sink::start(config.log_json);
+    let sockets = config.components.iter().map(sockets::open);
+    let sockets = sockets.collect::<Result<Vec<_>, _>>();
+    let sockets = sockets.map_err(|error| Failure::new(UNAVAILABLE, error))?;
     let event_loop = EventLoop::new(Parts {
+        sockets,
         config: Arc::clone(&config),
         outside: Arc::new(RealWorld {
             spawner,
@@ -324,13 +343,13 @@ async fn pass_on(mut signals: Signals, handle: Handle, map: SignalMap) {
                 // Past the stop there is nobody to refuse it.
                 let _ = handle.request(system::Event::Shutdown, None).await;
             }
-            Ok((_, Meaning::Forward(signal))) => {
-                if let Some(signal) = map.apply(signal) {
-                    handle.forward(signal).await;
+            Ok((_, Meaning::Forward(signal, value))) => {
+                if let Some(number) = map.apply(signal) {
+                    handle.forward(Signal { number, value }).await;
                 }
             }
             Ok((signal, Meaning::Suspend)) => match map.apply(signal) {
-                Some(mapped) if mapped != signal => handle.forward(mapped).await,
+                Some(mapped) if mapped != signal => handle.forward(mapped.into()).await,
                 Some(_) => handle.suspend().await,
                 None => {}
             },

@@ -5,7 +5,6 @@ mod process;
 mod storage;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -96,6 +95,7 @@ impl Checker<'_> {
             url_proxy: self.url_proxy(),
             journal: self.journal(),
             keep_alive_on_error: self.variable_switch("SPRITE_KEEP_ALIVE_ON_ERROR"),
+            parent_death_signal: self.parent_death_signal(),
             subreaper: self.subreaper(),
             bucket,
             api: self.api()?,
@@ -294,7 +294,7 @@ impl Checker<'_> {
         let Some(address) = address.filter(|address| !address.is_empty()) else {
             return Ok(None);
         };
-        let listen = match parse_listen(&address) {
+        let listen = match Listen::parse(&address) {
             Ok(listen) => listen,
             Err(why) => {
                 self.ledger.wrong("api_listen_addr", why);
@@ -314,27 +314,6 @@ impl Checker<'_> {
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|text| !text.is_empty())
-}
-
-fn parse_listen(text: &str) -> Result<Listen, String> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        return std::path::absolute(path)
-            .map(Listen::Unix)
-            .map_err(|error| format!("\"{text}\" names no socket: {error}"));
-    }
-    if let Some(port) = text.strip_prefix(':') {
-        let port: u16 = port
-            .parse()
-            .map_err(|_| format!("\"{text}\" has no port from 0 to 65535 behind the colon"))?;
-        // One IPv6 socket takes IPv4 too; where there is no IPv6, IPv4 alone.
-        return Ok(Listen::Tcp(vec![
-            SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
-            SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
-        ]));
-    }
-    text.to_socket_addrs()
-        .map(|addresses| Listen::Tcp(addresses.collect()))
-        .map_err(|error| format!("\"{text}\" is not host:port, :port or unix:/path ({error})"))
 }
 
 /// The names along a circle of needs, if there is one.

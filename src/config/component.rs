@@ -1,17 +1,25 @@
 //! One component, as it is meant.
 
+pub mod attributes;
+pub mod probe;
+mod reader;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use machines::component::OnFailure;
+use machines::component::{Kind, OnFailure};
 use serde_json::json;
 
+use super::Listen;
 use super::origin::{Ledger, Origin, from_file};
-use super::raw::{self, Environment, Text};
-use super::signal;
+use super::raw::{Environment, Text};
 use super::user::User;
 use super::value::{GoDuration, Value, format_duration};
+use attributes::Attributes;
+use probe::{Hook, Probe, Ready, Schedule};
+
+pub use reader::check;
 
 /// A component: a helper process that the main process needs.
 #[derive(Clone, Debug)]
@@ -20,10 +28,18 @@ pub struct Component {
     pub name: String,
     /// The process and its arguments.
     pub start_command: Vec<String>,
-    /// What tells whether it is ready.
-    pub ready_command: Option<Vec<String>>,
-    /// How long it may take to become ready; none = for ever.
+    /// What its process is there for.
+    pub kind: Kind,
+    /// When it runs, if it does so at its times.
+    pub schedule: Option<Schedule>,
+    /// What tells that its start is over; none = that it was started.
+    pub ready: Option<Ready>,
+    /// How long it may take to become ready, or to do what it does; none = for ever.
     pub ready_timeout: Option<Duration>,
+    /// What tells, while it is up, whether it is of use.
+    pub readiness: Option<Probe>,
+    /// What tells, while it is up, whether it must be ended.
+    pub liveness: Option<Probe>,
     /// Run for each checkpoint.
     pub checkpoint_command: Option<Vec<String>>,
     /// Run for each restore.
@@ -42,8 +58,18 @@ pub struct Component {
     pub environment: BTreeMap<String, String>,
     /// As whom it runs.
     pub user: Option<User>,
+    /// What it may do and use.
+    pub attributes: Attributes,
+    /// The sockets that it is given.
+    pub listen: Vec<Listen>,
+    /// The exit codes that mean success, beside 0.
+    pub success_exit_codes: Vec<u8>,
     /// The signal that tells it to go.
     pub stop_signal: i32,
+    /// What is run instead of the signal.
+    pub stop_command: Option<Vec<String>>,
+    /// What is run before it is told to go.
+    pub pre_stop: Option<Hook>,
     /// How long it may take to go.
     pub stop_timeout: Duration,
 }
@@ -84,142 +110,6 @@ impl Backoff {
         let varied = pause * self.jitter.mul_add(2.0 * random - 1.0, 1.0);
         let limited = varied.clamp(0.0, self.max.as_secs_f64());
         Duration::try_from_secs_f64(limited).unwrap_or(self.max)
-    }
-}
-
-const DEFAULT_MAX_RESTARTS: u8 = 5;
-
-/// Reads component `name`; `names` are all components, in order.
-pub fn check(name: &str, raw: &raw::Component, names: &[&str], ledger: &mut Ledger) -> Component {
-    let key = |field: &str| format!("components.{name}.{field}");
-    let mut reader = Reader { ledger, name };
-    let start_command = reader.command("start_command", raw.start_command.as_ref());
-    if start_command.is_none() && raw.start_command.is_none() {
-        let why = "missing; give the program and its arguments, such as [\"/scripts/start.sh\"]";
-        reader.ledger.wrong(&key("start_command"), why);
-    }
-    let ready_timeout = reader.time("ready_timeout", raw.ready_timeout.as_ref(), 60_000);
-    let written = raw.backoff.clone().unwrap_or_default();
-    let stop_signal = reader.stop_signal(raw.stop_signal.as_ref());
-    Component {
-        name: name.to_owned(),
-        start_command: start_command.unwrap_or_default(),
-        ready_command: reader.command("ready_command", raw.ready_command.as_ref()),
-        ready_timeout: (!ready_timeout.is_zero()).then_some(ready_timeout),
-        checkpoint_command: reader.command("checkpoint_command", raw.checkpoint_command.as_ref()),
-        restore_command: reader.command("restore_command", raw.restore_command.as_ref()),
-        needs: reader.needs(raw.needs.as_deref().unwrap_or_default(), names),
-        on_failure: reader.on_failure(raw.on_failure),
-        backoff: reader.backoff(&written),
-        max_restarts: reader.ledger.pick(
-            &key("backoff.max_restarts"),
-            [from_file(written.max_restarts.as_ref())],
-            DEFAULT_MAX_RESTARTS,
-        ),
-        working_dir: reader
-            .ledger
-            .pick_optional(&key("working_dir"), [from_file(raw.working_dir.as_ref())])
-            .map(PathBuf::from),
-        environment: environment(&key("environment"), raw.environment.as_ref(), reader.ledger),
-        user: user(&key("user"), raw.user.as_ref(), reader.ledger),
-        stop_signal,
-        stop_timeout: reader.time("stop_timeout", raw.stop_timeout.as_ref(), 10_000),
-    }
-}
-
-struct Reader<'a> {
-    ledger: &'a mut Ledger,
-    name: &'a str,
-}
-
-impl Reader<'_> {
-    fn key(&self, field: &str) -> String {
-        format!("components.{}.{field}", self.name)
-    }
-
-    fn command(&mut self, field: &str, written: Option<&Vec<Text>>) -> Option<Vec<String>> {
-        command(&self.key(field), written, self.ledger)
-    }
-
-    fn time(&mut self, field: &str, written: Option<&Value<GoDuration>>, ms: u64) -> Duration {
-        time(&self.key(field), written, ms, self.ledger)
-    }
-
-    fn on_failure(&mut self, written: Option<raw::FailurePolicy>) -> OnFailure {
-        let origin = written.map_or(Origin::Default, |_| Origin::File);
-        let policy = written.map_or(OnFailure::Shutdown, Into::into);
-        let shown = format!("{policy:?}").to_lowercase().into();
-        self.ledger
-            .note(&self.key("on_failure"), policy, shown, origin)
-    }
-
-    fn stop_signal(&mut self, written: Option<&Text>) -> i32 {
-        let key = self.key("stop_signal");
-        let text = self
-            .ledger
-            .pick(&key, [from_file(written)], "TERM".to_owned());
-        signal::parse(&text).unwrap_or_else(|| {
-            self.ledger.wrong(&key, format!("\"{text}\" is no signal"));
-            libc::SIGTERM
-        })
-    }
-
-    fn needs(&mut self, written: &[String], names: &[&str]) -> Vec<usize> {
-        let key = self.key("needs");
-        let mut needs = Vec::new();
-        for need in written {
-            match names.iter().position(|name| name == need) {
-                Some(_) if need == self.name => {
-                    self.ledger.wrong(&key, "a component cannot need itself");
-                }
-                Some(id) => needs.push(id),
-                None => {
-                    let hint = super::error::nearest(need, names)
-                        .map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"));
-                    let why = format!("there is no component \"{need}\"{hint}");
-                    self.ledger.wrong(&key, why);
-                }
-            }
-        }
-        let origin = if written.is_empty() {
-            Origin::Default
-        } else {
-            Origin::File
-        };
-        self.ledger.note(&key, needs, json!(written), origin)
-    }
-
-    fn backoff(&mut self, written: &raw::Backoff) -> Backoff {
-        let default = Backoff::default();
-        let min = self.time("backoff.min", written.min.as_ref(), 500);
-        let max = self.time("backoff.max", written.max.as_ref(), 30_000);
-        let (factor, jitter) = (self.key("backoff.factor"), self.key("backoff.jitter"));
-        let backoff = Backoff {
-            min,
-            max,
-            factor: self.ledger.pick(
-                &factor,
-                [from_file(written.factor.as_ref())],
-                default.factor,
-            ),
-            jitter: self.ledger.pick(
-                &jitter,
-                [from_file(written.jitter.as_ref())],
-                default.jitter,
-            ),
-            reset_after: self.time("backoff.reset_after", written.reset_after.as_ref(), 60_000),
-        };
-        if backoff.factor < 1.0 || !backoff.factor.is_finite() {
-            self.ledger.wrong(&factor, "must be 1 or more");
-        }
-        if !(0.0..=1.0).contains(&backoff.jitter) {
-            self.ledger.wrong(&jitter, "must be from 0 to 1");
-        }
-        if backoff.max < backoff.min {
-            let why = "must not be less than backoff.min";
-            self.ledger.wrong(&self.key("backoff.max"), why);
-        }
-        backoff
     }
 }
 

@@ -1,15 +1,18 @@
 //! The configuration file as it is written: names and types of the keys, nothing of
 //! their meaning. The JSON Schema and the reference page are generated from here.
 
+mod component;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
-use machines::component::OnFailure;
 use schemars::JsonSchema;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::value::{GoDuration, Value};
+
+pub use component::{Attributes, Backoff, Component, FailurePolicy, Hook, Probe};
 
 /// A text, or `{"$env": "NAME"}`.
 pub type Text = Value<String>;
@@ -45,12 +48,21 @@ pub struct File {
     /// The user of the main process and of commands: `name`, `uid`, `name:group` or
     /// `uid:gid`. Default: ours.
     pub process_user: Option<Text>,
+    /// What the main process, and commands that are run beside it, may do and use.
+    pub process_attributes: Option<Attributes>,
+    /// Exit codes of the main process that mean success, beside 0: it is not restarted.
+    pub process_success_exit_codes: Option<Vec<Value<u8>>>,
+    /// Run before the main process is told to go.
+    pub process_pre_stop: Option<Hook>,
     /// How long the main process may take to go after SIGTERM. Default: 30s.
     pub process_graceful_shutdown_timeout: Option<Time>,
     /// How often in a row a main process that ended in error is restarted. Default: 0.
     pub process_restart_max_retries: Option<Value<u8>>,
     /// The longest pause before a restart of the main process. Default: 30s.
     pub process_restart_backoff_max: Option<Time>,
+    /// Who gets the signals that we receive: `group`, all of the main process's group, or
+    /// `process`, it alone. Default: group.
+    pub forward_to: Option<Text>,
     /// Signals that the main process gets instead of those that we receive, by name
     /// without SIG; null drops one: `{"TERM": "QUIT", "HUP": null}`.
     pub signal_map: Option<BTreeMap<String, Option<String>>>,
@@ -120,83 +132,6 @@ impl<'de> Deserialize<'de> for Environment {
         }
         deserializer.deserialize_any(EnvironmentVisitor)
     }
-}
-
-/// A component: a helper process that the main process needs.
-#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Component {
-    /// The process and its arguments.
-    pub start_command: Option<Vec<Text>>,
-    /// Gets the component's output on its standard input. Exit code 0: it is ready;
-    /// else it is run again. Without it the component is ready when it was started.
-    pub ready_command: Option<Vec<Text>>,
-    /// How long it may take to become ready; 0 = for ever. Default: 60s.
-    pub ready_timeout: Option<Time>,
-    /// Run for each checkpoint, with `CHECKPOINT_ID` and `CHECKPOINT_DIR`.
-    pub checkpoint_command: Option<Vec<Text>>,
-    /// Run for each restore, with `CHECKPOINT_ID` and `CHECKPOINT_DIR`.
-    pub restore_command: Option<Vec<Text>>,
-    /// The components that must be ready before this one starts.
-    pub needs: Option<Vec<String>>,
-    /// What follows when it dies or does not get ready. Default: shutdown.
-    #[schemars(
-        with = "Option<String>",
-        regex(pattern = "^(shutdown|restart|ignore)$")
-    )]
-    pub on_failure: Option<FailurePolicy>,
-    /// The pauses between restarts.
-    pub backoff: Option<Backoff>,
-    /// Its working directory. Default: ours.
-    pub working_dir: Option<Text>,
-    /// What is added to its environment: a list of `K=V`, or an object.
-    pub environment: Option<Environment>,
-    /// Its user: `name`, `uid`, `name:group` or `uid:gid`. Default: ours.
-    pub user: Option<Text>,
-    /// The signal that tells it to go, by name without SIG. Default: TERM.
-    pub stop_signal: Option<Text>,
-    /// How long it may take to go before SIGKILL. Default: 10s.
-    pub stop_timeout: Option<Time>,
-}
-
-/// `shutdown`, `restart` or `ignore`.
-#[derive(Clone, Copy, Debug, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FailurePolicy {
-    /// The whole system stops.
-    Shutdown,
-    /// It is started again.
-    Restart,
-    /// It stays down; the rest goes on.
-    Ignore,
-}
-
-impl From<FailurePolicy> for OnFailure {
-    fn from(policy: FailurePolicy) -> Self {
-        match policy {
-            FailurePolicy::Shutdown => Self::Shutdown,
-            FailurePolicy::Restart => Self::Restart,
-            FailurePolicy::Ignore => Self::Ignore,
-        }
-    }
-}
-
-/// The pauses between restarts: `min × factor^(n-1)`, at most `max`, varied by `jitter`.
-#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Backoff {
-    /// The first pause. Default: 500ms.
-    pub min: Option<Time>,
-    /// The longest pause. Default: 30s.
-    pub max: Option<Time>,
-    /// By how much each pause is longer than the one before. Default: 2.
-    pub factor: Option<Value<f64>>,
-    /// By which part of itself a pause is varied at random, 0 to 1. Default: 0.1.
-    pub jitter: Option<Value<f64>>,
-    /// How many restarts in a row before giving up. Default: 5.
-    pub max_restarts: Option<Value<u8>>,
-    /// How long it must be ready for its restarts to be forgiven. Default: 60s.
-    pub reset_after: Option<Time>,
 }
 
 /// The environment's own directory: what checkpoints capture and restores replace.

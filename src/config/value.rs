@@ -60,6 +60,13 @@ impl FromText for u64 {
     }
 }
 
+impl FromText for i64 {
+    const EXPECTED: &'static str = "a whole number";
+    fn from_text(text: &str) -> Option<Self> {
+        text.trim().parse().ok()
+    }
+}
+
 impl FromText for f64 {
     const EXPECTED: &'static str = "a number";
     fn from_text(text: &str) -> Option<Self> {

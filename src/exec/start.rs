@@ -12,7 +12,7 @@ use super::pump::{self, Channel};
 use super::session::{Attachment, Facts, Input, Linger, Session, Stream};
 use super::sessions::{Admission, NotAdmitted, Sessions};
 use super::terminal::{self, Size};
-use crate::config::{Config, User};
+use crate::config::Config;
 use crate::reaper::Child;
 use crate::spawn::{Program, SpawnError, Spawner, Streams};
 
@@ -58,13 +58,13 @@ pub struct Runner {
     sessions: Sessions,
     wrapper: Vec<String>,
     terminal_wrapper: Vec<String>,
-    working_dir: Option<PathBuf>,
-    environment: BTreeMap<String, String>,
-    user: Option<User>,
+    /// How commands run that say nothing about it.
+    template: Program,
 }
 
 impl Runner {
-    /// Commands run as the main process does: same directory, environment and user.
+    /// Commands run as the main process does: same directory, environment, user and
+    /// attributes.
     #[must_use]
     pub fn new(config: &Config, spawner: Spawner, sessions: Sessions) -> Self {
         let defaults = DEFAULT_ENVIRONMENT.iter();
@@ -72,15 +72,15 @@ impl Runner {
             .filter(|(name, _)| std::env::var_os(name).is_none())
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        environment.extend(config.process.environment.clone());
+        let mut template = Program::of_process(&config.process, vec![], Streams::Output);
+        environment.append(&mut template.environment);
+        template.environment = environment;
         Self {
             spawner,
             sessions,
             wrapper: config.exec.wrapper.clone(),
             terminal_wrapper: config.exec.tty_wrapper.clone(),
-            working_dir: config.process.working_dir.clone(),
-            environment,
-            user: config.process.user.clone(),
+            template,
         }
     }
 
@@ -94,7 +94,10 @@ impl Runner {
     /// started is told there.
     pub fn start(&self, spec: &Spec) -> Result<Attachment, NotAdmitted> {
         let admission = self.sessions.admit()?;
-        let working_dir = spec.working_dir.as_ref().or(self.working_dir.as_ref());
+        let working_dir = spec
+            .working_dir
+            .as_ref()
+            .or(self.template.working_dir.as_ref());
         let facts = Facts {
             id: admission.id(),
             command: spec.command.clone(),
@@ -161,46 +164,34 @@ impl Runner {
 
     /// The program, and our end of its terminal if it is to have one.
     fn prepare(&self, spec: &Spec) -> Result<(Program, Option<Arc<OwnedFd>>), SpawnError> {
-        let mut environment = self.environment.clone();
+        let mut program = self.template.clone();
         if spec.terminal.is_some() {
             let (name, value) = DEFAULT_TERM;
-            environment
-                .entry(name.to_owned())
-                .or_insert(value.to_owned());
+            let variable = program.environment.entry(name.to_owned());
+            variable.or_insert(value.to_owned());
         }
-        environment.extend(spec.environment.clone());
+        program.environment.extend(spec.environment.clone());
         let wrapper = match spec.terminal {
             Some(_) => &self.terminal_wrapper,
             None => &self.wrapper,
         };
-        let mut command = wrapper.clone();
-        command.extend(spec.command.clone());
-        let mut arg0 = None;
+        program.command.clone_from(wrapper);
+        program.command.extend(spec.command.clone());
         if let (Some(path), true, Some(first)) =
-            (&spec.path, wrapper.is_empty(), command.first_mut())
+            (&spec.path, wrapper.is_empty(), program.command.first_mut())
             && path != first
         {
-            arg0 = Some(std::mem::replace(first, path.clone()));
+            program.arg0 = Some(std::mem::replace(first, path.clone()));
         }
-        let mut program = Program {
-            command,
-            arg0,
-            working_dir: spec
-                .working_dir
-                .clone()
-                .or_else(|| self.working_dir.clone()),
-            environment,
-            user: self.user.clone(),
-            streams: if spec.stdin {
-                Streams::Piped
-            } else {
-                Streams::Output
-            },
-            foreground: false,
-        };
+        if spec.working_dir.is_some() {
+            program.working_dir.clone_from(&spec.working_dir);
+        }
+        if spec.stdin {
+            program.streams = Streams::Piped;
+        }
         let mut ours = None;
         if let Some(size) = spec.terminal {
-            let opened = terminal::open(size, self.user.as_ref());
+            let opened = terminal::open(size, program.user.as_ref());
             let (master, slave) = opened.map_err(|source| SpawnError {
                 program: "a terminal".to_owned(),
                 working_dir: None,

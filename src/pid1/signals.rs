@@ -17,8 +17,8 @@ use crate::sys;
 pub enum Meaning {
     /// Begin the orderly stop, or hurry it.
     Stop,
-    /// Send this to the main process's group.
-    Forward(i32),
+    /// Send this to the main process's group, or with a value to the main process.
+    Forward(i32, Option<usize>),
     /// Stop the main process's group, then ourselves.
     Suspend,
 }
@@ -53,7 +53,7 @@ impl Signals {
                 }
                 // Our own write to a pipe that nobody reads; nobody sent it.
                 libc::SIGPIPE if !received.from_process => {}
-                signal => return Ok((signal, Meaning::Forward(signal))),
+                signal => return Ok((signal, Meaning::Forward(signal, received.value))),
             }
         }
     }

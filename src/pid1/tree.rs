@@ -16,7 +16,8 @@ pub struct Entry {
     pub parent: i32,
     /// Its session: the process id of whoever began it.
     pub session: i32,
-    /// Its state: `R`, `S`, `D`, `T` (stopped), `t` (traced), `Z` (zombie), `X`…
+    /// Its state: `R`, `S`, `D`, `T` (stopped), `t` (traced), `Z` (zombie), `X`…; that of
+    /// another thread if its first has ended.
     pub state: char,
     /// When it started, in clock ticks since boot: tells it from a later one with the
     /// same number.
@@ -41,7 +42,28 @@ pub fn is_visible() -> bool {
 /// Reads one process; none if it is gone.
 #[must_use]
 pub fn read(pid: i32) -> Option<Entry> {
-    parse(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (mut entry, threads) = parse(pid, &stat)?;
+    if entry.is_dead() && threads > 1 {
+        // Its first thread has ended and the others go on: it lives.
+        entry.state = state_of_threads(pid).unwrap_or(entry.state);
+    }
+    Some(entry)
+}
+
+/// The state of a process whose first thread has ended: it is stopped when all others are.
+fn state_of_threads(pid: i32) -> Option<char> {
+    let mut found = None;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        match parse(pid, &stat) {
+            Some((thread, _)) if thread.is_dead() => {}
+            Some((thread, _)) if thread.state == 'T' => found = Some('T'),
+            Some((thread, _)) => return Some(thread.state),
+            None => {}
+        }
+    }
+    found
 }
 
 /// Everything below us, dead or alive. The error is that `/proc` cannot be read.
@@ -113,21 +135,24 @@ fn descendants_by_scan(ours: i32) -> io::Result<Vec<Entry>> {
 }
 
 /// Reads `/proc/PID/stat`: `pid (name) state ppid … starttime …`. The name may hold
-/// anything, so the fields are counted from behind its last parenthesis (proc(5)).
-fn parse(pid: i32, stat: &str) -> Option<Entry> {
+/// anything, so the fields are counted from behind its last parenthesis (proc(5)). Also
+/// tells how many threads it has.
+fn parse(pid: i32, stat: &str) -> Option<(Entry, usize)> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
     let session = fields.nth(1)?.parse().ok()?;
-    let started = fields.nth(15)?.parse().ok()?;
-    Some(Entry {
+    let threads = fields.nth(13)?.parse().ok()?;
+    let started = fields.nth(1)?.parse().ok()?;
+    let entry = Entry {
         pid,
         parent,
         session,
         state,
         started,
-    })
+    };
+    Some((entry, threads))
 }
 
 /// Processes that were stopped, and must be let run again.
@@ -225,8 +250,8 @@ mod tests {
             .collect::<Vec<_>>()
             .join(" ");
         let stat = format!("7 (a) R 1 (b\n) S 3 {fields} 4242 0 0");
-        let entry = parse(7, &stat).map(|e| (e.state, e.parent, e.started));
-        assert_eq!(entry, Some(('S', 3, 4242)));
+        let entry = parse(7, &stat).map(|(e, threads)| (e.state, e.parent, e.started, threads));
+        assert_eq!(entry, Some(('S', 3, 4242, 20)));
         assert_eq!(parse(7, "7 (x"), None);
         assert_eq!(parse(7, ""), None);
     }

@@ -21,6 +21,8 @@ pub fn is_light(program: &Program) -> bool {
         .first()
         .is_some_and(|name| name.contains('/'));
     program.user.is_none()
+        && program.attributes.are_inherited()
+        && program.descriptors.is_empty()
         && !program.foreground
         && matches!(program.streams, Streams::Output | Streams::Piped)
         // A name is looked for in the `PATH` that the program gets.

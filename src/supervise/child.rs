@@ -13,7 +13,8 @@ use super::handle::{Envelope, Message};
 use super::incarnation::Who;
 use super::output::{self, Backlog, Sink, Stream, pump};
 use super::outside::Start;
-use super::readiness;
+use super::probe::Asker;
+use super::readiness::Awaited;
 use crate::spawn::Spawner;
 
 /// What a child's task needs.
@@ -43,12 +44,19 @@ impl Task {
     }
 
     async fn live(&self) -> Exit {
-        let child = match self.spawner.spawn_soon(self.start.program.clone()).await {
+        let mut program = self.start.program.clone();
+        let awaited = match self.start.ready.prepare(&mut program) {
+            Ok(awaited) => awaited,
+            Err(error) => {
+                let why = format!("cannot be given what it is to tell its readiness by: {error}");
+                self.failure(&why).await;
+                return Exit::Code(126);
+            }
+        };
+        let child = match self.spawner.spawn_soon(program).await {
             Ok(child) => child,
             Err(error) => {
-                let what = format!("{}: {error}", self.start.name);
-                tracing::error!("{what}");
-                let _ = self.send(Message::Failure(what)).await;
+                self.failure(&error.to_string()).await;
                 return Exit::Code(error.exit_code());
             }
         };
@@ -60,64 +68,112 @@ impl Task {
         };
         let _ = self.send(spawned).await;
         let backlog = Backlog::default();
-        let name = || self.start.name.clone();
-        if let Some(out) = child.stdout.and_then(|fd| output::reader(fd).ok()) {
-            let backlog = Some(backlog.clone());
-            tokio::spawn(pump(
-                out,
-                name(),
+        let outputs = [
+            (
+                child.stdout.and_then(|fd| output::reader(fd).ok()),
                 Stream::Stdout,
-                self.sink.clone(),
-                backlog,
-            ));
-        }
-        if let Some(err) = child.stderr.and_then(|fd| output::reader(fd).ok()) {
-            let backlog = Some(backlog.clone());
-            tokio::spawn(pump(
-                err,
-                name(),
+            ),
+            (
+                child.stderr.and_then(|fd| output::reader(fd).ok()),
                 Stream::Stderr,
-                self.sink.clone(),
-                backlog,
-            ));
+            ),
+        ];
+        for (reader, stream) in outputs {
+            if let Some(reader) = reader {
+                let (name, sink) = (self.start.name.clone(), self.sink.clone());
+                tokio::spawn(pump(reader, name, stream, sink, Some(backlog.clone())));
+            }
         }
         let end = child.exit;
         let exit = tokio::select! {
             // The end comes first: a component that is gone cannot become ready.
             biased;
             exit = end => exit.unwrap_or(Exit::Signal(9)),
-            never = self.await_ready(child.pid, backlog) => match never {},
+            never = self.look_after(child.pid, awaited, backlog) => match never {},
         };
         guard.disarm();
         exit
     }
 
-    /// Reports when the component is ready. Never returns: the child's end is awaited.
-    async fn await_ready(&self, pid: i32, backlog: Backlog) -> std::convert::Infallible {
+    /// Reports when the component is ready, and then how it does. Never returns: the
+    /// child's end is awaited.
+    async fn look_after(
+        &self,
+        pid: i32,
+        awaited: Awaited,
+        backlog: Backlog,
+    ) -> std::convert::Infallible {
         if let Who::Component(id) = self.start.incarnation.who {
-            let ready = match &self.start.ready {
-                None => Ok(()),
-                Some(program) => {
-                    let (spawner, sink) = (self.spawner.clone(), self.sink.clone());
-                    let name = self.start.name.clone();
-                    readiness::wait(spawner, program.clone(), name, backlog, sink).await
-                }
+            let asker = Asker {
+                spawner: self.spawner.clone(),
+                name: self.start.name.clone(),
+                backlog,
+                sink: self.sink.clone(),
             };
-            match ready {
-                Ok(()) => {
-                    let ready = Input::Component(id, component::Event::Ready);
-                    self.event(ready).await;
-                }
-                Err(error) => {
-                    // Without its check it cannot become ready: it has failed.
-                    let what = format!("{}: ready_command: {error}", self.start.name);
-                    tracing::error!("{what}");
-                    let _ = self.send(Message::Failure(what)).await;
-                    self.spawner.reaper.signal_group(pid, libc::SIGKILL);
-                }
+            if let Err(error) = self.start.ready.wait(awaited, &asker).await {
+                self.give_up(pid, "ready", error).await;
+                return std::future::pending().await;
             }
+            self.component(id, component::Event::Ready).await;
+            tokio::join!(
+                self.watch_readiness(id, pid, &asker),
+                self.watch_liveness(id, pid, &asker),
+            );
         }
         std::future::pending().await
+    }
+
+    async fn watch_readiness(&self, id: usize, pid: i32, asker: &Asker) {
+        let Some(probe) = &self.start.readiness else {
+            return;
+        };
+        let mut bad = 0;
+        loop {
+            match asker.turn(probe, "readiness", &mut bad).await {
+                Ok(Ok(())) => self.component(id, component::Event::Ready).await,
+                Ok(Err(why)) => {
+                    self.failure(&format!("its readiness check fails: {why}"))
+                        .await;
+                    self.component(id, component::Event::Unready).await;
+                }
+                Err(error) => return self.give_up(pid, "readiness", error).await,
+            }
+        }
+    }
+
+    async fn watch_liveness(&self, id: usize, pid: i32, asker: &Asker) {
+        let Some(probe) = &self.start.liveness else {
+            return;
+        };
+        let mut bad = 0;
+        match asker.turn(probe, "liveness", &mut bad).await {
+            // It was not bad yet: that is the first turn.
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => {
+                self.failure(&format!("its liveness check fails: {why}"))
+                    .await;
+                self.component(id, component::Event::Unhealthy).await;
+            }
+            Err(error) => self.give_up(pid, "liveness", error).await,
+        }
+    }
+
+    /// Without its check nobody knows how the component does: it has failed.
+    async fn give_up(&self, pid: i32, check: &str, why: impl std::fmt::Display) {
+        self.failure(&format!("its {check} check cannot be made: {why}"))
+            .await;
+        self.spawner.reaper.signal_group(pid, libc::SIGKILL);
+    }
+
+    async fn component(&self, id: usize, event: component::Event) {
+        self.event(Input::Component(id, event)).await;
+    }
+
+    /// Says what is wrong, in the log and in the status.
+    async fn failure(&self, why: &str) {
+        let what = format!("{}: {why}", self.start.name);
+        tracing::error!("{what}");
+        let _ = self.send(Message::Failure(what)).await;
     }
 
     async fn event(&self, input: Input) {

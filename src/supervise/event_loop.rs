@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod paths;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use machines::component::Component;
@@ -35,6 +36,8 @@ pub struct Parts {
     pub outside: Arc<dyn Outside>,
     /// The exec sessions.
     pub sessions: Sessions,
+    /// The sockets that are open for the components, by number.
+    pub sockets: Vec<Vec<Arc<OwnedFd>>>,
     /// Where the last steps are kept.
     pub ring: Ring,
     /// The other end of the handle.
@@ -66,6 +69,7 @@ impl EventLoop {
             parts.config,
             parts.outside,
             parts.sessions,
+            parts.sockets,
             parts.inbox.sender.clone(),
         );
         let mut this = Self {
@@ -123,7 +127,11 @@ impl EventLoop {
                     self.publish();
                 }
             }
-            Message::Forward(signal) => self.executor.signal(Who::Process, signal),
+            Message::Signal(who, signal) => self.executor.pass_on(who, signal),
+            Message::Tell {
+                incarnation,
+                signal,
+            } => self.executor.tell(incarnation, signal),
             Message::Suspend => {
                 // In an orphaned process group SIGTSTP would stop nothing.
                 self.executor.signal(Who::Process, libc::SIGSTOP);
@@ -269,15 +277,18 @@ fn plan(config: &Config) -> Plan {
         },
         process: Process {
             budget: config.process.max_retries,
+            success: config.process.success_exit_codes.clone(),
             ..Process::default()
         },
         components: config
             .components
             .iter()
             .map(|component| Component {
+                kind: component.kind,
+                success: component.success_exit_codes.clone(),
                 on_failure: component.on_failure,
                 budget: component.max_restarts,
-                restarts: 0,
+                ..Component::default()
             })
             .collect(),
         needs: config.components.iter().map(|c| c.needs.clone()).collect(),

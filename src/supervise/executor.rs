@@ -2,9 +2,10 @@
 //! arrives as events. It never waits and decides nothing.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use machines::supervisor::{Command, Input};
@@ -13,13 +14,14 @@ use machines::{component, operation, process, system};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::handle::{Envelope, Message};
+use super::handle::{Envelope, Message, Signal};
 use super::incarnation::{Incarnation, Incarnations, Kind, Who};
 use super::outside::{Outside, Start};
+use super::programs;
 use super::status::Facts;
 use super::timer::Durations;
 use crate::checkpoint::{Job, Order};
-use crate::config::Config;
+use crate::config::{Config, ForwardTo, Schedule};
 use crate::exec::Sessions;
 use crate::spawn::{Program, Streams};
 
@@ -36,8 +38,12 @@ pub struct Executor {
     events: mpsc::Sender<Message>,
     incarnations: Incarnations,
     timers: BTreeMap<Who, JoinHandle<()>>,
+    /// The last start of each child.
+    children: BTreeMap<Who, Incarnation>,
+    /// The sockets that are open for components, by number.
+    sockets: Vec<Vec<Arc<OwnedFd>>>,
     /// Signals for children that are still being started.
-    early: BTreeMap<Who, Vec<i32>>,
+    early: BTreeMap<Who, Vec<Signal>>,
     job: Option<Arc<Job>>,
     /// The work under way, or given up but not ended yet: the next waits for it.
     work: Option<JoinHandle<()>>,
@@ -53,6 +59,7 @@ impl Executor {
         config: Arc<Config>,
         outside: Arc<dyn Outside>,
         sessions: Sessions,
+        sockets: Vec<Vec<Arc<OwnedFd>>>,
         events: mpsc::Sender<Message>,
     ) -> Self {
         Self {
@@ -63,6 +70,8 @@ impl Executor {
             events,
             incarnations: Incarnations::default(),
             timers: BTreeMap::new(),
+            children: BTreeMap::new(),
+            sockets,
             early: BTreeMap::new(),
             job: None,
             work: None,
@@ -95,7 +104,7 @@ impl Executor {
     pub fn spawned(&mut self, who: Who, pid: i32) {
         self.facts.running.insert(who, (pid, Instant::now()));
         for signal in self.early.remove(&who).unwrap_or_default() {
-            self.signal(who, signal);
+            self.pass_on(who, signal);
         }
     }
 
@@ -105,14 +114,29 @@ impl Executor {
         self.early.remove(&who);
     }
 
-    /// Sends a signal to the process group of `who`.
-    pub fn signal(&mut self, who: Who, signal: i32) {
+    /// Sends a signal to the process group of `who`, or as the configuration and the signal
+    /// want it to the process alone.
+    pub fn pass_on(&mut self, who: Who, signal: Signal) {
         if let Some((pid, _)) = self.facts.running.get(&who) {
-            self.outside.signal(*pid, signal);
+            let alone = who == Who::Process && self.config.process.forward_to == ForwardTo::Process;
+            if alone || signal.value.is_some() {
+                self.outside.signal_alone(*pid, signal.number, signal.value);
+            } else {
+                self.outside.signal(*pid, signal.number);
+            }
         } else if let Some(early) = self.early.get_mut(&who)
             && early.len() < EARLY_SIGNALS
         {
             early.push(signal);
+        }
+    }
+
+    /// Sends a signal to the process group of `who`.
+    pub fn signal(&mut self, who: Who, signal: i32) {
+        if let Some((pid, _)) = self.facts.running.get(&who) {
+            self.outside.signal(*pid, signal);
+        } else {
+            self.pass_on(who, signal.into());
         }
     }
 
@@ -148,21 +172,19 @@ impl Executor {
         let who = Who::Process;
         match effect {
             E::Spawn => {
-                let process = &self.config.process;
-                let program = Program {
-                    command: process.command.clone(),
-                    arg0: None,
-                    working_dir: process.working_dir.clone(),
-                    environment: process.environment.clone(),
-                    user: process.user.clone(),
-                    streams: Streams::Inherited,
-                    foreground: true,
-                };
-                self.spawn(who, "main process".to_owned(), program, None);
+                let incarnation = self.next_child(who);
+                self.start(programs::process(&self.config.process, incarnation));
             }
             E::Terminate => {
-                let signal = self.config.process.signal_map.apply(libc::SIGTERM);
-                self.terminate(who, signal.unwrap_or(libc::SIGTERM));
+                let process = &self.config.process;
+                let signal = process.signal_map.apply(libc::SIGTERM);
+                let signal = signal.unwrap_or(libc::SIGTERM);
+                let hook = process.pre_stop.as_ref().map(|hook| {
+                    let command = hook.command.clone();
+                    let program = Program::of_process(process, command, Streams::Output);
+                    (program, hook.timeout)
+                });
+                self.terminate(who, "main process".to_owned(), hook, None, signal);
             }
             E::Kill => self.signal(who, libc::SIGKILL),
             E::SetTimer(timer) => {
@@ -181,21 +203,19 @@ impl Executor {
         };
         match effect {
             E::Spawn => {
-                let program = |command, streams| Program {
-                    command,
-                    arg0: None,
-                    working_dir: component.working_dir.clone(),
-                    environment: component.environment.clone(),
-                    user: component.user.clone(),
-                    streams,
-                    foreground: false,
-                };
-                let start = program(component.start_command.clone(), Streams::Output);
-                let ready = component.ready_command.clone();
-                let ready = ready.map(|command| program(command, Streams::Piped));
-                self.spawn(who, component.name.clone(), start, ready);
+                let incarnation = self.next_child(who);
+                let sockets = self.sockets.get(id).map(Vec::as_slice).unwrap_or_default();
+                self.start(programs::component(&component, sockets, incarnation));
             }
-            E::Terminate => self.terminate(who, component.stop_signal),
+            E::Terminate => {
+                let run = |command| Program::of_component(&component, command, Streams::Output);
+                let hook = component.pre_stop.as_ref();
+                let hook = hook.map(|hook| (run(hook.command.clone()), hook.timeout));
+                let stop = component.stop_command.clone();
+                let stop = stop.map(|command| (run(command), component.stop_timeout));
+                let name = component.name.clone();
+                self.terminate(who, name, hook, stop, component.stop_signal);
+            }
             E::Kill => self.signal(who, libc::SIGKILL),
             E::SetTimer(timer) => {
                 let timed_out = Input::Component(id, component::Event::TimedOut);
@@ -231,37 +251,90 @@ impl Executor {
         }
     }
 
-    fn spawn(&mut self, who: Who, name: String, program: Program, ready: Option<Program>) {
-        self.early.insert(who, Vec::new());
+    fn next_child(&mut self, who: Who) -> Incarnation {
         let incarnation = self.incarnations.next(who, Kind::Child);
-        let start = Start {
-            name,
-            program,
-            ready,
-            incarnation,
-        };
+        self.children.insert(who, incarnation);
+        self.early.insert(who, Vec::new());
+        *self.facts.starts.entry(who).or_default() += 1;
+        incarnation
+    }
+
+    fn start(&self, start: Start) {
         self.outside.start(start, self.events.clone());
     }
 
-    /// Tells `who` to go. A stopped process must run to hear it.
-    fn terminate(&mut self, who: Who, signal: i32) {
-        self.signal(who, signal);
-        self.signal(who, libc::SIGCONT);
+    /// Tells `who` to go, after what is to be run before, and by `stop` if that works.
+    fn terminate(
+        &mut self,
+        who: Who,
+        name: String,
+        before: Option<(Program, Duration)>,
+        stop: Option<(Program, Duration)>,
+        signal: i32,
+    ) {
+        let Some(incarnation) = self.children.get(&who).copied() else {
+            return;
+        };
+        if before.is_none() && stop.is_none() {
+            return self.tell(incarnation, Some(signal));
+        }
+        let (outside, events) = (Arc::clone(&self.outside), self.events.clone());
+        tokio::spawn(async move {
+            if let Some((program, timeout)) = before {
+                outside
+                    .hook(format!("the pre_stop of {name}"), program, timeout)
+                    .await;
+            }
+            let mut told = false;
+            if let Some((program, timeout)) = stop {
+                let name = format!("the stop_command of {name}");
+                told = outside.hook(name, program, timeout).await;
+            }
+            let signal = (!told).then_some(signal);
+            let message = Message::Tell {
+                incarnation,
+                signal,
+            };
+            let _ = events.send(message).await;
+        });
+    }
+
+    /// Tells a child to go, if it is still the same. If it is stopped it must run to hear it.
+    pub fn tell(&mut self, incarnation: Incarnation, signal: Option<i32>) {
+        if self.is_current(incarnation) {
+            if let Some(signal) = signal {
+                self.pass_on(incarnation.who, signal.into());
+            }
+            self.signal(incarnation.who, libc::SIGCONT);
+        }
     }
 
     fn set_timer(&mut self, who: Who, timer: Timer, input: Input) {
         self.clear_timer(who);
         let incarnation = self.incarnations.next(who, Kind::Timer);
-        let Some(duration) = self.durations.of(who, timer) else {
+        let events = self.events.clone();
+        let sleep = if timer == Timer::Schedule {
+            self.schedule(who)
+                .map(|schedule| self.outside.until(who, schedule))
+        } else {
+            let duration = self.durations.of(who, timer);
+            duration.map(|duration| self.outside.sleep(who, duration))
+        };
+        let Some(sleep) = sleep else {
             return;
         };
-        let events = self.events.clone();
-        let sleep = self.outside.sleep(who, duration);
         let task = tokio::spawn(async move {
             sleep.await;
             report(&events, input, incarnation).await;
         });
         self.timers.insert(who, task);
+    }
+
+    fn schedule(&self, who: Who) -> Option<Schedule> {
+        match who {
+            Who::Component(id) => self.config.components.get(id)?.schedule.clone(),
+            _ => None,
+        }
     }
 
     fn clear_timer(&mut self, who: Who) {

@@ -4,12 +4,30 @@ use machines::supervisor::Input;
 use machines::system;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::incarnation::Incarnation;
+use super::incarnation::{Incarnation, Who};
 use super::status::Status;
 use crate::checkpoint::Order;
 
 /// How many messages may wait. Senders wait beyond that; the loop never does.
 const INBOX: usize = 256;
+
+/// A signal to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signal {
+    /// Its number.
+    pub number: i32,
+    /// What goes with it; such a signal can be sent to one process only.
+    pub value: Option<usize>,
+}
+
+impl From<i32> for Signal {
+    fn from(number: i32) -> Self {
+        Self {
+            number,
+            value: None,
+        }
+    }
+}
 
 /// Something for the event loop.
 #[derive(Debug)]
@@ -23,8 +41,16 @@ pub enum Message {
         /// The child's process id.
         pid: i32,
     },
-    /// A signal for the main process's group.
-    Forward(i32),
+    /// A signal for the process group of the main process or of a component.
+    Signal(Who, Signal),
+    /// What had to be done before this start of a child is told to go is done: it is told
+    /// by this signal, if any.
+    Tell {
+        /// Which start it is.
+        incarnation: Incarnation,
+        /// The signal; none = it was told already.
+        signal: Option<i32>,
+    },
     /// Stop the main process's group, then ourselves, until SIGCONT.
     Suspend,
     /// A sentence about a failure, for `/status`.
@@ -115,9 +141,14 @@ impl Handle {
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    /// Sends a signal to the main process's group.
-    pub async fn forward(&self, signal: i32) {
-        let _ = self.inbox.send(Message::Forward(signal)).await;
+    /// Passes a signal on that we have received.
+    pub async fn forward(&self, signal: Signal) {
+        let _ = self.inbox.send(Message::Signal(Who::Process, signal)).await;
+    }
+
+    /// Sends a signal to the process group of the main process or of a component.
+    pub async fn signal(&self, who: Who, signal: i32) {
+        let _ = self.inbox.send(Message::Signal(who, signal.into())).await;
     }
 
     /// Stops the main process's group, then ourselves, until SIGCONT.

@@ -166,6 +166,46 @@ impl Backlog {
     }
 }
 
+/// The lines of a backlog, past and to come.
+#[derive(Debug)]
+pub struct Lines {
+    backlog: Backlog,
+    written: watch::Receiver<u64>,
+    position: u64,
+    partial: BytesMut,
+}
+
+impl Backlog {
+    /// Its lines, from the first that is kept on.
+    #[must_use]
+    pub fn lines(&self) -> Lines {
+        Lines {
+            backlog: self.clone(),
+            written: self.written.subscribe(),
+            position: 0,
+            partial: BytesMut::new(),
+        }
+    }
+}
+
+impl Lines {
+    /// Waits for the next line; none once there can be no more.
+    pub async fn next(&mut self) -> Option<String> {
+        loop {
+            if let Some(line) = next_line(&mut self.partial) {
+                return Some(String::from_utf8_lossy(&line).into_owned());
+            }
+            self.written.borrow_and_update();
+            let (bytes, end) = self.backlog.since(self.position);
+            self.position = end;
+            if bytes.is_empty() {
+                self.written.changed().await.ok()?;
+            }
+            self.partial.extend_from_slice(&bytes);
+        }
+    }
+}
+
 /// Our end of a child's output, to be read asynchronously.
 pub fn reader(fd: impl Into<OwnedFd>) -> io::Result<pipe::Receiver> {
     pipe::Receiver::from_owned_fd(fd.into())

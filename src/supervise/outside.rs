@@ -13,9 +13,13 @@ use tokio::sync::{mpsc, watch};
 
 use super::child::Task;
 use super::handle::Message;
+use super::hook;
 use super::incarnation::{Incarnation, Who};
 use super::output::Sink;
+use super::probe::Probe;
+use super::readiness::Ready;
 use crate::checkpoint::{Engine, Job};
+use crate::config::Schedule;
 use crate::pid1::sweep;
 use crate::spawn::{Program, Spawner};
 
@@ -29,8 +33,12 @@ pub struct Start {
     pub name: String,
     /// What to start.
     pub program: Program,
-    /// What is asked whether it is ready; components only.
-    pub ready: Option<Program>,
+    /// What tells that its start is over; components only.
+    pub ready: Ready,
+    /// What tells, while it is up, whether it is of use.
+    pub readiness: Option<Probe>,
+    /// What tells, while it is up, whether it must be ended.
+    pub liveness: Option<Probe>,
     /// Which start it is.
     pub incarnation: Incarnation,
 }
@@ -42,8 +50,15 @@ pub trait Outside: Send + Sync + fmt::Debug {
     fn start(&self, start: Start, events: mpsc::Sender<Message>);
     /// Sends `signal` to the process group that `pid` leads.
     fn signal(&self, pid: i32, signal: i32);
+    /// Sends `signal` to `pid` alone, with `value` if there is one.
+    fn signal_alone(&self, pid: i32, signal: i32, value: Option<usize>);
     /// Ends after `duration`. Dropped when the timer of `who` is cleared.
     fn sleep(&self, who: Who, duration: Duration) -> BoxFuture<'static, ()>;
+    /// Ends when it is time again. Dropped when the timer of `who` is cleared.
+    fn until(&self, who: Who, schedule: Schedule) -> BoxFuture<'static, ()>;
+    /// Runs a command, and ends when it has ended or its time has run out. Whether it ended
+    /// well.
+    fn hook(&self, name: String, program: Program, timeout: Duration) -> BoxFuture<'static, bool>;
     /// Tells everything left in the tree to go, and ends when nothing is left. `kill`
     /// becomes true when there is no more time.
     fn sweep(&self, kill: watch::Receiver<bool>) -> BoxFuture<'static, ()>;
@@ -77,8 +92,20 @@ impl Outside for RealWorld {
         self.spawner.reaper.signal_group(pid, signal);
     }
 
+    fn signal_alone(&self, pid: i32, signal: i32, value: Option<usize>) {
+        self.spawner.reaper.signal_alone(pid, signal, value);
+    }
+
     fn sleep(&self, _who: Who, duration: Duration) -> BoxFuture<'static, ()> {
         tokio::time::sleep(duration).boxed()
+    }
+
+    fn until(&self, _who: Who, schedule: Schedule) -> BoxFuture<'static, ()> {
+        crate::clock::until(move || schedule.next()).boxed()
+    }
+
+    fn hook(&self, name: String, program: Program, timeout: Duration) -> BoxFuture<'static, bool> {
+        hook::run(self.spawner.clone(), name, program, timeout).boxed()
     }
 
     fn sweep(&self, kill: watch::Receiver<bool>) -> BoxFuture<'static, ()> {

@@ -15,6 +15,11 @@ const REQUESTS: &[(&str, system::Event)] = &[
     ("checkpoint", system::Event::Checkpoint),
     ("restore", system::Event::Restore),
     ("start process", system::Event::StartProcess),
+    ("stop process", system::Event::StopProcess),
+    ("restart process", system::Event::RestartProcess),
+    ("start component", system::Event::StartComponent(0)),
+    ("stop component", system::Event::StopComponent(0)),
+    ("restart component", system::Event::RestartComponent(0)),
     ("shutdown", system::Event::Shutdown),
 ];
 
@@ -59,6 +64,8 @@ pub struct Part {
     pub uptime: Option<Instant>,
     /// How many restarts it has had since it was last healthy.
     pub restarts: u8,
+    /// How often it was started since we were.
+    pub starts: u64,
     /// How it ended last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<String>,
@@ -98,10 +105,11 @@ impl Phase {
         match state {
             S::Running | S::Degraded => Self::Serving,
             S::Checkpointing | S::Preparing => Self::Operating,
-            S::Parked => Self::Parked,
+            S::Parking | S::Parked => Self::Parked,
             S::Off
             | S::StartingComponents
             | S::StartingProcess
+            | S::Restarting
             | S::DrainingProcess
             | S::DrainingComponents
             | S::DrainingTree
@@ -175,6 +183,8 @@ pub(super) struct Facts {
     pub since: String,
     /// The running children: process id and start.
     pub running: BTreeMap<Who, (i32, Instant)>,
+    /// How often each child was started.
+    pub starts: BTreeMap<Who, u64>,
     /// The last thing that failed.
     pub last_failure: Option<String>,
     /// How many stale events were dropped.
@@ -189,6 +199,7 @@ impl Facts {
             pid: running.map(|(pid, _)| *pid),
             uptime: running.map(|(_, start)| *start),
             restarts,
+            starts: self.starts.get(&who).copied().unwrap_or_default(),
             last_exit: None,
         }
     }

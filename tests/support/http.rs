@@ -1,6 +1,7 @@
 //! A client of the API.
 
 use std::io::{BufRead as _, BufReader};
+use std::time::Instant;
 
 use super::{PATIENCE, Value, json};
 
@@ -114,6 +115,28 @@ impl Client {
 
     pub fn status(&self) -> Value {
         self.get("/status").json()
+    }
+
+    /// Waits until `GET /status` is as `wanted` says.
+    pub fn wait_status(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let start = Instant::now();
+        loop {
+            let status = self.status();
+            if wanted(&status) {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "not so: {status}");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until the component `name` is in `state`, the last words of its path.
+    pub fn wait_component(&self, name: &str, state: &str) -> Value {
+        let status = self.wait_status(|status| {
+            let path = status["components"][name]["state"].as_str();
+            path.is_some_and(|path| path.ends_with(state))
+        });
+        status["components"][name].clone()
     }
 
     /// Runs a command to its end: exit code, standard output, standard error.

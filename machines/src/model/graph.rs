@@ -32,7 +32,7 @@ impl Graph {
     /// Everything that can come to be in `setting`. `watch` sees each step of a machine.
     pub fn explore(setting: &Setting, mut watch: impl FnMut(&Record)) -> Self {
         let plan = setting.plan();
-        let first = World::new(&plan, setting.faults, setting.crashes);
+        let first = World::new(&plan, setting.faults, setting.crashes, setting.control);
         let mut graph = Self {
             ids: HashMap::from([(first.clone(), 0)]),
             worlds: vec![first],

@@ -1,7 +1,7 @@
 //! What is supervised in the model: a few small environments that together have every
 //! kind of component, with and without needs and restarts.
 
-use crate::component::{Component, OnFailure};
+use crate::component::{Component, Kind, OnFailure};
 use crate::process::Process;
 use crate::supervisor::Plan;
 use crate::system::System;
@@ -11,8 +11,8 @@ use crate::system::System;
 pub struct Setting {
     /// What it is.
     pub name: &'static str,
-    /// The components, by what follows when they fail.
-    pub components: &'static [OnFailure],
+    /// The components, by what they are for and what follows when they fail.
+    pub components: &'static [Sort],
     /// For each component, the numbers of those that it needs.
     pub needs: &'static [&'static [usize]],
     /// How many restarts the main process may have.
@@ -23,7 +23,12 @@ pub struct Setting {
     pub faults: u8,
     /// How often the daemon may crash.
     pub crashes: u8,
+    /// Whether somebody stops, starts and restarts single components.
+    pub control: bool,
 }
+
+/// A kind of component: what it is for and what follows when it fails.
+pub type Sort = (Kind, OnFailure);
 
 impl Setting {
     /// What the machines are made of.
@@ -46,11 +51,14 @@ impl Setting {
     }
 }
 
-const fn component(on_failure: OnFailure) -> Component {
+const fn component((kind, on_failure): Sort) -> Component {
     Component {
+        kind,
+        success: vec![],
         on_failure,
         budget: 1,
         restarts: 0,
+        again: false,
     }
 }
 
@@ -63,17 +71,87 @@ const BARE: Setting = Setting {
     keep_alive: false,
     faults: 3,
     crashes: 1,
+    control: false,
 };
 
-use OnFailure::{Ignore, Restart, Shutdown};
+#[allow(
+    non_upper_case_globals,
+    reason = "reads as the word that it stands for"
+)]
+mod sorts {
+    use super::{Kind, OnFailure, Sort};
+
+    pub const Ignore: Sort = (Kind::Service, OnFailure::Ignore);
+    pub const Restart: Sort = (Kind::Service, OnFailure::Restart);
+    pub const Shutdown: Sort = (Kind::Service, OnFailure::Shutdown);
+    /// Once, before what needs it.
+    pub const Once: Sort = (Kind::Oneshot, OnFailure::Restart);
+    /// Once, and nothing goes on without it.
+    pub const OnceAtLeast: Sort = (Kind::Oneshot, OnFailure::Shutdown);
+    /// Once, if it can be done.
+    pub const OnceAtBest: Sort = (Kind::Oneshot, OnFailure::Ignore);
+    /// At its times.
+    pub const Timed: Sort = (Kind::Scheduled, OnFailure::Ignore);
+    /// At its times, and it must not go wrong.
+    pub const Strict: Sort = (Kind::Scheduled, OnFailure::Shutdown);
+}
+use sorts::{Ignore, Once, OnceAtBest, OnceAtLeast, Restart, Shutdown, Strict, Timed};
 
 /// From the smallest to the largest.
 pub const SETTINGS: &[Setting] = &[
     BARE,
     Setting {
+        name: "something to do once, and something that may go wrong",
+        components: &[OnceAtLeast, OnceAtBest],
+        faults: 1,
+        crashes: 0,
+        control: true,
+        ..BARE
+    },
+    Setting {
+        name: "a service that needs something to do at its times",
+        components: &[Timed, Shutdown],
+        needs: &[&[], &[0]],
+        faults: 0,
+        crashes: 0,
+        ..BARE
+    },
+    Setting {
         name: "no component, kept alive, the process restarts",
         retries: 1,
         keep_alive: true,
+        ..BARE
+    },
+    Setting {
+        name: "a service that somebody stops and starts",
+        components: &[Restart],
+        faults: 1,
+        crashes: 0,
+        control: true,
+        ..BARE
+    },
+    Setting {
+        name: "something to do once that a service needs, kept alive",
+        components: &[Once, Shutdown],
+        needs: &[&[], &[0]],
+        keep_alive: true,
+        faults: 2,
+        crashes: 0,
+        ..BARE
+    },
+    Setting {
+        name: "something to do at its times, which somebody stops and starts",
+        components: &[Timed],
+        faults: 2,
+        crashes: 0,
+        control: true,
+        ..BARE
+    },
+    Setting {
+        name: "something to do at its times that must not go wrong",
+        components: &[Strict],
+        retries: 1,
+        faults: 2,
         ..BARE
     },
     Setting {
@@ -122,6 +200,15 @@ pub const SETTINGS: &[Setting] = &[
         needs: &[&[], &[0], &[1]],
         faults: 2,
         crashes: 0,
+        ..BARE
+    },
+    Setting {
+        name: "a service on one that somebody stops and starts",
+        components: &[Ignore, Restart],
+        needs: &[&[], &[0]],
+        faults: 1,
+        crashes: 0,
+        control: true,
         ..BARE
     },
     Setting {

@@ -23,6 +23,8 @@ pub struct World {
     pub faults_left: u8,
     /// How often the daemon may still crash.
     pub crashes_left: u8,
+    /// Whether somebody stops, starts and restarts single components.
+    pub control: bool,
 }
 
 /// Something that happens.
@@ -43,8 +45,9 @@ pub enum Action {
 impl World {
     /// Boots `plan`.
     #[must_use]
-    pub fn new(plan: &Plan, faults: u8, crashes: u8) -> Self {
+    pub fn new(plan: &Plan, faults: u8, crashes: u8, control: bool) -> Self {
         let mut world = Self::off(plan, faults, crashes);
+        world.control = control;
         world.handle(&Input::System(system::Event::Boot));
         world
     }
@@ -58,6 +61,7 @@ impl World {
             strays: false,
             faults_left: faults,
             crashes_left: crashes,
+            control: false,
         }
     }
 
@@ -99,9 +103,22 @@ impl World {
             system::Event::Checkpoint,
             system::Event::Restore,
             system::Event::StartProcess,
+            system::Event::StopProcess,
+            system::Event::RestartProcess,
             system::Event::Shutdown,
         ] {
             out.push(Action::Request(Input::System(event)));
+        }
+        let components = 0..self.machines.components().len();
+        for id in components.filter(|_| self.control) {
+            out.extend(
+                [
+                    system::Event::StartComponent(id),
+                    system::Event::StopComponent(id),
+                    system::Event::RestartComponent(id),
+                ]
+                .map(|event| Action::Request(Input::System(event))),
+            );
         }
         if !self.strays && (self.witness.process.alive || self.admits_sessions()) {
             out.push(Action::Stray);
@@ -127,8 +144,9 @@ impl World {
                 None
             }
             Action::Crash(plan) => {
-                let intent = self.witness.intent;
+                let (intent, control) = (self.witness.intent, self.control);
                 *self = Self::off(plan, self.faults_left, self.crashes_left.saturating_sub(1));
+                self.control = control;
                 self.witness.intent = intent;
                 Some(self.handle(&Input::System(match intent {
                     None => system::Event::Boot,
@@ -152,21 +170,35 @@ impl World {
     }
 
     fn component_actions(&self, out: &mut Vec<Action>) {
-        use component::{Event, State as S};
+        use component::{Event, Kind, State as S};
         for (id, machine) in self.machines.components().iter().enumerate() {
             let (state, proc) = (*machine.state(), self.witness.components[id]);
             let told = matches!(state, S::Terminating | S::Killing | S::Aborting);
             let input = |event| Input::Component(id, event);
-            if proc.alive && state == S::Starting {
+            let is_service = machine.chart().kind == Kind::Service;
+            let works = !is_service && matches!(state, S::Starting | S::Working);
+            if proc.alive && is_service && matches!(state, S::Starting | S::Unready) {
                 out.push(Action::Own(input(Event::Ready)));
+            }
+            if proc.alive && state == S::Ready {
+                out.push(Action::Fault(input(Event::Unready)));
+            }
+            if proc.alive && is_service && matches!(state, S::Ready | S::Unready) {
+                out.push(Action::Fault(input(Event::Unhealthy)));
             }
             if proc.alive && told {
                 out.push(Action::Own(input(Event::Exited(Exit::Signal(15)))));
             } else if proc.alive {
                 out.push(Action::Fault(input(Event::Exited(Exit::Code(1)))));
             }
-            if proc.timer && state == S::Starting {
+            if proc.alive && works {
+                out.push(Action::Own(input(Event::Exited(Exit::Code(0)))));
+            }
+            if proc.timer && matches!(state, S::Starting | S::Working) {
                 out.push(Action::Fault(input(Event::TimedOut)));
+            } else if proc.timer && state == S::Scheduled {
+                // Its time need not come before everything else has happened.
+                out.push(Action::Request(input(Event::TimedOut)));
             } else if proc.timer {
                 out.push(Action::Own(input(Event::TimedOut)));
             }

@@ -1,6 +1,6 @@
 //! What must be true of each step that a machine takes, in words.
 
-use crate::component::{self, OnFailure};
+use crate::component::{self, Kind, OnFailure};
 use crate::machine::Taken;
 use crate::process;
 use crate::supervisor::{Command, Input, Record, Supervisor};
@@ -13,12 +13,22 @@ pub type StepProperty = (&'static str, fn(&Record, &Supervisor) -> bool);
 /// What must hold of every step.
 pub const STEPS: &[StepProperty] = &[
     ("a request is either taken or refused", |step, _| {
-        use system::{Effect, Event as E};
-        !matches!(
-            step.input,
-            Input::System(E::Checkpoint | E::Restore | E::StartProcess)
-        ) || step.taken == Taken::Transition
-            || step.effects == [Command::System(Effect::Refuse)]
+        use system::Effect as E;
+        let Input::System(event) = &step.input else {
+            return true;
+        };
+        let passed_on = |effect: &Command| {
+            matches!(
+                effect,
+                Command::System(
+                    E::StartComponent(_) | E::StopComponent(_) | E::RestartComponent(_)
+                )
+            )
+        };
+        !event.is_refusable()
+            || step.taken == Taken::Transition
+            || step.effects == [Command::System(E::Refuse)]
+            || step.effects.iter().all(passed_on) && step.effects.len() == 1
     }),
     (
         "a restore is ended by a shutdown or by its own failure, and by nothing else",
@@ -45,15 +55,15 @@ pub const STEPS: &[StepProperty] = &[
         },
     ),
     (
-        "what is kept alive is not stopped by an error of its process",
+        "what is kept alive is neither stopped nor started again by an error of its process",
         |step, m| {
             use system::Event as E;
             let error = matches!(
                 step.input,
                 Input::System(E::ProcessExited { success: false } | E::ProcessFailed)
             );
-            let begins_stop = is_stopping(step.to) && !is_stopping(step.from);
-            !(error && m.system().chart().keep_alive && begins_stop)
+            let leads_on = step.taken == Taken::Transition && !is_stopping(step.from);
+            !(error && m.system().chart().keep_alive && leads_on) || step.to == "Parked"
         },
     ),
     (
@@ -91,7 +101,12 @@ pub const STEPS: &[StepProperty] = &[
             Input::Component(id, component::Event::TimedOut) if step.from == "Ready" => {
                 restarts(m, *id) == Some(0)
             }
-            Input::Component(id, component::Event::Start) if step.to == "Waiting" => {
+            Input::Component(id, component::Event::Start | component::Event::Restart)
+                if step.to == "Waiting" && step.from != "Waiting" =>
+            {
+                restarts(m, *id) == Some(0)
+            }
+            Input::Component(id, component::Event::Exited(_)) if step.to == "Completed" => {
                 restarts(m, *id) == Some(0)
             }
             Input::Process(process::Event::TimedOut) if step.from == "Running" => {
@@ -103,6 +118,34 @@ pub const STEPS: &[StepProperty] = &[
             _ => true,
         },
     ),
+    (
+        "what is told to go for not being well is killed if it does not",
+        |step, _| match step.input {
+            Input::Component(id, component::Event::TimedOut) if step.from == "Aborting" => {
+                let kill = Command::Component(id, component::Effect::Kill);
+                step.effects.contains(&kill)
+            }
+            _ => true,
+        },
+    ),
+    (
+        "what somebody wants down does not come back by itself",
+        |step, m| match step.input {
+            Input::Component(id, component::Event::Halt) => {
+                let component = m.components().get(id);
+                component.is_none_or(|it| !it.chart().again)
+            }
+            _ => true,
+        },
+    ),
+    ("only what has a schedule waits for its time", |step, m| {
+        let Input::Component(id, _) = step.input else {
+            return true;
+        };
+        let component = m.components().get(id);
+        !["Scheduled", "Working"].contains(&step.to)
+            || component.is_some_and(|it| it.chart().kind == Kind::Scheduled)
+    }),
     ("a second shutdown hurries the stop", |step, _| {
         use system::Effect as E;
         let hurry = match step.from {

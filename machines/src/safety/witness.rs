@@ -1,7 +1,7 @@
 //! What the world must look like, judging by what went into the machines and what they
 //! asked for: what runs, which timers are armed, what work is under way, what is held.
 
-use crate::component::{self, OnFailure};
+use crate::component;
 use crate::exit::Exit;
 use crate::operation;
 use crate::process;
@@ -45,6 +45,8 @@ pub struct Proc {
     pub alive: bool,
     /// Whether the timer is armed.
     pub timer: bool,
+    /// Whether somebody wanted it down, and it has not gone yet.
+    pub halted: bool,
 }
 
 /// What the durable record of a restore says: what the next start has to finish.
@@ -89,6 +91,12 @@ impl Witness {
     pub fn observe(&mut self, input: &Input, reaction: &Reaction, machines: &Supervisor) {
         self.happened(input);
         for step in &reaction.steps {
+            if let Input::Component(id, component::Event::Halt | component::Event::Restart) =
+                step.input
+                && let Some(proc) = self.components.get_mut(id)
+            {
+                proc.halted = proc.alive;
+            }
             let mut properties = super::STEPS.iter();
             if let Some((what, _)) = properties.find(|(_, holds)| !holds(step, machines)) {
                 self.violate(what);
@@ -134,7 +142,10 @@ impl Witness {
             Input::Component(id, event) => {
                 if let Some(proc) = self.components.get_mut(*id) {
                     match event {
-                        component::Event::Exited(_) => proc.alive = false,
+                        component::Event::Exited(_) => {
+                            proc.alive = false;
+                            proc.halted = false;
+                        }
                         component::Event::TimedOut => proc.timer = false,
                         _ => {}
                     }
@@ -203,10 +214,11 @@ impl Witness {
             E::Spawn if self.is_swapping() => {
                 self.violate("a component was started during a swap");
             }
+            E::Terminate | E::Kill if proc.halted => {}
             E::Terminate | E::Kill if stopping && self.process.alive => {
                 self.violate("a component was stopped under the main process");
             }
-            E::Terminate if self.is_needed_by_something_alive(id, machines) => {
+            E::Terminate if stopping && self.is_needed_by_something_alive(id, machines) => {
                 self.violate("a component was stopped under another that needs it");
             }
             _ => {}
@@ -236,7 +248,10 @@ impl Witness {
             // A restart of the process need not wait for a component that restarts too.
             E::Spawn
                 if machines.process().chart().restarts == 0
-                    && !machines.components().iter().all(is_settled) =>
+                    && !machines
+                        .components()
+                        .iter()
+                        .all(|c| c.is_usable() || c.may_be_missing()) =>
             {
                 self.violate("the main process was started before its components were ready");
             }
@@ -291,20 +306,20 @@ impl Witness {
     }
 }
 
-/// Whether nothing has to wait for it any more.
-fn is_settled(machine: &crate::machine::Machine<component::Component>) -> bool {
-    *machine.state() == component::State::Ready
-        || *machine.state() == component::State::Failed
-            && machine.chart().on_failure == OnFailure::Ignore
-}
-
 const fn component(state: component::State) -> Proc {
     use component::State as S;
     Proc {
         alive: matches!(
             state,
-            S::Starting | S::Ready | S::Aborting | S::Terminating | S::Killing
+            S::Starting
+                | S::Ready
+                | S::Unready
+                | S::Working
+                | S::Aborting
+                | S::Terminating
+                | S::Killing
         ),
+        halted: false,
         timer: component_awaits_timer(state),
     }
 }
@@ -316,6 +331,7 @@ const fn process(state: process::State) -> Proc {
             state,
             S::Launching | S::Running | S::Terminating | S::Killing
         ),
+        halted: false,
         timer: process_awaits_timer(state),
     }
 }
@@ -323,7 +339,16 @@ const fn process(state: process::State) -> Proc {
 /// Whether a component in this state may have a timer armed.
 pub(super) const fn component_awaits_timer(state: component::State) -> bool {
     use component::State as S;
-    matches!(state, S::Starting | S::Ready | S::Backoff | S::Terminating)
+    matches!(
+        state,
+        S::Starting
+            | S::Ready
+            | S::Working
+            | S::Aborting
+            | S::Backoff
+            | S::Scheduled
+            | S::Terminating
+    )
 }
 
 /// Whether a main process in this state may have a timer armed.

@@ -50,6 +50,17 @@ impl System {
         Transition(next)
     }
 
+    /// Passes on what somebody wants of one component; whether it was that.
+    pub(super) fn control(event: &Event, context: &mut Outbox<Effect>) -> bool {
+        context.emit(match event {
+            Event::StartComponent(id) => Effect::StartComponent(*id),
+            Event::StopComponent(id) => Effect::StopComponent(*id),
+            Event::RestartComponent(id) => Effect::RestartComponent(*id),
+            _ => return false,
+        });
+        true
+    }
+
     /// Asks for `effect` if a second shutdown said that there is no time.
     pub(super) fn hurry(&self, effect: Effect, context: &mut Outbox<Effect>) {
         if self.urgent {

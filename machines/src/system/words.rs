@@ -35,7 +35,7 @@ pub enum Event {
     ProcessStopped,
     /// The main process ended by itself.
     ProcessExited {
-        /// Whether it exited with code 0.
+        /// Whether its exit code means success.
         success: bool,
     },
     /// The main process keeps failing; its restarts are used up.
@@ -46,6 +46,16 @@ pub enum Event {
     Restore,
     /// Start the main process again.
     StartProcess,
+    /// Stop the main process; everything else goes on.
+    StopProcess,
+    /// Stop the main process and start it again.
+    RestartProcess,
+    /// Start the component of that number.
+    StartComponent(usize),
+    /// Stop the component of that number; everything else goes on.
+    StopComponent(usize),
+    /// Stop the component of that number and start it again.
+    RestartComponent(usize),
     /// The restore has what it needs; what runs may be stopped.
     OperationPrepared,
     /// The restore failed past the swap; the old tree is being put back.
@@ -62,6 +72,24 @@ pub enum Event {
     TreeEmpty,
     /// The timer of the state ran out.
     TimedOut,
+}
+
+impl Event {
+    /// Whether somebody asks for something that cannot be had in every state.
+    #[must_use]
+    pub const fn is_refusable(&self) -> bool {
+        matches!(
+            self,
+            Self::Checkpoint
+                | Self::Restore
+                | Self::StartProcess
+                | Self::StopProcess
+                | Self::RestartProcess
+                | Self::StartComponent(_)
+                | Self::StopComponent(_)
+                | Self::RestartComponent(_)
+        )
+    }
 }
 
 /// What the system asks for.
@@ -88,6 +116,12 @@ pub enum Effect {
     StartProcess,
     /// Stop the main process.
     StopProcess,
+    /// Start one component.
+    StartComponent(usize),
+    /// Stop one component.
+    StopComponent(usize),
+    /// Stop one component and start it again.
+    RestartComponent(usize),
     /// End all exec sessions; start no new ones.
     CloseSessions,
     /// Kill what is being stopped, without grace.
@@ -185,7 +219,12 @@ pub enum State {
     Swapping,
     /// A failed restore puts the old tree back.
     RollingBack,
-    /// The main process ended in error and the system was told to stay up.
+    /// Somebody wants the main process down; it is told to go.
+    Parking,
+    /// Somebody wants the main process started anew; it is told to go.
+    Restarting,
+    /// The main process is down, and the rest stays up: it ended in error and the system was
+    /// told to stay up, or somebody stopped it.
     Parked,
     /// The operation under way is being given up, or waited for.
     StoppingOperation,
@@ -238,6 +277,10 @@ impl Chart for System {
                 "Restoring",
                 "A restore has begun to stop what runs. It ends with everything started again.",
             ),
+            (
+                "Halting",
+                "The main process is being stopped on request. Everything else goes on.",
+            ),
             ("Draining", "A restore stops everything that runs."),
             ("Stopping", "On the way down. Nothing turns it round."),
         ]
@@ -249,6 +292,20 @@ impl Chart for System {
             (
                 "StartProcess",
                 "Start the main process again: `POST /process/start`",
+            ),
+            ("StopProcess", "Stop it: `POST /process/stop`"),
+            (
+                "RestartProcess",
+                "Stop and start it: `POST /process/restart`",
+            ),
+            (
+                "StartComponent",
+                "Start a component: `POST /components/{name}/start`",
+            ),
+            ("StopComponent", "Stop it: `POST /components/{name}/stop`"),
+            (
+                "RestartComponent",
+                "Stop and start it: `POST /components/{name}/restart`",
             ),
             ("Shutdown", "Stop everything: SIGTERM or SIGINT"),
         ]

@@ -10,6 +10,7 @@ pub struct Composition {
     plan: Plan,
     faults: u8,
     crashes: u8,
+    control: bool,
 }
 
 impl Composition {
@@ -18,6 +19,7 @@ impl Composition {
             plan: setting.plan(),
             faults: setting.faults,
             crashes: setting.crashes,
+            control: setting.control,
         }
     }
 }
@@ -27,7 +29,12 @@ impl Model for Composition {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        vec![World::new(&self.plan, self.faults, self.crashes)]
+        vec![World::new(
+            &self.plan,
+            self.faults,
+            self.crashes,
+            self.control,
+        )]
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {

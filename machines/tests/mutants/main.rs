@@ -75,6 +75,8 @@ fn every_mutant_is_noticed() {
                             }
                         }
                         Caught::Not => {
+                            // At once: a check that goes on for long says why.
+                            println!("survives: {}", breed::describe(mutant));
                             survivors.lock().unwrap().insert(breed::describe(mutant));
                         }
                     }

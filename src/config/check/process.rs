@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::Checker;
+use crate::config::component::attributes::attributes;
+use crate::config::component::probe;
 use crate::config::component::{Backoff, command, environment, time, user};
 use crate::config::origin::{Origin, from_file};
 use crate::config::value::format_duration;
-use crate::config::{Process, SignalMap};
+use crate::config::{ForwardTo, Process, SignalMap, signal};
 
 impl Checker<'_> {
     pub(super) fn process(&mut self) -> Process {
@@ -67,6 +69,21 @@ impl Checker<'_> {
                 self.file.process_user.as_ref(),
                 &mut self.ledger,
             ),
+            attributes: attributes(
+                "process_attributes",
+                self.file.process_attributes.as_ref(),
+                &mut self.ledger,
+            ),
+            success_exit_codes: probe::success_exit_codes(
+                "process_success_exit_codes",
+                self.file.process_success_exit_codes.as_ref(),
+                &mut self.ledger,
+            ),
+            pre_stop: probe::hook(
+                "process_pre_stop",
+                self.file.process_pre_stop.as_ref(),
+                &mut self.ledger,
+            ),
             grace,
             max_retries: self.ledger.pick(
                 "process_restart_max_retries",
@@ -78,9 +95,41 @@ impl Checker<'_> {
                 min: default.min.min(max),
                 ..default
             },
+            forward_to: self.forward_to(),
             signal_map: self.signal_map(),
             exit_code_map: self.exit_code_map(),
         }
+    }
+
+    fn forward_to(&mut self) -> ForwardTo {
+        let flag = self.flags.forward_to.clone();
+        let flag = flag.map(|text| (text, Origin::Flag("-forward-to")));
+        let file = from_file(self.file.forward_to.as_ref());
+        let text = self
+            .ledger
+            .pick("forward_to", [flag, file], "group".to_owned());
+        match text.as_str() {
+            "group" => ForwardTo::Group,
+            "process" => ForwardTo::Process,
+            other => {
+                let why = format!("\"{other}\" is none of \"group\", \"process\"");
+                self.ledger.wrong("forward_to", why);
+                ForwardTo::Group
+            }
+        }
+    }
+
+    /// The signal that we get when our parent ends.
+    pub(super) fn parent_death_signal(&mut self) -> Option<i32> {
+        let flag = self.flags.parent_death_signal.clone();
+        let flag = flag.map(|text| (text, Origin::Flag("-parent-death-signal")));
+        let text = self.ledger.pick_optional("parent_death_signal", [flag])?;
+        let signal = signal::parse(&text);
+        if signal.is_none() {
+            let why = format!("\"{text}\" is no signal");
+            self.ledger.wrong("parent_death_signal", why);
+        }
+        signal
     }
 
     fn signal_map(&mut self) -> SignalMap {

@@ -6,10 +6,11 @@ mod hands;
 
 use std::sync::Arc;
 
-use machines::component::{self, OnFailure};
+use machines::component::{self, Kind, OnFailure};
 use machines::model::{Action, Graph, SETTINGS, Setting, World};
 use machines::safety::Intent;
 use machines::supervisor::{Command, Input, Reaction};
+use machines::timer::Timer;
 use machines::{operation, process, system};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -34,7 +35,7 @@ async fn every_step_of_a_main_process_alone() {
 #[tokio::test]
 async fn every_step_with_a_component_that_restarts() {
     cover(&Setting {
-        components: &[OnFailure::Restart],
+        components: &[(Kind::Service, OnFailure::Restart)],
         retries: 1,
         faults: 1,
         ..SETTINGS[0]
@@ -45,11 +46,29 @@ async fn every_step_with_a_component_that_restarts() {
 #[tokio::test]
 async fn every_step_with_two_components_in_a_row_kept_alive() {
     cover(&Setting {
-        components: &[OnFailure::Shutdown, OnFailure::Ignore],
+        components: &[
+            (Kind::Service, OnFailure::Shutdown),
+            (Kind::Service, OnFailure::Ignore),
+        ],
         needs: &[&[], &[0]],
         keep_alive: true,
         faults: 1,
         crashes: 0,
+        ..SETTINGS[0]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_step_of_what_somebody_stops_and_starts() {
+    cover(&Setting {
+        components: &[
+            (Kind::Oneshot, OnFailure::Restart),
+            (Kind::Scheduled, OnFailure::Ignore),
+        ],
+        faults: 0,
+        crashes: 0,
+        control: true,
         ..SETTINGS[0]
     })
     .await;
@@ -80,15 +99,20 @@ async fn cover(setting: &Setting) {
 }
 
 fn config(setting: &Setting) -> Config {
-    let component = |(id, on_failure): (usize, &OnFailure)| {
+    let component = |(id, (kind, on_failure)): (usize, &(Kind, OnFailure))| {
         let needs = setting.needs.get(id).copied().unwrap_or_default();
         let needs: Vec<_> = needs.iter().map(|need| format!("c{need}")).collect();
-        let value = json!({
+        let mut value = json!({
             "start_command": ["a component"], "needs": needs,
             "on_failure": format!("{on_failure:?}").to_lowercase(),
             "ready_timeout": "13s", "stop_timeout": "12s",
             "backoff": {"max_restarts": 1, "jitter": 0.0},
         });
+        match kind {
+            Kind::Service => {}
+            Kind::Oneshot => value["type"] = json!("oneshot"),
+            Kind::Scheduled => value["schedule"] = json!("@yearly"),
+        }
         (format!("c{id}"), value)
     };
     let components: serde_json::Map<String, Value> = setting
@@ -128,7 +152,12 @@ struct Drive {
 
 impl Drive {
     fn new(setting: &Setting, config: &Arc<Config>) -> Self {
-        let world = World::new(&setting.plan(), setting.faults, setting.crashes);
+        let world = World::new(
+            &setting.plan(),
+            setting.faults,
+            setting.crashes,
+            setting.control,
+        );
         let mut drive = Self::off(config, world);
         drive.event_loop.boot(None);
         drive.settle_children();
@@ -144,6 +173,7 @@ impl Drive {
             config: Arc::clone(config),
             outside: Arc::clone(&hands) as Arc<_>,
             sessions: sessions.clone(),
+            sockets: vec![],
             ring: Ring::default(),
             inbox,
         });
@@ -170,8 +200,10 @@ impl Drive {
                     Intent::RollBack => Interrupted::RollBack,
                 }));
             }
-            Action::Request(input) => self.request(input, reaction.as_ref())?,
-            Action::Own(input) | Action::Fault(input) => self.happen(input).await,
+            Action::Request(input @ Input::System(_)) => self.request(input, reaction.as_ref())?,
+            Action::Own(input) | Action::Fault(input) | Action::Request(input) => {
+                self.happen(input).await;
+            }
         }
         self.compare(&reaction.unwrap_or_default()).await
     }
@@ -318,7 +350,10 @@ impl Drive {
     /// What the executor has to do for `commands`.
     fn expected(&self, commands: &[Command]) -> Vec<Call> {
         let durations = Durations::new(&self.config);
-        let sleep = |who, timer| durations.of(who, timer).map(|time| Call::Sleep(who, time));
+        let sleep = |who, timer| match timer {
+            Timer::Schedule => Some(Call::Until(who)),
+            timer => durations.of(who, timer).map(|time| Call::Sleep(who, time)),
+        };
         let mut calls = Vec::new();
         for command in commands {
             match *command {

@@ -11,6 +11,8 @@ use machines::operation::{Effect, Event};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::checkpoint::Job;
+use crate::config::Schedule;
+use crate::spawn::Program;
 use crate::supervise::handle::Message;
 use crate::supervise::incarnation::{Incarnation, Who};
 use crate::supervise::outside::{Outside, Start};
@@ -21,6 +23,7 @@ pub enum Call {
     Start(Who, String),
     Signal(Who, i32),
     Sleep(Who, Duration),
+    Until(Who),
     Sweep,
     KillTree,
     Work(Effect),
@@ -138,12 +141,28 @@ impl Outside for Hands {
         self.state().calls.push(Call::Signal(who_is(pid), signal));
     }
 
+    fn signal_alone(&self, _: i32, signal: i32, _: Option<usize>) {
+        unreachable!("nobody sends signal {signal} to one process")
+    }
+
     fn sleep(&self, who: Who, duration: Duration) -> BoxFuture<'static, ()> {
         let (fire, fired) = oneshot::channel();
         let mut state = self.state();
         state.calls.push(Call::Sleep(who, duration));
         state.timers.insert(who, fire);
         wait(fired)
+    }
+
+    fn until(&self, who: Who, _schedule: Schedule) -> BoxFuture<'static, ()> {
+        let (fire, fired) = oneshot::channel();
+        let mut state = self.state();
+        state.calls.push(Call::Until(who));
+        state.timers.insert(who, fire);
+        wait(fired)
+    }
+
+    fn hook(&self, name: String, _: Program, _: Duration) -> BoxFuture<'static, bool> {
+        unreachable!("{name} is not configured")
     }
 
     fn sweep(&self, mut kill: watch::Receiver<bool>) -> BoxFuture<'static, ()> {

@@ -1,0 +1,92 @@
+//! Sockets that are open for a component before it runs, and while it is restarted
+//! (sd_listen_fds(3)).
+
+use std::ffi::OsString;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use crate::config::{Component, Listen};
+use crate::spawn::Program;
+
+/// The first number that a component knows a socket by.
+const FIRST: i32 = 3;
+/// The name under which our own program tells another its process id, and becomes it.
+const LAUNCHER: &str = "sprite-env: with LISTEN_PID";
+
+/// Why a socket cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("components.{component}.listen: cannot listen at {address}: {source}")]
+pub struct SocketError {
+    component: String,
+    address: String,
+    source: io::Error,
+}
+
+/// Opens the sockets of `component`.
+pub fn open(component: &Component) -> Result<Vec<Arc<OwnedFd>>, SocketError> {
+    let open = |address: &Listen| {
+        let opened = listen(address).map_err(|source| SocketError {
+            component: component.name.clone(),
+            address: address.to_string(),
+            source,
+        });
+        opened.map(Arc::new)
+    };
+    component.listen.iter().map(open).collect()
+}
+
+fn listen(address: &Listen) -> io::Result<OwnedFd> {
+    match address {
+        Listen::Tcp(addresses) => Ok(TcpListener::bind(addresses.as_slice())?.into()),
+        Listen::Unix(path) => {
+            remove_stale(path)?;
+            Ok(UnixListener::bind(path)?.into())
+        }
+    }
+}
+
+/// A socket that an earlier run has left behind. Whatever else is there stays.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path),
+        _ => Ok(()),
+    }
+}
+
+/// Gives `sockets` to `program`. It is to see its own process id in `LISTEN_PID`, which
+/// nobody knows before it runs: our own program, under another name, finds it out.
+pub fn give(sockets: &[Arc<OwnedFd>], program: &mut Program) {
+    if sockets.is_empty() {
+        return;
+    }
+    let numbered = (FIRST..).zip(sockets.iter().cloned());
+    program.descriptors.extend(numbered);
+    let count = ("LISTEN_FDS".to_owned(), sockets.len().to_string());
+    program.environment.extend([count]);
+    program.command.insert(0, "/proc/self/exe".to_owned());
+    program.arg0 = Some(LAUNCHER.to_owned());
+}
+
+/// Becomes the program that the arguments name, with `LISTEN_PID`, if this is what we were
+/// started for. Returns only if not; the exit code is that of a shell.
+pub fn launch(arguments: impl IntoIterator<Item = OsString>) -> Option<u8> {
+    let mut arguments = arguments.into_iter();
+    if arguments.next()? != LAUNCHER {
+        return None;
+    }
+    let program = arguments.next()?;
+    let error = Command::new(&program)
+        .args(arguments)
+        .env("LISTEN_PID", std::process::id().to_string())
+        .exec();
+    eprintln!("sprite-env: cannot run {}: {error}", program.display());
+    let missing = error.kind() == io::ErrorKind::NotFound;
+    Some(if missing { 127 } else { 126 })
+}
