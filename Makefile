@@ -13,6 +13,29 @@ help: ## List the targets
 build: ## Build the release binaries sprite-env and spritectl
 	$(CARGO) build --release --locked
 
+.PHONY: release-all
+release-all: release-linux-amd64 ## Build the archives that people download, into dist/
+
+# One static file: it runs on any Linux, without a libc of the machine's.
+.PHONY: release-linux-amd64
+release-linux-amd64: ## Build dist/sprite-env-linux-amd64.tar.gz, linked statically (musl)
+	@command -v musl-gcc >/dev/null || { echo "needs musl-gcc: install musl-tools" >&2; exit 1; }
+	rustup target add x86_64-unknown-linux-musl
+	CC_x86_64_unknown_linux_musl=musl-gcc $(CARGO) build --release --locked --target x86_64-unknown-linux-musl
+	@mkdir -p dist
+	tar -C target/x86_64-unknown-linux-musl/release -czf dist/sprite-env-linux-amd64.tar.gz sprite-env spritectl
+
+.PHONY: release-linux-arm64
+release-linux-arm64: ## Build dist/sprite-env-linux-arm64.tar.gz, on a machine of that kind
+	@test "$$(uname -m)" = aarch64 || { echo "run this on a Linux machine with an arm64 processor" >&2; exit 1; }
+	$(CARGO) build --release --locked
+	@mkdir -p dist
+	tar -C target/release -czf dist/sprite-env-linux-arm64.tar.gz sprite-env spritectl
+
+.PHONY: release-darwin-amd64 release-darwin-arm64
+release-darwin-amd64 release-darwin-arm64: ## Say why there is no sprite-env for macOS
+	@echo "sprite-env is made of Linux: PID 1, subreapers, signalfd. Run it in a container." >&2; exit 1
+
 .PHONY: run
 run: build ## Build, and run the demo on config.example.json
 	@token=$${SPRITE_HTTP_API_TOKEN:-$$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}; \
@@ -65,6 +88,7 @@ bench: ## Measure, each against a limit or a peer in the same run
 	benches/setup.sh
 	$(CARGO) bench --locked --bench machines
 	$(CARGO) bench --locked --bench data_plane
+	$(CARGO) bench --locked --bench init
 	$(CARGO) bench --locked --bench checkpoint
 
 .PHONY: pure
