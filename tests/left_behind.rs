@@ -158,7 +158,8 @@ fn survivors(mark: &str) -> Vec<String> {
 }
 
 fn check(way: &str, sprite: Sprite, script: &str) {
-    let mark = format!("{}-{}", std::process::id(), way.replace(' ', "-"));
+    // Its own: other tests have the same ways at the same time.
+    let mark = sprite.dir.path().display().to_string();
     let main = format!("{script}\necho left something; exec sleep 1000");
     let config = json!({"process_graceful_shutdown_timeout": "300ms"});
     let mut daemon = sprite
