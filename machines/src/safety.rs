@@ -15,6 +15,7 @@ use crate::supervisor::Supervisor;
 use crate::system::{self, System};
 
 pub use steps::{STEPS, StepProperty};
+use witness::of_state;
 pub use witness::{Intent, Proc, Witness};
 
 /// A sentence, and whether it is true of the machines and the world beside them.
@@ -157,8 +158,8 @@ fn is_all_up(machines: &Supervisor) -> bool {
 fn timers_are_awaited(machines: &Supervisor, world: &Witness) -> bool {
     let mut components = machines.components().iter().zip(&world.components);
     components
-        .all(|(machine, proc)| !proc.timer || witness::component_awaits_timer(*machine.state()))
-        && (!world.process.timer || witness::process_awaits_timer(*machines.process().state()))
-        && (!world.operation_timer || witness::is_pausing(*machines.operation().state()))
-        && (!world.system_timer || witness::awaits_empty_tree(*machines.system().state()))
+        .all(|(machine, proc)| !proc.timer || of_state::component_awaits_timer(*machine.state()))
+        && (!world.process.timer || of_state::process_awaits_timer(*machines.process().state()))
+        && (!world.operation_timer || of_state::is_pausing(*machines.operation().state()))
+        && (!world.system_timer || of_state::awaits_empty_tree(*machines.system().state()))
 }

@@ -1,12 +1,15 @@
 //! What the world must look like, judging by what went into the machines and what they
 //! asked for: what runs, which timers are armed, what work is under way, what is held.
 
+pub(super) mod of_state;
+
 use crate::component;
 use crate::exit::Exit;
 use crate::operation;
 use crate::process;
 use crate::supervisor::{Command, Input, Reaction, Supervisor};
 use crate::system;
+use of_state::{awaits_empty_tree, component, intent, is_pausing, job, process};
 
 /// Keeps account of the world from one input to the next.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -303,102 +306,5 @@ impl Witness {
                 self.job = Some(effect);
             }
         }
-    }
-}
-
-const fn component(state: component::State) -> Proc {
-    use component::State as S;
-    Proc {
-        alive: matches!(
-            state,
-            S::Starting
-                | S::Ready
-                | S::Unready
-                | S::Working
-                | S::Aborting
-                | S::Terminating
-                | S::Killing
-        ),
-        halted: false,
-        timer: component_awaits_timer(state),
-    }
-}
-
-const fn process(state: process::State) -> Proc {
-    use process::State as S;
-    Proc {
-        alive: matches!(
-            state,
-            S::Launching | S::Running | S::Terminating | S::Killing
-        ),
-        halted: false,
-        timer: process_awaits_timer(state),
-    }
-}
-
-/// Whether a component in this state may have a timer armed.
-pub(super) const fn component_awaits_timer(state: component::State) -> bool {
-    use component::State as S;
-    matches!(
-        state,
-        S::Starting
-            | S::Ready
-            | S::Working
-            | S::Aborting
-            | S::Backoff
-            | S::Scheduled
-            | S::Terminating
-    )
-}
-
-/// Whether a main process in this state may have a timer armed.
-pub(super) const fn process_awaits_timer(state: process::State) -> bool {
-    use process::State as S;
-    matches!(state, S::Running | S::Backoff | S::Terminating)
-}
-
-/// Whether a system in this state has a sweep under way and its timer armed.
-pub(super) const fn awaits_empty_tree(state: system::State) -> bool {
-    matches!(
-        state,
-        system::State::DrainingTree | system::State::SweepingTree
-    )
-}
-
-/// Whether the deadline of the pause runs.
-pub(super) const fn is_pausing(state: operation::State) -> bool {
-    matches!(
-        state,
-        operation::State::Freezing | operation::State::Capturing
-    )
-}
-
-/// The work that each state of an operation waits for.
-const fn job(state: operation::State) -> Option<operation::Effect> {
-    use operation::{Effect as E, State as S};
-    Some(match state {
-        S::Idle | S::Draining => return None,
-        S::Announcing => E::Announce,
-        S::PreCopying => E::PreCopy,
-        S::Freezing => E::Freeze,
-        S::Capturing => E::Capture,
-        S::Thawing { .. } => E::Thaw,
-        S::Sealing => E::Seal,
-        S::Replicating => E::Replicate,
-        S::Resolving => E::Resolve,
-        S::Fetching => E::Fetch,
-        S::Saving => E::Save,
-        S::Swapping => E::Swap,
-        S::Verifying => E::Verify,
-        S::RollingBack => E::RollBack,
-        S::Discarding => E::Discard,
-    })
-}
-
-const fn intent(state: operation::State) -> Option<Intent> {
-    match state {
-        operation::State::Swapping | operation::State::Verifying => Some(Intent::Restore),
-        operation::State::RollingBack => Some(Intent::RollBack),
-        _ => None,
     }
 }

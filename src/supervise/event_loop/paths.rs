@@ -2,6 +2,7 @@
 //! knows, in a world that this test holds in its hands: what the executor does must be
 //! what the machines asked for, and the machines must end where the model's do.
 
+mod configured;
 mod hands;
 
 use std::sync::Arc;
@@ -12,12 +13,11 @@ use machines::safety::Intent;
 use machines::supervisor::{Command, Input, Reaction};
 use machines::timer::Timer;
 use machines::{operation, process, system};
-use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::{EventLoop, Parts};
 use crate::checkpoint::{Interrupted, Order, Progress, Request};
-use crate::config::{Config, Flags, load};
+use crate::config::Config;
 use crate::exec::Sessions;
 use crate::exec::sessions::NotAdmitted;
 use crate::reaper::Reaper;
@@ -25,6 +25,7 @@ use crate::supervise::handle::{self, Envelope, Message};
 use crate::supervise::incarnation::Who;
 use crate::supervise::timer::Durations;
 use crate::telemetry::ring::Ring;
+use configured::config;
 use hands::{Call, Hands, pid_of};
 
 #[tokio::test]
@@ -96,47 +97,6 @@ async fn cover(setting: &Setting) {
         graph.transitions,
         graph.configurations()
     );
-}
-
-fn config(setting: &Setting) -> Config {
-    let component = |(id, (kind, on_failure)): (usize, &(Kind, OnFailure))| {
-        let needs = setting.needs.get(id).copied().unwrap_or_default();
-        let needs: Vec<_> = needs.iter().map(|need| format!("c{need}")).collect();
-        let mut value = json!({
-            "start_command": ["a component"], "needs": needs,
-            "on_failure": format!("{on_failure:?}").to_lowercase(),
-            "ready_timeout": "13s", "stop_timeout": "12s",
-            "backoff": {"max_restarts": 1, "jitter": 0.0},
-        });
-        match kind {
-            Kind::Service => {}
-            Kind::Oneshot => value["type"] = json!("oneshot"),
-            Kind::Scheduled => value["schedule"] = json!("@yearly"),
-        }
-        (format!("c{id}"), value)
-    };
-    let components: serde_json::Map<String, Value> = setting
-        .components
-        .iter()
-        .enumerate()
-        .map(component)
-        .collect();
-    let config = json!({
-        "process_command": ["a process"], "components": components,
-        "process_graceful_shutdown_timeout": "11s",
-        "process_restart_max_retries": setting.retries,
-    });
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("config.json");
-    std::fs::write(&path, config.to_string()).unwrap();
-    let mut config = load(&Flags {
-        config: Some(path),
-        ..Flags::default()
-    })
-    .unwrap();
-    config.keep_alive_on_error = setting.keep_alive;
-    config.process.backoff.jitter = 0.0;
-    config
 }
 
 /// An event loop, and the world of the model beside it.
