@@ -1,5 +1,6 @@
 //! What is asked of components in states in which they seldom are.
 
+use crate::support::objects::with;
 use crate::support::{Daemon, Sprite, Value, json};
 
 fn told(daemon: &Daemon, path: &str) {
@@ -118,11 +119,9 @@ fn what_waits_for_its_time_is_not_waited_for_in_a_hurry() {
 
 /// Up, and not ready any more.
 fn unready(settings: &Value) -> Daemon {
-    let mut component = json!({"start_command": ["sleep", "1000"],
+    let component = json!({"start_command": ["sleep", "1000"],
         "readiness": {"command": ["test", "!", "-e", "ill"], "interval": "10ms", "threshold": 1}});
-    let fields = settings.as_object().unwrap().clone();
-    component.as_object_mut().unwrap().extend(fields);
-    let daemon = one(&component).idle();
+    let daemon = one(&with(component, settings)).idle();
     std::fs::write(daemon.sprite.path("ill"), "").unwrap();
     daemon.client().wait_component("c", "Unready");
     daemon
@@ -224,11 +223,11 @@ fn one_that_is_going_is_wanted_back() {
 #[test]
 fn restarts_are_used_up_wherever_it_ends() {
     let failing = |settings: Value| {
-        let mut component = json!({"start_command": ["sh", "-c", "sleep 0.1; exit 1"],
+        let component = json!({"start_command": ["sh", "-c", "sleep 0.1; exit 1"],
             "on_failure": "restart", "backoff": {"min": "1ms", "max_restarts": 1}});
-        let fields = settings.as_object().unwrap().clone();
-        component.as_object_mut().unwrap().extend(fields);
-        let (code, text) = one(&component).command(&["sleep", "1000"]).run();
+        let (code, text) = one(&with(component, &settings))
+            .command(&["sleep", "1000"])
+            .run();
         assert_eq!(code, 70, "{text}");
         assert_eq!(text.matches("c ended: exit code 1").count(), 2, "{text}");
     };

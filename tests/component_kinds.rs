@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::net::TcpStream;
 
+use crate::support::objects::with;
 use crate::support::{Sprite, json, wait_for_file, wait_for_file_to_exist};
 
 #[test]
@@ -24,12 +25,9 @@ fn what_is_done_once_is_done_before_what_needs_it_starts() {
 #[test]
 fn what_cannot_be_done_once_follows_its_policy() {
     let run = |settings: serde_json::Value| {
-        let mut once = json!({"type": "oneshot", "backoff": {"min": "10ms"},
+        let once = json!({"type": "oneshot", "backoff": {"min": "10ms"},
             "start_command": ["sh", "-c", "echo try >>tries; [ $(wc -l <tries) -ge 3 ] || exit 9"]});
-        once.as_object_mut()
-            .unwrap()
-            .extend(settings.as_object().unwrap().clone());
-        let config = json!({"components": {"once": once}});
+        let config = json!({"components": {"once": with(once, &settings)}});
         Sprite::new()
             .config(&config)
             .script("echo tries: $(cat tries)")

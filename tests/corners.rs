@@ -53,11 +53,7 @@ fn begin_checkpoint(daemon: &Daemon) {
 }
 
 fn with(component: &Value, more: &Value) -> Value {
-    let mut config = json!({"components": {"db": component}});
-    if let (Some(config), Some(more)) = (config.as_object_mut(), more.as_object()) {
-        config.extend(more.clone());
-    }
-    config
+    crate::support::objects::with(json!({"components": {"db": component}}), more)
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::net::TcpListener;
 
+use crate::support::objects::with;
 use crate::support::{Sprite, Value, json};
 
 /// A port that nobody uses.
@@ -13,9 +14,7 @@ fn free_port() -> u16 {
 
 /// One component that runs `script`, with more settings.
 fn component(script: &str, settings: &Value) -> Value {
-    let mut component = json!({"start_command": ["sh", "-c", script]});
-    let fields = settings.as_object().unwrap().clone();
-    component.as_object_mut().unwrap().extend(fields);
+    let component = with(json!({"start_command": ["sh", "-c", script]}), settings);
     json!({"components": {"c": component}})
 }
 

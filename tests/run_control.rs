@@ -1,9 +1,8 @@
 //! The main process and the components are started, stopped, restarted and signalled
 //! while the rest goes on, over the API and on the command line.
 
-use std::process::Command;
-
-use crate::support::{BIN, Daemon, Sprite, TOKEN, Value, json, wait_for_file};
+use crate::support::verbs::ask;
+use crate::support::{Daemon, Sprite, Value, json, wait_for_file};
 
 fn daemon(main: &str) -> Daemon {
     let config = json!({"components": {
@@ -186,13 +185,7 @@ fn the_end_comes_also_to_what_is_being_stopped_on_request() {
 fn the_command_line_does_the_same() {
     let daemon = daemon("exec sleep 1000");
     let run = |words: &[&str]| {
-        let server = daemon.client().base().to_owned();
-        let output = Command::new(BIN)
-            .args(words)
-            .env("SPRITE_SERVER", server)
-            .env("SPRITE_HTTP_API_TOKEN", TOKEN)
-            .output()
-            .unwrap();
+        let output = ask(daemon.client().base(), words);
         let text = [output.stdout, output.stderr].concat();
         (
             output.status.code().unwrap(),

@@ -3,6 +3,7 @@
 pub mod bucket;
 pub mod disk;
 pub mod http;
+pub mod objects;
 pub mod output;
 pub mod socket;
 pub mod store;
