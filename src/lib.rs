@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod error;
 pub mod exec;
 pub mod files;
 pub mod network;

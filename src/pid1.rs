@@ -20,7 +20,6 @@ pub fn adopt_orphans(subreaper: bool) -> io::Result<()> {
 /// is. It may have ended before; then we get it now.
 pub fn end_with_parent(signal: i32) -> io::Result<()> {
     let parent = rustix::process::getppid();
-    // SIGRTMAX is as far as they go, and the C library keeps some for itself.
     let known = rustix::process::Signal::from_named_raw(signal);
     let known = known.ok_or_else(|| io::Error::other("only a standard signal can be given"))?;
     rustix::process::set_parent_process_death_signal(Some(known))?;

@@ -3,19 +3,19 @@
 use std::collections::{BTreeMap, HashMap};
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use machines::system;
 use serde_json::{Value, json};
 
 use super::Shared;
 use super::body::RawBody;
 use super::problem::Problem;
-use super::settle::{self, Wait, Wanted};
-use crate::supervise::Who;
+use super::settle::{self, Verb, Wait};
 use crate::supervise::status::Part;
+use crate::supervise::{Status, Who};
 
 /// The parameters of a path. Below `/v1/sprites/{name}` there are two.
-type Parameters = Path<HashMap<String, String>>;
+pub type Parameters = Path<HashMap<String, String>>;
 
 /// All of them.
 pub async fn list(State(shared): State<Shared>) -> Json<BTreeMap<String, Part>> {
@@ -31,52 +31,42 @@ pub async fn get(
     Ok(Json(part))
 }
 
-/// Starts one that is down.
-pub async fn start(
-    State(shared): State<Shared>,
+/// Starts, stops or restarts one; everything else goes on. One that has a schedule is
+/// restarted by a run at once.
+pub async fn control(
+    shared: Shared,
     Path(parameters): Parameters,
-    Query(wait): Query<Wait>,
+    wait: Wait,
+    verb: Verb,
 ) -> Result<Json<Value>, Problem> {
-    request(
-        &shared,
-        &parameters,
-        system::Event::StartComponent,
-        Wanted::Up,
-        &wait,
-    )
-    .await
-}
-
-/// Stops one; everything else goes on.
-pub async fn stop(
-    State(shared): State<Shared>,
-    Path(parameters): Parameters,
-    Query(wait): Query<Wait>,
-) -> Result<Json<Value>, Problem> {
-    request(
-        &shared,
-        &parameters,
-        system::Event::StopComponent,
-        Wanted::Down,
-        &wait,
-    )
-    .await
-}
-
-/// Stops one and starts it again; one that has a schedule runs at once.
-pub async fn restart(
-    State(shared): State<Shared>,
-    Path(parameters): Parameters,
-    Query(wait): Query<Wait>,
-) -> Result<Json<Value>, Problem> {
-    request(
-        &shared,
-        &parameters,
-        system::Event::RestartComponent,
-        Wanted::Anew,
-        &wait,
-    )
-    .await
+    let patience = wait.patience()?;
+    let (id, name, before) = find(&shared, &parameters)?;
+    let event = match verb {
+        Verb::Start => system::Event::StartComponent(id),
+        Verb::Stop => system::Event::StopComponent(id),
+        Verb::Restart => system::Event::RestartComponent(id),
+    };
+    shared.handle.request(event, None).await?;
+    let Some(patience) = patience else {
+        let message = format!("The component \"{name}\" is told");
+        return Ok(Json(json!({"status": "accepted", "message": message})));
+    };
+    let outcome = |status: &Status| {
+        let part = status.components.get(&name)?;
+        let is_in = |states: &[&str]| states.contains(&part.state.as_str());
+        let is_up = is_in(&["Up > Ready", "Completed", "Scheduled"]);
+        match verb {
+            Verb::Start if is_up => Some(Ok(())),
+            Verb::Restart if is_up && part.starts > before.starts => Some(Ok(())),
+            Verb::Stop if is_in(&["Stopped", "Failed"]) => Some(Ok(())),
+            Verb::Start | Verb::Restart if is_in(&["Failed"]) => Some(Err(())),
+            _ => None,
+        }
+    };
+    let what = format!("the component \"{name}\"");
+    settle::wait(&shared, patience, &what, outcome).await?;
+    let (_, _, part) = find(&shared, &parameters)?;
+    Ok(Json(json!({"status": "done", "component": part})))
 }
 
 /// Sends a signal to its process group.
@@ -88,43 +78,6 @@ pub async fn signal(
     let (id, name, part) = find(&shared, &parameters)?;
     let what = format!("the component \"{name}\"");
     settle::signal(&shared, Who::Component(id), &what, part.pid, &body).await
-}
-
-async fn request(
-    shared: &Shared,
-    parameters: &HashMap<String, String>,
-    event: impl Fn(usize) -> system::Event,
-    wanted: Wanted,
-    wait: &Wait,
-) -> Result<Json<Value>, Problem> {
-    let patience = wait.patience()?;
-    let (id, name, before) = find(shared, parameters)?;
-    shared.handle.request(event(id), None).await?;
-    let Some(patience) = patience else {
-        let message = format!("The component \"{name}\" is told");
-        return Ok(Json(json!({"status": "accepted", "message": message})));
-    };
-    let outcome = |status: &crate::supervise::Status| {
-        let part = status.components.get(&name)?;
-        let is_up = ["Up > Ready", "Completed", "Scheduled"].contains(&part.state.as_str());
-        let is_down = ["Stopped", "Failed"].contains(&part.state.as_str());
-        match wanted {
-            Wanted::Up if is_up => Some(Ok(())),
-            Wanted::Anew if is_up && part.starts > before.starts => Some(Ok(())),
-            Wanted::Down if is_down => Some(Ok(())),
-            Wanted::Up | Wanted::Anew if part.state == "Failed" => Some(Err(())),
-            _ => None,
-        }
-    };
-    settle::wait(
-        shared,
-        patience,
-        &format!("the component \"{name}\""),
-        outcome,
-    )
-    .await?;
-    let (_, _, part) = find(shared, parameters)?;
-    Ok(Json(json!({"status": "done", "component": part})))
 }
 
 /// Its number, its name and how it does.

@@ -1,14 +1,15 @@
 //! The one table of routes: path, methods, and who may use them.
 
 use axum::Router;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{any, delete, get, post, put};
+use axum::routing::{MethodRouter, any, delete, get, post, put};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::problem::Problem;
+use super::settle::{Verb, Wait};
 use super::{
     Shared, auth, body, checkpoint_archives, checkpoint_files, checkpoints, components, control,
     debug, events, exec, files, health, openapi, ports, process, proxy, sprite, status, url_proxy,
@@ -51,6 +52,18 @@ pub fn router(shared: Shared) -> Router {
         .with_state(shared)
 }
 
+/// What does `verb` with the main process.
+fn of_process(verb: Verb) -> MethodRouter<Shared> {
+    post(move |State(shared), Query(wait): Query<Wait>| process::control(shared, wait, verb))
+}
+
+/// What does `verb` with a component.
+fn of_component(verb: Verb) -> MethodRouter<Shared> {
+    post(move |State(shared), parameters, Query(wait): Query<Wait>| {
+        components::control(shared, parameters, wait, verb)
+    })
+}
+
 /// What needs the token. Served at `/` and under `/v1/sprites/{name}`.
 fn guarded(shared: &Shared) -> Router<Shared> {
     let mut routes = Router::new()
@@ -78,15 +91,18 @@ fn guarded(shared: &Shared) -> Router<Shared> {
         .route("/check", get(sprite::check))
         .route("/upgrade", post(sprite::not_built))
         .route("/restart", post(sprite::not_built))
-        .route("/process/start", post(process::start))
-        .route("/process/stop", post(process::stop))
-        .route("/process/restart", post(process::restart))
+        .route("/process/start", of_process(Verb::Start))
+        .route("/process/stop", of_process(Verb::Stop))
+        .route("/process/restart", of_process(Verb::Restart))
         .route("/process/signal", post(process::signal))
         .route("/components", get(components::list))
         .route("/components/{component}", get(components::get))
-        .route("/components/{component}/start", post(components::start))
-        .route("/components/{component}/stop", post(components::stop))
-        .route("/components/{component}/restart", post(components::restart))
+        .route("/components/{component}/start", of_component(Verb::Start))
+        .route("/components/{component}/stop", of_component(Verb::Stop))
+        .route(
+            "/components/{component}/restart",
+            of_component(Verb::Restart),
+        )
         .route("/components/{component}/signal", post(components::signal))
         .route("/checkpoint", post(checkpoints::create))
         .route("/checkpoints", get(checkpoints::list))

@@ -20,15 +20,15 @@ pub struct Wait {
     wait: Option<String>,
 }
 
-/// What somebody waits for.
+/// What somebody wants of the main process or of a component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum Verb {
     /// That it is up.
-    Up,
+    Start,
     /// That it is down.
-    Down,
-    /// That it was started again.
-    Anew,
+    Stop,
+    /// That it is started again.
+    Restart,
 }
 
 impl Wait {

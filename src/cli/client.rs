@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use reqwest::{Body, Method, Response, Url};
 use serde_json::Value;
 
+use crate::error::innermost;
+
 /// The daemon says no, or what was asked for failed.
 pub const FAILED: u8 = 1;
 /// sysexits: the command line is wrong.
@@ -102,7 +104,7 @@ impl Client {
         }
         let unreachable = |error: reqwest::Error| Failure::Unreachable {
             server: server.to_owned(),
-            why: cause(&error),
+            why: innermost(&error).to_string(),
         };
         Ok(Self {
             http: http.build().map_err(unreachable)?,
@@ -161,16 +163,7 @@ impl Client {
     pub fn lost(&self, error: &reqwest::Error) -> Failure {
         Failure::Unreachable {
             server: self.server.clone(),
-            why: cause(error),
+            why: innermost(error).to_string(),
         }
     }
-}
-
-/// The innermost cause: what the system said.
-fn cause(error: &dyn std::error::Error) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
 }

@@ -21,22 +21,25 @@ pub fn process(options: &ProcessOptions) -> u8 {
     };
     let path = ["process", verb];
     let told = tell(&options.daemon, &path, signal.map(String::as_str));
-    finish(told).err().unwrap_or(0)
+    exit_code(told)
 }
 
 /// Does something with components; returns the exit code.
 pub fn components(options: &ComponentsOptions) -> u8 {
     let (name, verb, signal) = match &options.verb {
-        ComponentsVerb::List => return finish(list(&options.daemon)).err().unwrap_or(0),
+        ComponentsVerb::List => return exit_code(list(&options.daemon)),
         ComponentsVerb::Start { name } => (name, "start", None),
         ComponentsVerb::Stop { name } => (name, "stop", None),
         ComponentsVerb::Restart { name } => (name, "restart", None),
         ComponentsVerb::Signal { name, signal } => (name, "signal", Some(signal)),
     };
     let path = ["components", name, verb];
-    finish(tell(&options.daemon, &path, signal.map(String::as_str)))
-        .err()
-        .unwrap_or(0)
+    let told = tell(&options.daemon, &path, signal.map(String::as_str));
+    exit_code(told)
+}
+
+fn exit_code(work: impl Future<Output = Result<(), Failure>>) -> u8 {
+    finish(work).err().unwrap_or(0)
 }
 
 async fn tell(daemon: &DaemonOptions, path: &[&str], signal: Option<&str>) -> Result<(), Failure> {

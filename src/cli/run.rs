@@ -22,7 +22,7 @@ use crate::supervise::handle::Signal;
 use crate::supervise::output::Sink;
 use crate::supervise::outside::RealWorld;
 use crate::supervise::tree_freezer::TreeFreezer;
-use crate::supervise::{EventLoop, Handle, Parts, automatic, handle, sockets};
+use crate::supervise::{EventLoop, Handle, Parts, Who, automatic, handle, sockets};
 use crate::sys::{self, SignalMask};
 use crate::telemetry::ring::Ring;
 
@@ -345,11 +345,11 @@ async fn pass_on(mut signals: Signals, handle: Handle, map: SignalMap) {
             }
             Ok((_, Meaning::Forward(signal, value))) => {
                 if let Some(number) = map.apply(signal) {
-                    handle.forward(Signal { number, value }).await;
+                    handle.signal(Who::Process, Signal { number, value }).await;
                 }
             }
             Ok((signal, Meaning::Suspend)) => match map.apply(signal) {
-                Some(mapped) if mapped != signal => handle.forward(mapped.into()).await,
+                Some(mapped) if mapped != signal => handle.signal(Who::Process, mapped).await,
                 Some(_) => handle.suspend().await,
                 None => {}
             },

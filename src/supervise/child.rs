@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::handle::{Envelope, Message};
 use super::incarnation::Who;
-use super::output::{self, Backlog, Sink, Stream, pump};
+use super::output::{self, Backlog, Sink};
 use super::outside::Start;
 use super::probe::Asker;
 use super::readiness::Awaited;
@@ -53,7 +53,7 @@ impl Task {
                 return Exit::Code(126);
             }
         };
-        let child = match self.spawner.spawn_soon(program).await {
+        let mut child = match self.spawner.spawn_soon(program).await {
             Ok(child) => child,
             Err(error) => {
                 self.failure(&error.to_string()).await;
@@ -68,22 +68,7 @@ impl Task {
         };
         let _ = self.send(spawned).await;
         let backlog = Backlog::default();
-        let outputs = [
-            (
-                child.stdout.and_then(|fd| output::reader(fd).ok()),
-                Stream::Stdout,
-            ),
-            (
-                child.stderr.and_then(|fd| output::reader(fd).ok()),
-                Stream::Stderr,
-            ),
-        ];
-        for (reader, stream) in outputs {
-            if let Some(reader) = reader {
-                let (name, sink) = (self.start.name.clone(), self.sink.clone());
-                tokio::spawn(pump(reader, name, stream, sink, Some(backlog.clone())));
-            }
-        }
+        output::pump_child(&mut child, &self.start.name, &self.sink, Some(&backlog));
         let end = child.exit;
         let exit = tokio::select! {
             // The end comes first: a component that is gone cannot become ready.
@@ -107,6 +92,7 @@ impl Task {
             let asker = Asker {
                 spawner: self.spawner.clone(),
                 name: self.start.name.clone(),
+                command: self.start.check.clone(),
                 backlog,
                 sink: self.sink.clone(),
             };

@@ -141,14 +141,10 @@ impl Handle {
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    /// Passes a signal on that we have received.
-    pub async fn forward(&self, signal: Signal) {
-        let _ = self.inbox.send(Message::Signal(Who::Process, signal)).await;
-    }
-
     /// Sends a signal to the process group of the main process or of a component.
-    pub async fn signal(&self, who: Who, signal: i32) {
-        let _ = self.inbox.send(Message::Signal(who, signal.into())).await;
+    pub async fn signal(&self, who: Who, signal: impl Into<Signal>) {
+        let message = Message::Signal(who, signal.into());
+        let _ = self.inbox.send(message).await;
     }
 
     /// Stops the main process's group, then ourselves, until SIGCONT.

@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, watch};
 
+use crate::reaper::Child;
+
 /// A line longer than this is written in pieces.
 const LONGEST_LINE: usize = 16 * 1024;
 /// How much output is kept for a readiness check that starts late.
@@ -216,8 +218,28 @@ pub fn writer(fd: impl Into<OwnedFd>) -> io::Result<pipe::Sender> {
     pipe::Sender::from_owned_fd(fd.into())
 }
 
+/// Copies what `child` writes to `sink`, and to `backlog`, as [`pump`] does, in tasks of their own.
+pub fn pump_child(child: &mut Child, name: &str, sink: &Sink, backlog: Option<&Backlog>) {
+    let outputs = [
+        (
+            child.stdout.take().and_then(|fd| reader(fd).ok()),
+            Stream::Stdout,
+        ),
+        (
+            child.stderr.take().and_then(|fd| reader(fd).ok()),
+            Stream::Stderr,
+        ),
+    ];
+    for (output, stream) in outputs {
+        if let Some(output) = output {
+            let (name, sink, backlog) = (name.to_owned(), sink.clone(), backlog.cloned());
+            tokio::spawn(pump(output, name, stream, sink, backlog));
+        }
+    }
+}
+
 /// Copies `source` to `sink` line by line, and to `backlog` as it comes, to the end.
-pub async fn pump(
+async fn pump(
     mut source: impl AsyncRead + Unpin,
     name: String,
     stream: Stream,

@@ -16,10 +16,9 @@ use super::handle::Message;
 use super::hook;
 use super::incarnation::{Incarnation, Who};
 use super::output::Sink;
-use super::probe::Probe;
 use super::readiness::Ready;
 use crate::checkpoint::{Engine, Job};
-use crate::config::Schedule;
+use crate::config::{Probe, Schedule};
 use crate::pid1::sweep;
 use crate::spawn::{Program, Spawner};
 
@@ -33,6 +32,8 @@ pub struct Start {
     pub name: String,
     /// What to start.
     pub program: Program,
+    /// How a command runs that tells how it does.
+    pub check: Program,
     /// What tells that its start is over; components only.
     pub ready: Ready,
     /// What tells, while it is up, whether it is of use.

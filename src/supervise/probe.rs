@@ -6,35 +6,13 @@ use reqwest::Url;
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::output::{self, Backlog, Sink, Stream, pump};
+use super::output::{self, Backlog, Sink};
+use crate::config::{Check, Probe};
+use crate::error::innermost;
 use crate::spawn::{Program, SpawnError, Spawner};
 
 /// The first pause between two questions that have no interval, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-
-/// A question that is asked again and again.
-#[derive(Clone, Debug)]
-pub struct Probe {
-    /// What is asked.
-    pub check: Check,
-    /// The pause between two questions; none = 100 ms, growing to 2 s.
-    pub interval: Option<Duration>,
-    /// How long an answer may take; none = as long as it likes.
-    pub timeout: Option<Duration>,
-    /// How many answers in a row count.
-    pub threshold: u32,
-}
-
-/// What is asked.
-#[derive(Clone, Debug)]
-pub enum Check {
-    /// A program, which gets the component's output as its input: exit code 0 is good.
-    Command(Box<Program>),
-    /// A URL: a status from 200 to 399 is good.
-    Http(String),
-    /// An address: a connection that is taken is good.
-    Tcp(String),
-}
 
 /// Asks on behalf of one component.
 #[derive(Debug)]
@@ -43,6 +21,8 @@ pub struct Asker {
     pub spawner: Spawner,
     /// The component's name.
     pub name: String,
+    /// How a program runs that is asked; it gets the component's output as its input.
+    pub command: Program,
     /// What the component writes.
     pub backlog: Backlog,
     /// Where the output of programs goes.
@@ -105,7 +85,7 @@ impl Asker {
     async fn ask(&self, probe: &Probe, what: &str) -> Result<Result<(), String>, SpawnError> {
         let asking = async {
             match &probe.check {
-                Check::Command(program) => self.run(program, what).await,
+                Check::Command(command) => self.run(command, what).await,
                 Check::Http(url) => Ok(get(url).await),
                 Check::Tcp(address) => Ok(connect(address).await),
             }
@@ -119,27 +99,16 @@ impl Asker {
             .unwrap_or_else(late)
     }
 
-    async fn run(&self, program: &Program, what: &str) -> Result<Result<(), String>, SpawnError> {
-        let child = self.spawner.spawn_soon(program.clone()).await?;
+    async fn run(&self, command: &[String], what: &str) -> Result<Result<(), String>, SpawnError> {
+        let program = Program {
+            command: command.to_vec(),
+            ..self.command.clone()
+        };
+        let mut child = self.spawner.spawn_soon(program).await?;
         // When the component goes or time runs out, this future is dropped.
         let guard = self.spawner.reaper.guard(child.pid);
         let label = format!("{} {what}", self.name);
-        let outputs = [
-            (
-                child.stdout.and_then(|fd| output::reader(fd).ok()),
-                Stream::Stdout,
-            ),
-            (
-                child.stderr.and_then(|fd| output::reader(fd).ok()),
-                Stream::Stderr,
-            ),
-        ];
-        for (reader, stream) in outputs {
-            if let Some(reader) = reader {
-                let sink = self.sink.clone();
-                tokio::spawn(pump(reader, label.clone(), stream, sink, None));
-            }
-        }
+        output::pump_child(&mut child, &label, &self.sink, None);
         let input = child.stdin.and_then(|fd| output::writer(fd).ok());
         // It ends with this run: a silent component would never let it find out by itself
         // that nobody reads any more.
@@ -171,19 +140,12 @@ async fn get(url: &str) -> Result<(), String> {
         .build();
     let client = client.map_err(|error| error.to_string())?;
     let answer = client.get(url).send().await;
-    let status = answer.map_err(|error| innermost(&error))?.status();
+    let status = answer
+        .map_err(|error| innermost(&error).to_string())?
+        .status();
     if status.is_success() || status.is_redirection() {
         Ok(())
     } else {
         Err(format!("it answers {status}"))
     }
-}
-
-/// What the system said.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
 }

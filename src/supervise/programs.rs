@@ -7,9 +7,8 @@ use machines::component::Kind;
 
 use super::incarnation::Incarnation;
 use super::outside::Start;
-use super::probe::{Check, Probe};
 use super::readiness::Ready;
-use crate::config::{self, Component, Process};
+use crate::config::{Component, Process};
 use crate::spawn::{Program, Streams};
 
 /// The main process.
@@ -20,6 +19,7 @@ pub fn process(process: &Process, incarnation: Incarnation) -> Start {
             foreground: true,
             ..Program::of_process(process, process.command.clone(), Streams::Inherited)
         },
+        check: Program::new(vec![], Streams::Piped),
         ready: Ready::Never,
         readiness: None,
         liveness: None,
@@ -39,44 +39,14 @@ pub fn component(
     Start {
         name: component.name.clone(),
         program,
-        ready: ready(component),
-        readiness: component
-            .readiness
-            .as_ref()
-            .map(|asked| probe(component, asked)),
-        liveness: component
-            .liveness
-            .as_ref()
-            .map(|asked| probe(component, asked)),
+        check: Program::of_component(component, vec![], Streams::Piped),
+        ready: match &component.ready {
+            _ if component.kind != Kind::Service => Ready::Never,
+            None => Ready::AtOnce,
+            Some(ready) => Ready::When(ready.clone()),
+        },
+        readiness: component.readiness.clone(),
+        liveness: component.liveness.clone(),
         incarnation,
-    }
-}
-
-fn ready(component: &Component) -> Ready {
-    match &component.ready {
-        _ if component.kind != Kind::Service => Ready::Never,
-        None => Ready::AtOnce,
-        Some(config::Ready::Asked(asked)) => Ready::Asked(probe(component, asked)),
-        Some(config::Ready::Log(pattern)) => Ready::Log(pattern.clone()),
-        Some(config::Ready::Notify) => Ready::Notify,
-        Some(config::Ready::Descriptor(number)) => Ready::Descriptor(*number),
-    }
-}
-
-fn probe(component: &Component, asked: &config::Probe) -> Probe {
-    let check = match &asked.check {
-        config::Check::Command(command) => Check::Command(Box::new(Program::of_component(
-            component,
-            command.clone(),
-            Streams::Piped,
-        ))),
-        config::Check::Http(url) => Check::Http(url.clone()),
-        config::Check::Tcp(address) => Check::Tcp(address.clone()),
-    };
-    Probe {
-        check,
-        interval: asked.interval,
-        timeout: asked.timeout,
-        threshold: asked.threshold,
     }
 }

@@ -14,7 +14,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 
 use super::output::Backlog;
-use super::probe::{Asker, Probe};
+use super::probe::Asker;
+use crate::config;
 use crate::spawn::{Program, SpawnError};
 use crate::sys;
 
@@ -28,14 +29,8 @@ pub enum Ready {
     AtOnce,
     /// Nothing does: the process is there to end.
     Never,
-    /// A question.
-    Asked(Probe),
-    /// A line of its output.
-    Log(Regex),
-    /// Its own word.
-    Notify,
-    /// A line that it writes to the descriptor of this number.
-    Descriptor(i32),
+    /// What the configuration names.
+    When(config::Ready),
 }
 
 /// What must be there before the process starts, for it to tell.
@@ -67,7 +62,7 @@ impl Ready {
     /// Gives `program` what it needs to tell.
     pub fn prepare(&self, program: &mut Program) -> io::Result<Awaited> {
         match self {
-            Self::Notify => {
+            Self::When(config::Ready::Notify) => {
                 let mut random = [0; 16];
                 getrandom::fill(&mut random).map_err(io::Error::other)?;
                 let name = format!("sprite-env/{:032x}", u128::from_ne_bytes(random));
@@ -81,7 +76,7 @@ impl Ready {
                 let user = program.user.as_ref().map_or(ours, |user| user.uid);
                 Ok(Awaited::Socket(sys::watch(socket.into())?, user))
             }
-            Self::Descriptor(number) => {
+            Self::When(config::Ready::Descriptor(number)) => {
                 let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
                 program.descriptors.push((*number, Arc::new(writer)));
                 let reader = pipe::Receiver::from_owned_fd(reader)?;
@@ -93,16 +88,18 @@ impl Ready {
 
     /// Ends when the start is over. Of what never is, this does not end.
     pub async fn wait(&self, awaited: Awaited, asker: &Asker) -> Result<(), Deaf> {
+        use config::Ready as R;
         match (self, awaited) {
-            (Self::Asked(probe), _) => Ok(asker.until_good(probe, "ready").await?),
-            (Self::Log(pattern), _) => {
+            (Self::When(R::Asked(probe)), _) => Ok(asker.until_good(probe, "ready").await?),
+            (Self::When(R::Log(pattern)), _) => {
                 find_line(&asker.backlog, pattern).await;
                 Ok(())
             }
-            (Self::Notify, Awaited::Socket(socket, user)) => notified(socket, user, &asker.name)
-                .await
-                .map_err(Deaf::Lost),
-            (Self::Descriptor(_), Awaited::Pipe(pipe)) => line(pipe).await,
+            (Self::When(R::Notify), Awaited::Socket(socket, user)) => {
+                let heard = notified(socket, user, &asker.name).await;
+                heard.map_err(Deaf::Lost)
+            }
+            (Self::When(R::Descriptor(_)), Awaited::Pipe(pipe)) => line(pipe).await,
             (Self::Never, _) => std::future::pending().await,
             _ => Ok(()),
         }

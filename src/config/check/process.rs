@@ -105,18 +105,13 @@ impl Checker<'_> {
         let flag = self.flags.forward_to.clone();
         let flag = flag.map(|text| (text, Origin::Flag("-forward-to")));
         let file = from_file(self.file.forward_to.as_ref());
-        let text = self
-            .ledger
-            .pick("forward_to", [flag, file], "group".to_owned());
-        match text.as_str() {
-            "group" => ForwardTo::Group,
-            "process" => ForwardTo::Process,
-            other => {
-                let why = format!("\"{other}\" is none of \"group\", \"process\"");
-                self.ledger.wrong("forward_to", why);
-                ForwardTo::Group
-            }
-        }
+        let others = [("process", ForwardTo::Process)];
+        self.choice(
+            "forward_to",
+            [flag, file],
+            ("group", ForwardTo::Group),
+            &others,
+        )
     }
 
     /// The signal that we get when our parent ends.

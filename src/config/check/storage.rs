@@ -40,7 +40,7 @@ impl Checker<'_> {
         let kept = self.directory("checkpoint.dir", kept, default("store"));
         let freeze = self.choice(
             "checkpoint.quiesce",
-            checkpoint.quiesce.as_ref(),
+            [from_file(checkpoint.quiesce.as_ref())],
             ("freeze", true),
             &[("none", false)],
         );
@@ -56,13 +56,13 @@ impl Checker<'_> {
         );
         let verify_restore = self.choice(
             "checkpoint.verify_restore",
-            checkpoint.verify_restore.as_ref(),
+            [from_file(checkpoint.verify_restore.as_ref())],
             ("metadata", VerifyRestore::Metadata),
             &[("full", VerifyRestore::Full), ("none", VerifyRestore::None)],
         );
         let dirty_tracking = self.choice(
             "checkpoint.dirty_tracking",
-            checkpoint.dirty_tracking.as_ref(),
+            [from_file(checkpoint.dirty_tracking.as_ref())],
             ("auto", DirtyTracking::Auto),
             &[("on", DirtyTracking::On), ("off", DirtyTracking::Off)],
         );
@@ -104,16 +104,14 @@ impl Checker<'_> {
     }
 
     /// One of some words, and what it means; the first if nobody says.
-    fn choice<T: Copy>(
+    pub(super) fn choice<T: Copy>(
         &mut self,
         key: &str,
-        value: Option<&raw::Text>,
+        candidates: impl IntoIterator<Item = Option<(String, Origin)>>,
         (default, meaning): (&str, T),
         others: &[(&str, T)],
     ) -> T {
-        let chosen = self
-            .ledger
-            .pick(key, [from_file(value)], default.to_owned());
+        let chosen = self.ledger.pick(key, candidates, default.to_owned());
         if chosen == default {
             return meaning;
         }
@@ -240,7 +238,7 @@ impl Checker<'_> {
         let lease = self.file.checkpoint.clone().unwrap_or_default().lease;
         let lease = self.choice(
             "checkpoint.lease",
-            lease.as_ref(),
+            [from_file(lease.as_ref())],
             ("required", Lease::Required),
             &[("best-effort", Lease::BestEffort), ("off", Lease::Off)],
         );

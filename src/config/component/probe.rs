@@ -6,7 +6,7 @@ use regex_lite::Regex;
 use serde_json::json;
 
 use super::{command, time};
-use crate::config::origin::{Ledger, Origin};
+use crate::config::origin::{Ledger, Origin, from_file};
 use crate::config::raw;
 
 /// The descriptors that a component can be given.
@@ -109,35 +109,25 @@ pub fn ready(key: &str, raw: &raw::Probe, ledger: &mut Ledger) -> Option<Ready> 
         let why = format!("interval, timeout and threshold mean nothing with {way}");
         ledger.wrong(key, why);
     }
+    let at = format!("{key}.{way}");
     match way {
         "log" => {
-            let text = raw.log.as_ref()?;
-            let shown = json!(text.value);
-            ledger.note(&format!("{key}.log"), (), shown, text.origin());
-            match Regex::new(&text.value) {
-                Ok(pattern) => Some(Ready::Log(pattern)),
-                Err(error) => {
-                    let why = format!("\"{}\" is no regular expression: {error}", text.value);
-                    ledger.wrong(&format!("{key}.log"), why);
-                    None
-                }
-            }
+            let text = ledger.pick_optional(&at, [from_file(raw.log.as_ref())])?;
+            let pattern = Regex::new(&text).map_err(|error| {
+                ledger.wrong(&at, format!("\"{text}\" is no regular expression: {error}"));
+            });
+            pattern.ok().map(Ready::Log)
         }
         "notify" => {
-            let on = raw.notify.as_ref()?;
-            ledger.note(&format!("{key}.notify"), (), json!(on.value), on.origin());
-            on.value.then_some(Ready::Notify)
+            let on = ledger.pick_optional(&at, [from_file(raw.notify.as_ref())])?;
+            on.then_some(Ready::Notify)
         }
         "fd" => {
-            let number = raw.fd.as_ref()?;
-            let shown = json!(number.value);
-            ledger.note(&format!("{key}.fd"), (), shown, number.origin());
-            if DESCRIPTORS.contains(&number.value) {
-                i32::try_from(number.value).ok().map(Ready::Descriptor)
-            } else {
-                ledger.wrong(&format!("{key}.fd"), "must be from 3 to 15");
-                None
+            let number = ledger.pick_optional(&at, [from_file(raw.fd.as_ref())])?;
+            if !DESCRIPTORS.contains(&number) {
+                ledger.wrong(&at, "must be from 3 to 15");
             }
+            i32::try_from(number).ok().map(Ready::Descriptor)
         }
         _ => probe(key, raw, None, 1, ledger).map(Ready::Asked),
     }
@@ -183,7 +173,7 @@ fn probe(
         ledger.wrong(&at("interval"), "must be more than 0");
     }
     let timeout = time(&at("timeout"), raw.timeout.as_ref(), 5_000, ledger);
-    let written = [crate::config::origin::from_file(raw.threshold.as_ref())];
+    let written = [from_file(raw.threshold.as_ref())];
     let threshold = ledger.pick(&at("threshold"), written, threshold);
     if threshold == 0 {
         ledger.wrong(&at("threshold"), "must be 1 or more");
@@ -197,34 +187,26 @@ fn probe(
 }
 
 fn check(key: &str, raw: &raw::Probe, ledger: &mut Ledger) -> Option<Check> {
-    if let Some(url) = &raw.http {
-        let key = format!("{key}.http");
-        ledger.note(&key, (), json!(url.value), url.origin());
-        return match reqwest::Url::parse(&url.value) {
-            Ok(parsed) if ["http", "https"].contains(&parsed.scheme()) && parsed.has_host() => {
-                Some(Check::Http(url.value.clone()))
-            }
-            _ => {
-                let why = format!("\"{}\" is no URL such as http://localhost:80/", url.value);
-                ledger.wrong(&key, why);
-                None
-            }
-        };
+    let at = |field: &str| format!("{key}.{field}");
+    if raw.http.is_some() {
+        let url = ledger.pick_optional(&at("http"), [from_file(raw.http.as_ref())])?;
+        let parsed = reqwest::Url::parse(&url);
+        if !parsed.is_ok_and(|it| ["http", "https"].contains(&it.scheme()) && it.has_host()) {
+            let why = format!("\"{url}\" is no URL such as http://localhost:80/");
+            ledger.wrong(&at("http"), why);
+        }
+        return Some(Check::Http(url));
     }
-    if let Some(address) = &raw.tcp {
-        let key = format!("{key}.tcp");
-        ledger.note(&key, (), json!(address.value), address.origin());
-        let parts = address.value.rsplit_once(':');
-        return if parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-        {
-            Some(Check::Tcp(address.value.clone()))
-        } else {
-            let why = format!("\"{}\" is no address such as localhost:5432", address.value);
-            ledger.wrong(&key, why);
-            None
-        };
+    if raw.tcp.is_some() {
+        let address = ledger.pick_optional(&at("tcp"), [from_file(raw.tcp.as_ref())])?;
+        let parts = address.rsplit_once(':');
+        if !parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
+            let why = format!("\"{address}\" is no address such as localhost:5432");
+            ledger.wrong(&at("tcp"), why);
+        }
+        return Some(Check::Tcp(address));
     }
-    command(&format!("{key}.command"), raw.command.as_ref(), ledger).map(Check::Command)
+    command(&at("command"), raw.command.as_ref(), ledger).map(Check::Command)
 }
 
 /// Reads a command with a deadline.
