@@ -10,9 +10,92 @@ const MARK: &str = "LEFT_BEHIND_BY";
 /// Runs in the background until somebody ends it.
 const STAY: &str = "while :; do sleep 0.05; done";
 
+/// It forks each time it is told to go, and its child goes on.
+const COMES_BACK: &str = r"
+import os, signal, time
+def again(*_):
+    if os.fork(): os._exit(0)
+    os.setsid()
+signal.signal(signal.SIGTERM, again)
+up()
+while True: time.sleep(0.01)
+";
+
+/// Each of two forks anew when the other is gone.
+const TWINS: &str = r"
+import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+def watch(pid):
+    while True:
+        try:
+            os.kill(pid, 0)
+        except OSError:
+            pid = twin()
+        time.sleep(0.005)
+def twin():
+    me = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        up()
+        watch(me)
+    return pid
+watch(twin())
+";
+
+/// Another thread goes on, in a session that the group's signal does not reach.
+const FIRST_THREAD_ENDED: &str = r"
+import ctypes, os, threading, time
+os.setsid()
+def stay():
+    while open('/proc/self/stat').read().split()[2] != 'Z': time.sleep(0.01)
+    up()
+    while True: time.sleep(0.01)
+threading.Thread(target=stay).start()
+ctypes.CDLL(None).pthread_exit(None)
+";
+
+/// The orphan's parent now is a subreaper, and not we.
+const TAKEN_IN: &str = r"
+import ctypes, os, signal, time
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:
+    parent = os.getpid()
+    if os.fork() == 0:
+        os.setsid()
+        while os.getppid() == parent: time.sleep(0.01)
+        up()
+        time.sleep(1000)
+    os._exit(0)
+os.wait()
+while True: time.sleep(0.01)
+";
+
+/// The tracer ignores it that it is told to go.
+const TRACED: &str = r"
+import ctypes, os, signal, time
+libc = ctypes.CDLL(None)
+pid = os.fork()
+if pid == 0:
+    libc.ptrace(0, 0, 0, 0)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(1000)
+os.waitpid(pid, os.WUNTRACED)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+up()
+time.sleep(1000)
+";
+
 /// What the main process does before it says `ready`, by the way in which something is left.
 fn ways() -> Vec<(&'static str, String)> {
-    let python = |code: &str| format!("cat >way.py <<'END'\n{code}\nEND\npython3 way.py &");
+    // Each says when it is as it is meant to be.
+    let python = |code: &str| {
+        format!(
+            "cat >way.py <<'END'\ndef up(): open('up', 'w').close()\n{code}\nEND\n\
+             python3 way.py &\nuntil [ -e up ]; do sleep 0.01; done"
+        )
+    };
     vec![
         ("a child", format!("({STAY}) &")),
         (
@@ -55,24 +138,9 @@ fn ways() -> Vec<(&'static str, String)> {
         ),
         (
             "a process that comes back each time it is told to go",
-            python(
-                "import os, signal, time\n\
-                 def again(*_):\n    if os.fork(): os._exit(0)\n    os.setsid()\n\
-                 signal.signal(signal.SIGTERM, again)\n\
-                 while True: time.sleep(0.01)",
-            ),
+            python(COMES_BACK),
         ),
-        (
-            "two that bring each other back",
-            python(
-                "import os, time\n\
-                 def watch(pid):\n    while True:\n        try: os.kill(pid, 0)\n\
-                         except OSError: pid = twin()\n        time.sleep(0.005)\n\
-                 def twin():\n    me = os.getpid()\n    pid = os.fork()\n\
-                     if pid == 0:\n        os.setsid()\n        watch(me)\n    return pid\n\
-                 watch(twin())",
-            ),
-        ),
+        ("two that bring each other back", python(TWINS)),
         (
             "a child that holds our output open",
             format!("(trap '' TERM; {STAY}) 2>&1 &"),
@@ -83,26 +151,9 @@ fn ways() -> Vec<(&'static str, String)> {
         ),
         (
             "a process whose first thread has ended",
-            python(
-                "import ctypes, threading, time\n\
-                 def stay():\n    while True: time.sleep(0.01)\n\
-                 threading.Thread(target=stay).start()\n\
-                 ctypes.CDLL(None).pthread_exit(None)",
-            ),
+            python(FIRST_THREAD_ENDED),
         ),
-        (
-            "an orphan that another took in",
-            python(
-                "import ctypes, os, signal, time\n\
-                 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\n\
-                 if os.fork() == 0:\n    if os.fork() == 0:\n        os.setsid()\n\
-                         signal.signal(signal.SIGTERM, signal.SIG_IGN)\n\
-                         time.sleep(1000)\n    os._exit(0)\n\
-                 os.wait()\n\
-                 signal.signal(signal.SIGTERM, signal.SIG_IGN)\n\
-                 while True: time.sleep(0.01)",
-            ),
-        ),
+        ("an orphan that another took in", python(TAKEN_IN)),
         (
             "a process under another name",
             "cp /bin/sleep './] ) Z 1'; './] ) Z 1' 1000 & setsid './] ) Z 1' 1000 &".to_owned(),
@@ -111,19 +162,7 @@ fn ways() -> Vec<(&'static str, String)> {
             "two hundred daemons",
             "for i in $(seq 200); do setsid sleep 1000 & done".to_owned(),
         ),
-        (
-            "a process that is traced",
-            python(
-                "import ctypes, os, signal, time\n\
-                 c = ctypes.CDLL(None)\n\
-                 pid = os.fork()\n\
-                 if pid == 0:\n    c.ptrace(0, 0, 0, 0)\n    os.kill(os.getpid(), signal.SIGSTOP)\n\
-                     time.sleep(1000)\n\
-                 os.waitpid(pid, 0)\n\
-                 signal.signal(signal.SIGTERM, signal.SIG_IGN)\n\
-                 time.sleep(1000)",
-            ),
-        ),
+        ("a process that is traced", python(TRACED)),
         (
             "another user's process",
             "setpriv --reuid=65534 --clear-groups sleep 1000 & ".to_owned(),
