@@ -17,13 +17,18 @@ build: ## Build the release binaries sprite-env and spritectl
 release-all: release-linux-amd64 ## Build the archives that people download, into dist/
 
 # One static file: it runs on any Linux, without a libc of the machine's.
-.PHONY: release-linux-amd64
-release-linux-amd64: ## Build dist/sprite-env-linux-amd64.tar.gz, linked statically (musl)
+MUSL := x86_64-unknown-linux-musl
+.PHONY: static
+static: ## Build the static binary (musl)
 	@command -v musl-gcc >/dev/null || { echo "needs musl-gcc: install musl-tools" >&2; exit 1; }
-	rustup target add x86_64-unknown-linux-musl
-	CC_x86_64_unknown_linux_musl=musl-gcc $(CARGO) build --release --locked --target x86_64-unknown-linux-musl
+	CC_x86_64_unknown_linux_musl=musl-gcc $(CARGO) build --release --locked --target $(MUSL)
+
+.PHONY: release-linux-amd64
+release-linux-amd64: ## Build dist/sprite-env-linux-amd64.tar.gz, linked statically
+	rustup target add $(MUSL)
+	$(MAKE) --no-print-directory static
 	@mkdir -p dist
-	tar -C target/x86_64-unknown-linux-musl/release -czf dist/sprite-env-linux-amd64.tar.gz sprite-env spritectl
+	tar -C target/$(MUSL)/release -czf dist/sprite-env-linux-amd64.tar.gz sprite-env spritectl
 
 .PHONY: release-linux-arm64
 release-linux-arm64: ## Build dist/sprite-env-linux-arm64.tar.gz, on a machine of that kind
@@ -49,6 +54,7 @@ run: build ## Build, and run the demo on config.example.json
 
 .PHONY: test
 test: setup build ## Install what the tests need and run them all
+	@$(MAKE) --no-print-directory static || echo "no static binary: no machine is booted with it"
 	@rm -rf $(JOURNALS) && mkdir -p $(JOURNALS)
 	SPRITE_TEST_JOURNALS=$(JOURNALS) $(CARGO) test --workspace --release --locked
 	@$(BIN) replay --coverage --at-least 90 $(JOURNALS)/*

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use crate::pid1::init::without_words_of_the_kernel;
 use arguments::{Arguments, Verb};
 
 /// sysexits: the command line is wrong.
@@ -25,7 +26,8 @@ pub fn main() -> ExitCode {
     if let Some(code) = crate::supervise::sockets::launch(std::env::args_os()) {
         return ExitCode::from(code);
     }
-    let arguments = match Arguments::try_parse_from(arguments::normalized(std::env::args_os())) {
+    let words = without_words_of_the_kernel(std::env::args_os().collect());
+    let arguments = match Arguments::try_parse_from(arguments::normalized(words)) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are "errors" that are none.

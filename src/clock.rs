@@ -9,6 +9,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
+use tokio::io::Interest;
 
 use crate::sys;
 
@@ -69,7 +70,7 @@ async fn at(time: SystemTime) -> io::Result<bool> {
     };
     let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
     timerfd_settime(&timer, flags, &setting)?;
-    let timer = sys::watch(timer)?;
+    let timer = sys::watch(timer, Interest::READABLE)?;
     loop {
         let mut ready = timer.readable().await?;
         let mut expirations = [0; 8];

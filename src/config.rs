@@ -19,6 +19,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cgroups::ResourceLimits;
+
 pub use check::load;
 pub use component::attributes::Attributes;
 pub use component::probe::{Check, Hook, Probe, Ready, Schedule};
@@ -75,6 +77,8 @@ pub struct Config {
     pub sprite_name: String,
     /// The API, if it is on.
     pub api: Option<Api>,
+    /// What is done for a bare machine or container, and at the end.
+    pub init: Init,
     /// The main process.
     pub process: Process,
     /// The components, by name, in the order of their names.
@@ -99,6 +103,8 @@ pub struct Config {
     pub parent_death_signal: Option<i32>,
     /// Whether orphans of our tree come to us when we are not PID 1.
     pub subreaper: bool,
+    /// Whether what we run is put into cgroups of its own.
+    pub cgroups: Cgroups,
     /// The bucket that checkpoints are replicated to; none without one and in local mode.
     pub bucket: Option<Bucket>,
     /// Every setting with its value (secrets masked) and where it came from.
@@ -127,6 +133,8 @@ pub struct Process {
     pub user: Option<User>,
     /// What it may do and use.
     pub attributes: Attributes,
+    /// What it may use of the machine, with all that it starts.
+    pub limits: ResourceLimits,
     /// The exit codes that mean success, beside 0.
     pub success_exit_codes: Vec<u8>,
     /// What is run before it is told to go.
@@ -143,6 +151,61 @@ pub struct Process {
     pub signal_map: SignalMap,
     /// Our exit code instead of its own.
     pub exit_code_map: BTreeMap<u8, u8>,
+}
+
+/// What an init does for a bare machine or container, and at the end; none = what is usual
+/// where we are.
+#[derive(Clone, Debug, Default)]
+pub struct Init {
+    /// Whether the kernel's filesystems are mounted as far as they are missing.
+    pub mounts: Option<bool>,
+    /// The name that this host gets; none = the one that it has.
+    pub hostname: Option<String>,
+    /// Whether the loopback interface is brought up.
+    pub loopback: Option<bool>,
+    /// What follows our end.
+    pub at_end: Option<AtEnd>,
+}
+
+/// What follows our end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtEnd {
+    /// Nothing else.
+    Exit,
+    /// The machine is turned off.
+    PowerOff,
+    /// It starts again.
+    Reboot,
+    /// It stands still.
+    Halt,
+}
+
+impl AtEnd {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Exit, Self::PowerOff, Self::Reboot, Self::Halt];
+}
+
+impl std::fmt::Display for AtEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Exit => "exit",
+            Self::PowerOff => "power-off",
+            Self::Reboot => "reboot",
+            Self::Halt => "halt",
+        })
+    }
+}
+
+/// Whether what we run is put into cgroups of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cgroups {
+    /// Where we may make some, and there is something that they are of use for.
+    #[default]
+    Auto,
+    /// Nothing is run without.
+    Required,
+    /// Never.
+    Off,
 }
 
 /// Who gets the signals that we receive, and the one that tells the process to go.

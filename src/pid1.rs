@@ -1,5 +1,7 @@
-//! What an init does: it takes in orphans, forwards signals and leaves nothing behind.
+//! What an init does: it prepares a bare machine, takes in orphans, forwards signals and leaves
+//! nothing behind.
 
+pub mod init;
 pub mod signals;
 pub mod sweep;
 pub mod tree;

@@ -8,14 +8,14 @@
 //! started is an orphan of our tree that the kernel gave to us.
 //!
 //! Starting and reaping hold the same lock. Without it a child could end, and its
-//! status be taken, before it is known to be ours; and the standard library, which
-//! itself waits for a child whose `exec` failed, would find it gone.
+//! status be taken, before it is known to be ours; and whoever starts it, and itself waits
+//! for a child whose `exec` failed, would find it gone.
 //! Signalling holds it too: a pid stays ours until it is reaped, so a signal under the
 //! lock cannot reach a stranger that got the same number.
 
 use std::collections::HashMap;
 use std::io;
-use std::process::{ChildStderr, ChildStdin, ChildStdout, Command};
+use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use machines::exit::Exit;
@@ -91,19 +91,6 @@ impl Default for Reaper {
 }
 
 impl Reaper {
-    /// Starts `command`. Blocks until the program runs or could not be run.
-    pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
-        self.start(|| {
-            let child = command.spawn()?;
-            Ok(Started {
-                pid: i32::try_from(child.id()).map_err(io::Error::other)?,
-                stdin: child.stdin,
-                stdout: child.stdout,
-                stderr: child.stderr,
-            })
-        })
-    }
-
     /// Starts whatever `start` starts, under the lock.
     pub fn start(&self, start: impl FnOnce() -> io::Result<Started>) -> io::Result<Child> {
         let mut waiters = self.lock();

@@ -1,23 +1,21 @@
 //! What every child has in common: its environment, its process group, its user.
 
 mod finish;
-mod light;
+mod launch;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::process::CommandExt as _;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use futures_util::future::Either;
 
+use crate::cgroups::{Cgroup, Cgroups};
 use crate::config::{Attributes, Component, Process, User};
 use crate::reaper::{Child, Reaper};
 use crate::sys::SignalMask;
-use crate::sys::child_setup::{ChildSetup, set_up_child};
 
 /// Variables of ours that, beside the secret ones, no child gets unless its
 /// configuration names them.
@@ -69,6 +67,8 @@ pub struct Program {
     pub foreground: bool,
     /// What it may do and use.
     pub attributes: Attributes,
+    /// The cgroup that it runs in, where there are any.
+    pub cgroup: Cgroup,
     /// What it is given beside its streams: the number that it knows each by, and the file.
     pub descriptors: Vec<(i32, Arc<OwnedFd>)>,
 }
@@ -86,6 +86,7 @@ impl Program {
             streams,
             foreground: false,
             attributes: Attributes::default(),
+            cgroup: Cgroup::default(),
             descriptors: Vec::new(),
         }
     }
@@ -152,6 +153,8 @@ pub struct Spawner {
     /// Where we were started: where children run, and what their directories are
     /// relative to. A name, not where we are: a restore puts another directory there.
     pub base_dir: PathBuf,
+    /// The cgroups that they run in; none = that which we are in.
+    pub cgroups: Option<Cgroups>,
     /// How soon the kernel was to kill us when memory runs out, as we found it at our start;
     /// none = it still is so. Children are not protected as we are.
     pub oom_score_adj: Option<i32>,
@@ -188,49 +191,7 @@ impl Spawner {
     /// Starts `program` in a process group of its own. Blocks until it runs or could
     /// not be run: call it where blocking is allowed.
     pub fn spawn(&self, program: &Program) -> Result<Child, SpawnError> {
-        let Some((name, arguments)) = program.command.split_first() else {
-            return Err(self.error(program, io::ErrorKind::InvalidInput.into()));
-        };
-        if self.oom_score_adj.is_none() && light::is_light(program) {
-            match light::spawn(self, program) {
-                // A script that does not say whose it is: the other way gives it to a shell.
-                Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => {}
-                spawned => return spawned.map_err(|source| self.error(program, source)),
-            }
-        }
-        let mut command = Command::new(name);
-        command.args(arguments);
-        if let Some(arg0) = &program.arg0 {
-            command.arg0(arg0);
-        }
-        command.env_clear().envs(program.whole_environment());
-        command.current_dir(self.dir_of(program));
-        let connected = connect(&mut command, &program.streams);
-        connected.map_err(|source| self.error(program, source))?;
-        let user = program.user.as_ref();
-        let attributes = &program.attributes;
-        let groups = attributes.groups.clone();
-        let setup = ChildSetup {
-            mask: self.mask,
-            groups: groups.or_else(|| user.map(|user| user.groups.clone())),
-            user: user.map(|user| (user.uid, user.gid)),
-            foreground_of: program.foreground.then(terminal).flatten(),
-            owns_terminal: matches!(program.streams, Streams::Terminal(_)),
-            umask: attributes.umask,
-            nice: attributes.nice,
-            oom_score_adj: attributes
-                .oom_score_adj
-                .or(self.oom_score_adj)
-                .map(|adj| adj.to_string()),
-            rlimits: attributes.rlimits.clone(),
-            capabilities: attributes.capabilities,
-            no_new_privs: attributes.no_new_privs,
-            descriptors: program.descriptors.clone(),
-        };
-        set_up_child(&mut command, setup);
-        self.reaper
-            .spawn(&mut command)
-            .map_err(|source| self.error(program, source))
+        launch::launch(self, program).map_err(|source| self.error(program, source))
     }
 
     /// Like [`Spawner::spawn`], for callers that must not block. The program is started
@@ -280,35 +241,4 @@ impl Spawner {
             source,
         }
     }
-}
-
-/// Gives the child its input and output, and a process group of its own: with a terminal
-/// the session that it begins is one.
-fn connect(command: &mut Command, streams: &Streams) -> io::Result<()> {
-    match streams {
-        Streams::Inherited => {}
-        Streams::Output => {
-            command.stdin(Stdio::null());
-            command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        }
-        Streams::Piped => {
-            command.stdin(Stdio::piped());
-            command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        }
-        Streams::Terminal(terminal) => {
-            command.stdin(terminal.try_clone()?);
-            command.stdout(terminal.try_clone()?);
-            command.stderr(terminal.try_clone()?);
-            return Ok(());
-        }
-    }
-    command.process_group(0);
-    Ok(())
-}
-
-/// The terminal on our standard input, if we are in its foreground.
-fn terminal() -> Option<i32> {
-    let stdin = std::io::stdin();
-    let group = rustix::termios::tcgetpgrp(&stdin).ok()?;
-    (group == rustix::process::getpgrp()).then(|| stdin.as_raw_fd())
 }

@@ -3,13 +3,15 @@
 //! Why each is here: signal masks and `signalfd` must cover real-time signals, which
 //! the safe wrappers leave out; a child must get back the signal mask that we found at
 //! our start, which can only be done between `fork` and `exec`, or by `posix_spawn`; file
-//! handles, the extents of files and the snapshots of btrfs have no wrapper at all.
+//! handles, the extents of files, network interfaces, the snapshots of btrfs and a start within a cgroup have no
+//! wrapper at all.
 #![allow(unsafe_code, reason = "the one audited module; see its doc")]
 
 pub mod btrfs;
 pub mod child_setup;
 pub mod extents;
 pub mod file_handle;
+pub mod fork;
 pub mod posix_spawn;
 
 use std::io;
@@ -74,11 +76,11 @@ pub fn signalfd() -> io::Result<OwnedFd> {
     }
 }
 
-/// Makes it possible to wait for `fd` to become readable.
-pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+/// Makes it possible to wait for what `fd` is to be watched for.
+pub fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd stays the same open descriptor until it is dropped, and the
     // AsyncFd owns it and deregisters it before that.
-    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+    Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)
 }
 
 /// Makes it possible to wait for a descriptor that others hold too.
@@ -137,6 +139,36 @@ pub fn queue(pid: i32, signal: i32, value: usize) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Brings the loopback interface up, as netdevice(7) says.
+pub fn loopback_up() -> io::Result<()> {
+    // SIOCGIFFLAGS and SIOCSIFFLAGS, in the type that `ioctl` of each C library takes.
+    const GET_FLAGS: libc::Ioctl = 0x8913;
+    const SET_FLAGS: libc::Ioctl = 0x8914;
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        None,
+    )?;
+    // SAFETY: all of it is integers, for which 0 is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    // SAFETY: the request is a whole ifreq, whose name ends with a zero, and outlives both
+    // calls; the first writes the member that is read after it.
+    unsafe {
+        if libc::ioctl(socket.as_raw_fd(), GET_FLAGS, &raw mut request) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let up = libc::c_short::try_from(libc::IFF_UP).unwrap_or(1);
+        request.ifr_ifru.ifru_flags |= up;
+        if libc::ioctl(socket.as_raw_fd(), SET_FLAGS, &raw const request) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// Overwrites the values of these variables in the block that `/proc/PID/environ` shows

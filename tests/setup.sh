@@ -19,6 +19,9 @@ need redis-server redis-server
 need mkfs.btrfs btrfs-progs
 need mkfs.xfs xfsprogs
 need pg_ctlcluster postgresql
+need qemu-system-x86_64 qemu-system-x86
+need busybox busybox-static
+need musl-gcc musl-tools
 install_missing
 
 # Programs from npm, for this checkout alone. The tests that need them say so without them.
@@ -45,4 +48,24 @@ if [ "$(cat "$tools/python/installed" 2>/dev/null)" != "$pypi" ]; then
     # shellcheck disable=SC2086
     "$python" -m pip install --quiet --disable-pip-version-check $pypi
     echo "$pypi" >"$tools/python/installed"
+fi
+
+# A kernel to boot, which is not installed.
+kernel=target/tools/kernel/vmlinuz
+if [ ! -e "$kernel" ] && [ "$(uname -m)" = x86_64 ] && command -v apt-get >/dev/null 2>&1; then
+    package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends:/ {print $2; exit}')
+    unpacked=$(mktemp -d)
+    if (cd "$unpacked" && apt-get download -q "$package" 2>/dev/null && dpkg-deb -x ./*.deb .); then
+        mkdir -p "$(dirname "$kernel")"
+        cp "$unpacked"/boot/vmlinuz-* "$kernel"
+    else
+        echo "setup: no kernel could be had, so none is booted" >&2
+    fi
+    rm -rf "$unpacked"
+fi
+
+# The static binary that it boots is built for another target.
+target=x86_64-unknown-linux-musl
+if command -v rustup >/dev/null 2>&1 && ! rustup target list --installed | grep -q "^$target$"; then
+    rustup target add "$target" || echo "setup: rustup has no $target, so no machine is booted" >&2
 fi

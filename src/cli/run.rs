@@ -1,21 +1,24 @@
 //! The daemon: everything is put together here, and runs until the main process or a
 //! signal ends it.
 
-use std::process::exit;
 use std::sync::Arc;
 
 use machines::system;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::logging;
 use crate::api::{self, Shared};
+use crate::cgroups::{self, Cgroup, Cgroups, ResourceLimits};
 use crate::checkpoint::{Driver, Engine, Freezer, Hooks, Interrupted, Store, volume};
-use crate::config::{Component, Config, ConfigError, Flags, Listen, Ready, SignalMap, load};
+use crate::config::{
+    self, AtEnd, Component, Config, ConfigError, Flags, Listen, Ready, SignalMap, load,
+};
 use crate::exec::{Runner, Sessions};
 use crate::files::Files;
 use crate::network::{Namespace, Ports};
 use crate::pid1::signals::{Meaning, Signals};
-use crate::pid1::{self, is_pid_1, sweep};
+use crate::pid1::{self, init, is_pid_1, sweep};
 use crate::reaper::Reaper;
 use crate::spawn::{SECRET, Spawner};
 use crate::supervise::handle::Signal;
@@ -49,8 +52,23 @@ impl Failure {
     }
 }
 
-/// Runs the daemon; returns its exit code.
+/// Runs the daemon, and does what is to follow its end; returns its exit code.
 pub fn run(flags: &Flags) -> u8 {
+    let mut wanted = None;
+    let is_bare = init::see_where_we_are();
+    let code = supervise(flags, is_bare, &mut wanted);
+    let at_end = init::at_end(wanted);
+    if at_end != AtEnd::Exit {
+        complain(code, &format!("the end, with exit code {code}: {at_end}"));
+    }
+    match init::end(at_end) {
+        Ok(()) => code,
+        Err(error) => complain(UNAVAILABLE, &error.to_string()),
+    }
+}
+
+/// What is to follow the end goes to `at_end`.
+fn supervise(flags: &Flags, is_bare: bool, at_end: &mut Option<AtEnd>) -> u8 {
     // First of all, while there is one thread: no signal may be lost from here on.
     let mask = match sys::block_all_signals() {
         Ok(mask) => mask,
@@ -60,6 +78,15 @@ pub fn run(flags: &Flags) -> u8 {
         Ok(config) => Arc::new(config),
         Err(error) => return refuse(&error),
     };
+    *at_end = config.init.at_end;
+    match init::set_up(&config.init, is_bare) {
+        Ok(warnings) => {
+            for warning in warnings {
+                complain(UNAVAILABLE, &warning.to_string());
+            }
+        }
+        Err(error) => return complain(UNAVAILABLE, &error.to_string()),
+    }
     if let Some(signal) = config.parent_death_signal
         && let Err(error) = pid1::end_with_parent(signal)
     {
@@ -81,11 +108,7 @@ pub fn run(flags: &Flags) -> u8 {
         return complain(SOFTWARE, &format!("cannot reserve descriptors: {error}"));
     }
     let log = logging::start(&config);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers())
-        .enable_all()
-        .build();
-    let runtime = match runtime {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return complain(SOFTWARE, &format!("cannot start the runtime: {error}")),
     };
@@ -97,16 +120,22 @@ pub fn run(flags: &Flags) -> u8 {
         }
     };
     drop(log);
-    // Not by returning, which would end the runtime: a thread that is stuck in a system call
-    // must not hold us up.
-    exit(code.into())
+    // Its end would wait for threads, and one that is stuck in a system call must not hold us up.
+    std::mem::forget(runtime);
+    code
 }
 
-/// How many threads serve everybody. What we run needs processors too: where there are few,
-/// a second thread of ours takes one from it, and each event is passed between the two.
-fn workers() -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, Into::into);
-    (processors / 2).clamp(1, 4)
+/// What serves everybody. What we run needs processors too: where there are few, a second
+/// thread of ours takes one from it, and each event is passed between the two.
+fn runtime() -> std::io::Result<Runtime> {
+    let processors = rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count());
+    let workers = usize::try_from(processors / 2).map_or(4, |workers| workers.min(4));
+    let mut builder = if workers > 1 {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    builder.worker_threads(workers.max(1)).enable_all().build()
 }
 
 fn refuse(error: &ConfigError) -> u8 {
@@ -131,6 +160,7 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
         reaper: reaper.clone(),
         mask,
         base_dir,
+        cgroups: cgroups(&config)?,
         oom_score_adj: pid1::protect_from_oom(),
     };
     pid1::adopt_orphans(config.subreaper)
@@ -143,6 +173,7 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
         pid_1 = is_pid_1(),
         "sprite-env starts"
     );
+    let groups = spawner.cgroups.clone();
     let (handle, inbox) = handle::channel();
     let sessions = Sessions::new(reaper.clone(), config.limits.exec_sessions);
     let ring = Ring::default();
@@ -191,7 +222,7 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
         Err(panic) => {
             tracing::error!("the event loop failed: {panic}; everything is killed");
             let (_, kill) = watch::channel(true);
-            let killed = sweep::sweep(reaper, kill);
+            let killed = sweep::sweep(reaper, groups.clone(), kill);
             let _ = tokio::time::timeout(std::time::Duration::from_secs(5), killed).await;
             SOFTWARE
         }
@@ -201,6 +232,9 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
     }
     if let Some(volume) = config.storage.as_ref().and_then(|it| it.volume.clone()) {
         let _ = tokio::task::spawn_blocking(move || volume::unmount(&volume)).await;
+    }
+    if let Some(groups) = groups {
+        groups.remove();
     }
     // What components wrote last is still on its way. Pipes that somebody outside our
     // tree holds open must not keep us.
@@ -215,6 +249,38 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
         .get(&code)
         .copied()
         .unwrap_or(code))
+}
+
+/// The cgroups that everything runs in, as far as they are wanted and can be had.
+fn cgroups(config: &Config) -> Result<Option<Cgroups>, Failure> {
+    let process = (Cgroup::Process, config.process.limits.clone());
+    let components = config.components.iter().map(|component| {
+        let cgroup = Cgroup::Component(component.name.clone());
+        (cgroup, component.limits.clone())
+    });
+    let limits = std::iter::once(process).chain(components);
+    let limits: Vec<_> = limits
+        .filter(|(_, limits)| *limits != ResourceLimits::default())
+        .collect();
+    let is_required = config.cgroups == config::Cgroups::Required || !limits.is_empty();
+    // To make them takes as long as to start a process; one alone is killed without them.
+    let is_of_use = !config.components.is_empty() || config.storage.is_some();
+    match config.cgroups {
+        config::Cgroups::Off => return Ok(None),
+        config::Cgroups::Auto if !is_of_use && !is_required => return Ok(None),
+        _ => {}
+    }
+    match cgroups::set_up(limits) {
+        Ok(cgroups) => {
+            tracing::debug!(dir = %cgroups.dir().display(), "cgroups are used");
+            Ok(Some(cgroups))
+        }
+        Err(error) if is_required => Err(Failure::new(UNAVAILABLE, error)),
+        Err(error) => {
+            tracing::debug!("cgroups are not used: {error}");
+            Ok(None)
+        }
+    }
 }
 
 async fn open_store(
@@ -260,7 +326,9 @@ fn engine(config: &Config, driver: &Arc<dyn Driver>, spawner: &Spawner) -> Engin
         .storage
         .as_ref()
         .is_some_and(|storage| storage.freeze);
-    let freezer = freeze.then(|| Arc::new(TreeFreezer::new(&spawner.reaper)) as Arc<dyn Freezer>);
+    let freezer = freeze.then(|| {
+        Arc::new(TreeFreezer::new(&spawner.reaper, spawner.cgroups.clone())) as Arc<dyn Freezer>
+    });
     Engine::new(
         Arc::clone(driver),
         Hooks::new(config, spawner.clone()),

@@ -1,5 +1,6 @@
 //! From what was written, in all places, to what is meant.
 
+mod init;
 mod network;
 mod process;
 mod storage;
@@ -13,8 +14,10 @@ use super::component::{self, command, time};
 use super::error::{ConfigError, FileError, nearest};
 use super::origin::{Ledger, Origin, from_file};
 use super::{
-    Api, Component, Config, Exec, Flags, Journal, Limits, Listen, Secret, components_dir, raw,
+    Api, Cgroups, Component, Config, Exec, Flags, Journal, Limits, Listen, Secret, components_dir,
+    raw,
 };
+use crate::cgroups::ResourceLimits;
 
 const LOG_LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
 
@@ -84,6 +87,7 @@ impl Checker<'_> {
             debug_endpoints: self.switch("debug_endpoints", self.flags.debug, "-debug", |f| {
                 &f.debug_endpoints
             }),
+            init: self.init(),
             sprite_name: self.sprite_name(),
             process: self.process(),
             components: self.components(components),
@@ -97,10 +101,19 @@ impl Checker<'_> {
             keep_alive_on_error: self.variable_switch("SPRITE_KEEP_ALIVE_ON_ERROR"),
             parent_death_signal: self.parent_death_signal(),
             subreaper: self.subreaper(),
+            cgroups: self.cgroups(),
             bucket,
             api: self.api()?,
             settings: Vec::new(),
         };
+        let unlimited = ResourceLimits::default();
+        let mut limits = config.components.iter().map(|component| &component.limits);
+        if config.cgroups == Cgroups::Off
+            && (config.process.limits != unlimited || limits.any(|limits| *limits != unlimited))
+        {
+            let why = "is \"off\", but limits are given, which need them; leave out one of them";
+            self.ledger.wrong("cgroups", why);
+        }
         Ok(Config {
             settings: std::mem::take(&mut self.ledger.settings),
             ..config
@@ -151,10 +164,20 @@ impl Checker<'_> {
     }
 
     fn sprite_name(&mut self) -> String {
-        let host = rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned();
+        let given = self
+            .file
+            .init
+            .as_ref()
+            .and_then(|init| init.hostname.clone());
+        let host = given.map_or_else(
+            || {
+                rustix::system::uname()
+                    .nodename()
+                    .to_string_lossy()
+                    .into_owned()
+            },
+            |name| name.value,
+        );
         let file = from_file(self.file.sprite_name.as_ref());
         self.ledger.pick("sprite_name", [file], host)
     }

@@ -1,6 +1,7 @@
 //! One component, as it is meant.
 
 pub mod attributes;
+pub mod limits;
 pub mod probe;
 mod reader;
 
@@ -16,6 +17,7 @@ use super::origin::{Ledger, Origin, from_file};
 use super::raw::{Environment, Text};
 use super::user::User;
 use super::value::{GoDuration, Value, format_duration};
+use crate::cgroups::ResourceLimits;
 use attributes::Attributes;
 use probe::{Hook, Probe, Ready, Schedule};
 
@@ -60,6 +62,8 @@ pub struct Component {
     pub user: Option<User>,
     /// What it may do and use.
     pub attributes: Attributes,
+    /// What it may use of the machine.
+    pub limits: ResourceLimits,
     /// The sockets that it is given.
     pub listen: Vec<Listen>,
     /// The exit codes that mean success, beside 0.

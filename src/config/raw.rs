@@ -12,7 +12,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::value::{GoDuration, Value};
 
-pub use component::{Attributes, Backoff, Component, FailurePolicy, Hook, Probe};
+pub use component::{Attributes, Backoff, Component, FailurePolicy, Hook, Probe, ResourceLimits};
 
 /// A text, or `{"$env": "NAME"}`.
 pub type Text = Value<String>;
@@ -50,6 +50,9 @@ pub struct File {
     pub process_user: Option<Text>,
     /// What the main process, and commands that are run beside it, may do and use.
     pub process_attributes: Option<Attributes>,
+    /// What the main process, with all that it starts, may use of the machine. Needs a
+    /// cgroup v2 that we may change.
+    pub process_limits: Option<ResourceLimits>,
     /// Exit codes of the main process that mean success, beside 0: it is not restarted.
     pub process_success_exit_codes: Option<Vec<Value<u8>>>,
     /// Run before the main process is told to go.
@@ -68,6 +71,13 @@ pub struct File {
     pub signal_map: Option<BTreeMap<String, Option<String>>>,
     /// Our own exit code instead of the main process's: `{"143": 0}`.
     pub exit_code_map: Option<BTreeMap<String, u8>>,
+    /// Whether what we run is put into cgroups (v2) of its own, which are held and killed as a
+    /// whole: `auto`, where we may make some and there are components or checkpoints,
+    /// `required` or `off`. Default: auto.
+    #[schemars(with = "Option<String>", regex(pattern = "^(auto|required|off)$"))]
+    pub cgroups: Option<Text>,
+    /// What is done for a bare machine or container, and at the end.
+    pub init: Option<Init>,
     /// What must be ready before the main process starts, by name.
     pub components: Option<BTreeMap<String, Component>>,
     /// The environment's own directory.
@@ -132,6 +142,27 @@ impl<'de> Deserialize<'de> for Environment {
         }
         deserializer.deserialize_any(EnvironmentVisitor)
     }
+}
+
+/// What an init does for a bare machine or container, and at the end.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Init {
+    /// Whether /proc, /sys, /dev, /dev/pts, /dev/shm, /run and /sys/fs/cgroup are mounted as far
+    /// as they are not. Default: where we are PID 1 and there is no /proc, which is mounted
+    /// then in any case.
+    pub mounts: Option<Value<bool>>,
+    /// The name that this host gets. Default: the one that it has.
+    pub hostname: Option<Text>,
+    /// Whether the loopback interface is brought up. Default: as for `mounts`.
+    pub loopback: Option<Value<bool>>,
+    /// What follows our end: `exit`, `power-off`, `reboot` or `halt`. Default: power-off as PID 1
+    /// of a machine, exit everywhere else.
+    #[schemars(
+        with = "Option<String>",
+        regex(pattern = "^(exit|power-off|reboot|halt)$")
+    )]
+    pub at_end: Option<Text>,
 }
 
 /// The environment's own directory: what checkpoints capture and restores replace.

@@ -106,6 +106,17 @@ pub fn format_duration(duration: Duration) -> String {
     format!("{signed:#}").replace(' ', "")
 }
 
+/// A number of bytes, with K, M, G or T for powers of 1024.
+#[must_use]
+pub fn parse_size(text: &str) -> Option<u64> {
+    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
+    let unit = units.iter().find(|(unit, _)| text.ends_with(*unit));
+    let digits = unit.map_or(text, |(unit, _)| text.trim_end_matches(*unit));
+    let number: u64 = digits.parse().ok()?;
+    let shift = unit.map_or(0, |(_, shift)| *shift);
+    number.checked_mul(1 << shift)
+}
+
 impl<'de> Deserialize<'de> for GoDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
@@ -251,6 +262,15 @@ mod tests {
         }
         for (duration, text) in [(ms(90_000), "1m30s"), (ms(500), "500ms"), (ms(0), "0s")] {
             assert_eq!(format_duration(duration), text);
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("100G"), Some(100 << 30));
+        assert_eq!(parse_size("1048576"), Some(1 << 20));
+        for wrong in ["", "G", "1.5G", "-1", "10GB", "99999999999T"] {
+            assert_eq!(parse_size(wrong), None, "{wrong}");
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::reaper::Reaper;
@@ -33,7 +34,7 @@ pub struct Signals {
 impl Signals {
     /// Begins to read. All signals must be blocked (`sys::block_all_signals`).
     pub fn new(reaper: Reaper) -> io::Result<Self> {
-        let fd = sys::watch(sys::signalfd()?)?;
+        let fd = sys::watch(sys::signalfd()?, Interest::READABLE)?;
         Ok(Self { fd, reaper })
     }
 

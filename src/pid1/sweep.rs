@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::{is_pid_1, tree};
+use crate::cgroups::Cgroups;
 use crate::reaper::Reaper;
 use crate::sys;
 
@@ -24,7 +25,7 @@ const UNKILLABLE: Duration = Duration::from_secs(5);
 
 /// Tells everything below us to go and waits until nothing is left. `kill` becomes
 /// true when there is no more time.
-pub async fn sweep(reaper: Reaper, mut kill: watch::Receiver<bool>) {
+pub async fn sweep(reaper: Reaper, cgroups: Option<Cgroups>, mut kill: watch::Receiver<bool>) {
     let mut told = HashSet::new();
     let mut tally = reaper.tally();
     let mut pause = LOOK_AGAIN;
@@ -39,6 +40,9 @@ pub async fn sweep(reaper: Reaper, mut kill: watch::Receiver<bool>) {
             if killing.get_or_insert_with(Instant::now).elapsed() > UNKILLABLE {
                 tracing::error!("some processes do not go even when killed; they are left");
                 return;
+            }
+            if let Some(cgroups) = &cgroups {
+                cgroups.kill(None);
             }
             libc::SIGKILL
         } else {

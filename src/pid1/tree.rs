@@ -189,9 +189,14 @@ impl Frozen {
 }
 
 /// Stops everything below us, until two whole passes find nothing that runs: one alone
-/// may miss the child of a process that ends under its eyes. What was stopped by somebody else is left alone, now and at the thaw. `keep_on` is asked
-/// before each pass. On failure, what was stopped so far is in `frozen`.
-pub fn freeze(frozen: &mut Frozen, keep_on: impl Fn() -> bool) -> io::Result<()> {
+/// may miss the child of a process that ends under its eyes. What is `held` otherwise, or was
+/// stopped by somebody else, is left alone, now and at the thaw. `keep_on` is asked before
+/// each pass. On failure, what was stopped so far is in `frozen`.
+pub fn freeze(
+    frozen: &mut Frozen,
+    keep_on: impl Fn() -> bool,
+    held: impl Fn() -> Vec<i32>,
+) -> io::Result<()> {
     let mut known = HashSet::new();
     let mut quiet = 0;
     loop {
@@ -200,8 +205,9 @@ pub fn freeze(frozen: &mut Frozen, keep_on: impl Fn() -> bool) -> io::Result<()>
         }
         let (mut running, mut let_go) = (false, Vec::new());
         let found = descendants()?;
+        let held: HashSet<i32> = held().into_iter().collect();
         for entry in &found {
-            if entry.is_dead() {
+            if entry.is_dead() || held.contains(&entry.pid) {
                 continue;
             }
             let stopped = matches!(entry.state, 'T' | 't');

@@ -15,6 +15,7 @@ use super::output::{self, Backlog, Sink};
 use super::outside::Start;
 use super::probe::Asker;
 use super::readiness::Awaited;
+use crate::cgroups::Cgroup;
 use crate::spawn::Spawner;
 
 /// What a child's task needs.
@@ -77,7 +78,16 @@ impl Task {
             never = self.look_after(child.pid, awaited, backlog) => match never {},
         };
         guard.disarm();
+        self.clear().await;
         exit
+    }
+
+    /// What a component leaves behind in its cgroup goes with it: its end is over then.
+    async fn clear(&self) {
+        let cgroup = &self.start.program.cgroup;
+        if let (Some(cgroups), Cgroup::Component(_)) = (&self.spawner.cgroups, cgroup) {
+            cgroups.clear(cgroup, self.start.patience).await;
+        }
     }
 
     /// Reports when the component is ready, and then how it does. Never returns: the

@@ -20,6 +20,7 @@ use super::outside::{Outside, Start};
 use super::programs;
 use super::status::Facts;
 use super::timer::Durations;
+use crate::cgroups::Cgroup;
 use crate::checkpoint::{Job, Order};
 use crate::config::{Config, ForwardTo, Schedule};
 use crate::exec::Sessions;
@@ -140,6 +141,14 @@ impl Executor {
         }
     }
 
+    /// Kills the process group of `who`, and everything in `cgroup`.
+    fn kill(&mut self, who: Who, cgroup: Option<&Cgroup>) {
+        match self.facts.running.get(&who) {
+            Some((pid, _)) => self.outside.kill(*pid, cgroup),
+            None => self.pass_on(who, libc::SIGKILL.into()),
+        }
+    }
+
     /// Starts what `command` asks for.
     pub fn carry_out(&mut self, command: Command) {
         match command {
@@ -186,7 +195,7 @@ impl Executor {
                 });
                 self.terminate(who, "main process".to_owned(), hook, None, signal);
             }
-            E::Kill => self.signal(who, libc::SIGKILL),
+            E::Kill => self.kill(who, None),
             E::SetTimer(timer) => {
                 self.set_timer(who, timer, Input::Process(process::Event::TimedOut));
             }
@@ -216,7 +225,7 @@ impl Executor {
                 let name = component.name.clone();
                 self.terminate(who, name, hook, stop, component.stop_signal);
             }
-            E::Kill => self.signal(who, libc::SIGKILL),
+            E::Kill => self.kill(who, Some(&Cgroup::Component(component.name))),
             E::SetTimer(timer) => {
                 let timed_out = Input::Component(id, component::Event::TimedOut);
                 self.set_timer(who, timer, timed_out);

@@ -17,6 +17,7 @@ use super::hook;
 use super::incarnation::{Incarnation, Who};
 use super::output::Sink;
 use super::readiness::Ready;
+use crate::cgroups::Cgroup;
 use crate::checkpoint::{Engine, Job};
 use crate::config::{Probe, Schedule};
 use crate::pid1::sweep;
@@ -34,6 +35,8 @@ pub struct Start {
     pub program: Program,
     /// How a command runs that tells how it does.
     pub check: Program,
+    /// How long what it leaves behind may take to go.
+    pub patience: Duration,
     /// What tells that its start is over; components only.
     pub ready: Ready,
     /// What tells, while it is up, whether it is of use.
@@ -51,6 +54,8 @@ pub trait Outside: Send + Sync + fmt::Debug {
     fn start(&self, start: Start, events: mpsc::Sender<Message>);
     /// Sends `signal` to the process group that `pid` leads.
     fn signal(&self, pid: i32, signal: i32);
+    /// Kills the process group that `pid` leads, and everything in `cgroup`.
+    fn kill(&self, pid: i32, cgroup: Option<&Cgroup>);
     /// Sends `signal` to `pid` alone, with `value` if there is one.
     fn signal_alone(&self, pid: i32, signal: i32, value: Option<usize>);
     /// Ends after `duration`. Dropped when the timer of `who` is cleared.
@@ -93,6 +98,13 @@ impl Outside for RealWorld {
         self.spawner.reaper.signal_group(pid, signal);
     }
 
+    fn kill(&self, pid: i32, cgroup: Option<&Cgroup>) {
+        self.signal(pid, libc::SIGKILL);
+        if let (Some(cgroups), Some(cgroup)) = (&self.spawner.cgroups, cgroup) {
+            cgroups.kill(Some(cgroup));
+        }
+    }
+
     fn signal_alone(&self, pid: i32, signal: i32, value: Option<usize>) {
         self.spawner.reaper.signal_alone(pid, signal, value);
     }
@@ -110,7 +122,8 @@ impl Outside for RealWorld {
     }
 
     fn sweep(&self, kill: watch::Receiver<bool>) -> BoxFuture<'static, ()> {
-        sweep::sweep(self.spawner.reaper.clone(), kill).boxed()
+        let spawner = &self.spawner;
+        sweep::sweep(spawner.reaper.clone(), spawner.cgroups.clone(), kill).boxed()
     }
 
     fn work(&self, effect: Effect, job: Arc<Job>) -> BoxFuture<'static, Event> {

@@ -2,12 +2,14 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use machines::component::Kind;
 
 use super::incarnation::Incarnation;
 use super::outside::Start;
 use super::readiness::Ready;
+use crate::cgroups::Cgroup;
 use crate::config::{Component, Process};
 use crate::spawn::{Program, Streams};
 
@@ -17,9 +19,11 @@ pub fn process(process: &Process, incarnation: Incarnation) -> Start {
         name: "main process".to_owned(),
         program: Program {
             foreground: true,
+            cgroup: Cgroup::Process,
             ..Program::of_process(process, process.command.clone(), Streams::Inherited)
         },
         check: Program::new(vec![], Streams::Piped),
+        patience: Duration::ZERO,
         ready: Ready::Never,
         readiness: None,
         liveness: None,
@@ -35,11 +39,13 @@ pub fn component(
 ) -> Start {
     let command = component.start_command.clone();
     let mut program = Program::of_component(component, command, Streams::Output);
+    program.cgroup = Cgroup::Component(component.name.clone());
     super::sockets::give(sockets, &mut program);
     Start {
         name: component.name.clone(),
         program,
         check: Program::of_component(component, vec![], Streams::Piped),
+        patience: component.stop_timeout,
         ready: match &component.ready {
             _ if component.kind != Kind::Service => Ready::Never,
             None => Ready::AtOnce,

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use regex_lite::Regex;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt};
 use rustix::pipe::{PipeFlags, pipe_with};
-use tokio::io::AsyncReadExt as _;
 use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::unix::pipe;
 
 use super::output::Backlog;
@@ -74,7 +74,10 @@ impl Ready {
                 program.environment.extend([variable]);
                 let ours = rustix::process::geteuid().as_raw();
                 let user = program.user.as_ref().map_or(ours, |user| user.uid);
-                Ok(Awaited::Socket(sys::watch(socket.into())?, user))
+                Ok(Awaited::Socket(
+                    sys::watch(socket.into(), Interest::READABLE)?,
+                    user,
+                ))
             }
             Self::When(config::Ready::Descriptor(number)) => {
                 let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
+use crate::cgroups::Cgroups;
 use crate::checkpoint::Freezer;
 use crate::pid1::tree;
 use crate::reaper::Reaper;
@@ -13,23 +14,31 @@ use crate::reaper::Reaper;
 /// whether to go on.
 const GATE: Duration = Duration::from_millis(50);
 
-/// Holds the process tree below us for a checkpoint; nothing is started meanwhile.
+/// Holds the process tree below us for a checkpoint; nothing is started meanwhile. What is in
+/// our cgroups notices nothing; what is not, or has left them, is stopped.
 #[derive(Debug)]
 pub struct TreeFreezer {
+    cgroups: Option<Cgroups>,
     frozen: Mutex<tree::Frozen>,
     gate: Arc<RwLock<()>>,
     closed: Mutex<Option<OwnedRwLockWriteGuard<()>>>,
 }
 
 impl TreeFreezer {
-    /// Holds what is below us, children of `reaper`.
+    /// Holds what is below us, children of `reaper`, and what is in `cgroups`.
     #[must_use]
-    pub fn new(reaper: &Reaper) -> Self {
+    pub fn new(reaper: &Reaper, cgroups: Option<Cgroups>) -> Self {
         Self {
+            cgroups,
             frozen: Mutex::default(),
             gate: reaper.gate(),
             closed: Mutex::default(),
         }
+    }
+
+    fn in_cgroups(&self) -> Vec<i32> {
+        let cgroups = self.cgroups.as_ref();
+        cgroups.map(Cgroups::members).unwrap_or_default()
     }
 
     /// Waits until no child is being started, and lets none be started from then on.
@@ -53,18 +62,26 @@ impl TreeFreezer {
 impl Freezer for TreeFreezer {
     fn freeze(&self, keep_on: &dyn Fn() -> bool) -> std::io::Result<()> {
         self.close_gate(keep_on)?;
+        if let Some(cgroups) = &self.cgroups {
+            cgroups.freeze(keep_on)?;
+        }
         let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
-        tree::freeze(&mut frozen, keep_on)
+        tree::freeze(&mut frozen, keep_on, || self.in_cgroups())
     }
 
     fn held(&self) -> Vec<i32> {
         let frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
-        frozen.pids()
+        let mut held = frozen.pids();
+        held.extend(self.in_cgroups());
+        held
     }
 
     fn thaw(&self) {
         let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
         tree::thaw(&mut frozen);
+        if let Some(cgroups) = &self.cgroups {
+            cgroups.thaw();
+        }
         *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

@@ -7,13 +7,13 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Resource, Rlimit};
-use rustix::thread::{CapabilitySet, CapabilitySets};
+use rustix::process::{Gid, Resource, Rlimit, Uid};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, set_thread_gid, set_thread_groups, set_thread_uid,
+};
 
 use super::SignalMask;
 
@@ -23,9 +23,9 @@ pub struct ChildSetup {
     /// The signals that are to be blocked in it.
     pub mask: SignalMask,
     /// The user and group that it becomes.
-    pub user: Option<(u32, u32)>,
+    pub user: Option<(Uid, Gid)>,
     /// The supplementary groups that it gets.
-    pub groups: Option<Vec<u32>>,
+    pub groups: Option<Vec<Gid>>,
     /// The terminal whose foreground process group it becomes.
     pub foreground_of: Option<RawFd>,
     /// Whether its standard input is a terminal that it is to have for itself, in a
@@ -48,16 +48,8 @@ pub struct ChildSetup {
     pub descriptors: Vec<(RawFd, Arc<OwnedFd>)>,
 }
 
-/// Makes the child of `command` do `setup` before it becomes the program.
-pub fn set_up_child(command: &mut Command, setup: ChildSetup) {
-    // SAFETY: between fork and exec only system calls are made and async-signal-safe
-    // functions called, and nothing is allocated: everything was collected before.
-    unsafe {
-        command.pre_exec(move || act(&setup));
-    }
-}
-
-fn act(setup: &ChildSetup) -> io::Result<()> {
+/// Does `setup` to ourselves: only system calls, nothing is allocated.
+pub(super) fn set_up(setup: &ChildSetup) -> io::Result<()> {
     if setup.owns_terminal {
         own_terminal()?;
     }
@@ -81,11 +73,16 @@ fn act(setup: &ChildSetup) -> io::Result<()> {
     if let Some(kept) = setup.capabilities {
         bound_capabilities(kept)?;
     }
-    if let Some(groups) = &setup.groups {
-        set_groups(groups)?;
+    // Not by the C library, which would have all our threads do the same, and wait for them:
+    // in this process they are not. Only root may set groups; anybody may keep what they have.
+    if let Some(groups) = &setup.groups
+        && rustix::process::geteuid().is_root()
+    {
+        set_thread_groups(groups)?;
     }
     if let Some((uid, gid)) = setup.user {
-        become_user(uid, gid)?;
+        set_thread_gid(gid)?;
+        set_thread_uid(uid)?;
     }
     if let Some(kept) = setup.capabilities {
         keep_capabilities(kept)?;
@@ -178,27 +175,6 @@ fn keep_capabilities(kept: CapabilitySet) -> io::Result<()> {
         let capability = CapabilitySet::from_bits_retain(1 << bit);
         if kept.contains(capability) {
             rustix::thread::configure_capability_in_ambient_set(capability, true)?;
-        }
-    }
-    Ok(())
-}
-
-fn set_groups(groups: &[u32]) -> io::Result<()> {
-    // SAFETY: the pointer and length are those of one slice; the other takes nothing.
-    unsafe {
-        // Only root may set groups; anybody may keep what they have.
-        if libc::geteuid() == 0 && libc::setgroups(groups.len(), groups.as_ptr()) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(())
-}
-
-fn become_user(uid: u32, gid: u32) -> io::Result<()> {
-    // SAFETY: calls on integers.
-    unsafe {
-        if libc::setgid(gid) != 0 || libc::setuid(uid) != 0 {
-            return Err(io::Error::last_os_error());
         }
     }
     Ok(())

@@ -15,7 +15,8 @@ use super::SignalMask;
 /// What to start, in a process group of its own.
 #[derive(Debug)]
 pub struct Image<'a> {
-    /// The program: a path, or a name that is looked for in our own `PATH`.
+    /// The program: a path, or a name that is looked for in `PATH`: in our own by
+    /// [`posix_spawn`], in its own by [`super::fork::fork_and_exec`].
     pub program: &'a CStr,
     /// Its arguments, its own name first.
     pub arguments: &'a [CString],
@@ -23,19 +24,17 @@ pub struct Image<'a> {
     pub environment: &'a [CString],
     /// Where it runs.
     pub dir: &'a CStr,
-    /// The signals that are blocked in it.
-    pub mask: &'a SignalMask,
-    /// Its standard input, output and error.
-    pub streams: [BorrowedFd<'a>; 3],
+    /// Its standard input, output and error; none = ours.
+    pub streams: Option<[BorrowedFd<'a>; 3]>,
 }
 
-/// Starts `image`; returns its process id. Blocks until the program runs or could not
-/// be run; then nothing of it is left.
-pub fn posix_spawn(image: &Image<'_>) -> io::Result<i32> {
+/// Starts `image` with the signals of `mask` blocked; returns its process id. Blocks until the
+/// program runs or could not be run; then nothing of it is left.
+pub fn posix_spawn(image: &Image<'_>, mask: &SignalMask) -> io::Result<i32> {
     let arguments = pointers(image.arguments);
     let environment = pointers(image.environment);
     let actions = actions(image)?;
-    let attributes = attributes(image.mask)?;
+    let attributes = attributes(mask)?;
     let mut pid = 0;
     // SAFETY: all pointers are to initialised values that outlive the call; both lists end
     // with a null pointer and hold NUL-terminated texts, which the call does not change.
@@ -52,7 +51,7 @@ pub fn posix_spawn(image: &Image<'_>) -> io::Result<i32> {
     Ok(pid)
 }
 
-fn pointers(texts: &[CString]) -> Vec<*mut c_char> {
+pub(super) fn pointers(texts: &[CString]) -> Vec<*mut c_char> {
     let texts = texts.iter().map(|text| text.as_ptr().cast_mut());
     texts.chain([ptr::null_mut()]).collect()
 }
@@ -81,7 +80,7 @@ fn actions(image: &Image<'_>) -> io::Result<Actions> {
         check(libc::posix_spawn_file_actions_init(actions.as_mut_ptr()))?;
         Actions(actions.assume_init())
     };
-    for (target, stream) in (0..).zip(&image.streams) {
+    for (target, stream) in (0..).zip(image.streams.iter().flatten()) {
         // SAFETY: the list is initialised; the rest are integers.
         check(unsafe {
             libc::posix_spawn_file_actions_adddup2(&raw mut actions.0, stream.as_raw_fd(), target)

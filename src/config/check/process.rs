@@ -7,11 +7,12 @@ use serde_json::json;
 
 use super::Checker;
 use crate::config::component::attributes::attributes;
+use crate::config::component::limits::limits;
 use crate::config::component::probe;
 use crate::config::component::{Backoff, command, environment, time, user};
 use crate::config::origin::{Origin, from_file};
 use crate::config::value::format_duration;
-use crate::config::{ForwardTo, Process, SignalMap, signal};
+use crate::config::{Cgroups, ForwardTo, Process, SignalMap, signal};
 
 impl Checker<'_> {
     pub(super) fn process(&mut self) -> Process {
@@ -74,6 +75,11 @@ impl Checker<'_> {
                 self.file.process_attributes.as_ref(),
                 &mut self.ledger,
             ),
+            limits: limits(
+                "process_limits",
+                self.file.process_limits.as_ref(),
+                &mut self.ledger,
+            ),
             success_exit_codes: probe::success_exit_codes(
                 "process_success_exit_codes",
                 self.file.process_success_exit_codes.as_ref(),
@@ -112,6 +118,12 @@ impl Checker<'_> {
             ("group", ForwardTo::Group),
             &others,
         )
+    }
+
+    pub(super) fn cgroups(&mut self) -> Cgroups {
+        let file = [from_file(self.file.cgroups.as_ref())];
+        let others = [("required", Cgroups::Required), ("off", Cgroups::Off)];
+        self.choice("cgroups", file, ("auto", Cgroups::Auto), &others)
     }
 
     /// The signal that we get when our parent ends.

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{Checker, raw, variable};
 use crate::config::component::time;
 use crate::config::origin::{Origin, from_file};
+use crate::config::value::parse_size;
 use crate::config::{
     Bucket, DirtyTracking, Key, Lease, Retention, Secret, Storage, VerifyRestore, Volume,
 };
@@ -325,29 +326,5 @@ impl Checker<'_> {
         };
         self.ledger.note(key, (), shown, origin);
         Some(value)
-    }
-}
-
-/// A number of bytes, with K, M, G or T for powers of 1024.
-fn parse_size(text: &str) -> Option<u64> {
-    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
-    let unit = units.iter().find(|(unit, _)| text.ends_with(*unit));
-    let digits = unit.map_or(text, |(unit, _)| text.trim_end_matches(*unit));
-    let number: u64 = digits.parse().ok()?;
-    let shift = unit.map_or(0, |(_, shift)| *shift);
-    number.checked_mul(1 << shift)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_size;
-
-    #[test]
-    fn sizes() {
-        assert_eq!(parse_size("100G"), Some(100 << 30));
-        assert_eq!(parse_size("1048576"), Some(1 << 20));
-        for wrong in ["", "G", "1.5G", "-1", "10GB", "99999999999T"] {
-            assert_eq!(parse_size(wrong), None, "{wrong}");
-        }
     }
 }

@@ -7,6 +7,7 @@ use machines::component::{Kind, OnFailure};
 use serde_json::json;
 
 use super::attributes::attributes;
+use super::limits::limits;
 use super::probe::{self, Probe, Ready, Schedule};
 use super::{Backoff, Component, command, environment, time, user};
 use crate::config::Listen;
@@ -57,6 +58,7 @@ pub fn check(name: &str, raw: &raw::Component, names: &[&str], ledger: &mut Ledg
         environment: environment(&key("environment"), raw.environment.as_ref(), reader.ledger),
         user: user(&key("user"), raw.user.as_ref(), reader.ledger),
         attributes: attributes(&key("attributes"), raw.attributes.as_ref(), reader.ledger),
+        limits: limits(&key("limits"), raw.limits.as_ref(), reader.ledger),
         listen: reader.listen(raw),
         success_exit_codes: probe::success_exit_codes(
             &key("success_exit_codes"),

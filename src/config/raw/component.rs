@@ -68,6 +68,8 @@ pub struct Component {
     pub success_exit_codes: Option<Vec<Value<u8>>>,
     /// What its process may do and use.
     pub attributes: Option<Attributes>,
+    /// What it may use of the machine. Needs a cgroup v2 that we may change.
+    pub limits: Option<ResourceLimits>,
     /// Sockets that are opened for it before it starts and kept while it is restarted:
     /// `host:port` or `unix:/path`. It gets them as descriptors from 3 on, as `LISTEN_FDS` says.
     pub listen: Option<Vec<Text>>,
@@ -147,6 +149,18 @@ pub struct Hook {
     pub command: Option<Vec<Text>>,
     /// How long it may take; then it is killed and things go on. Default: 5s.
     pub timeout: Option<Time>,
+}
+
+/// What processes may use of the machine together, as a cgroup v2 limits it.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResourceLimits {
+    /// Memory, swap included: `"512M"`. Beyond it the kernel kills.
+    pub memory: Option<Text>,
+    /// Processors: `1.5` is the time of one and a half.
+    pub cpus: Option<Value<f64>>,
+    /// Processes and threads.
+    pub pids: Option<Number>,
 }
 
 /// What a process may do and use. What is not given is as we have it ourselves.

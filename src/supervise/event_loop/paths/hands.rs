@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use machines::operation::{Effect, Event};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::cgroups::Cgroup;
 use crate::checkpoint::Job;
 use crate::config::Schedule;
 use crate::spawn::Program;
@@ -139,6 +140,10 @@ impl Outside for Hands {
 
     fn signal(&self, pid: i32, signal: i32) {
         self.state().calls.push(Call::Signal(who_is(pid), signal));
+    }
+
+    fn kill(&self, pid: i32, _: Option<&Cgroup>) {
+        self.signal(pid, libc::SIGKILL);
     }
 
     fn signal_alone(&self, _: i32, signal: i32, _: Option<usize>) {

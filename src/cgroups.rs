@@ -1,0 +1,229 @@
+//! Control groups (cgroup v2): what we run is in a group of ours, so that it can be held and
+//! killed as a whole, whatever it does, and be given a part of the machine.
+//!
+//! ```text
+//! <our own cgroup>/sprite-env-<our process id>/
+//!     supervisor/              we ourselves; only where there are limits
+//!     tree/                    everything that we run
+//!         process/             the main process
+//!         component-<name>/    one for each component
+//!         others/              commands, checks, hooks
+//! ```
+//!
+//! The files are those of the kernel's `Documentation/admin-guide/cgroup-v2.rst`. Where
+//! there is no cgroup v2 that we may change, the process tree is walked instead.
+
+mod find;
+mod limits;
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use tokio::io::Interest;
+
+pub use find::{Error, set_up};
+pub use limits::ResourceLimits;
+
+/// How long a wait for the kernel lasts before it is asked whether to go on.
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// Which of our groups something runs in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cgroup {
+    /// That of the main process.
+    Process,
+    /// That of the component with this name.
+    Component(String),
+    /// That of everything else.
+    #[default]
+    Others,
+}
+
+impl Cgroup {
+    /// Names of components have no slash and no control character.
+    fn name(&self) -> String {
+        match self {
+            Self::Process => "process".to_owned(),
+            Self::Component(name) => format!("component-{name}"),
+            Self::Others => "others".to_owned(),
+        }
+    }
+}
+
+/// Our groups. Clones are the same groups.
+#[derive(Clone, Debug)]
+pub struct Cgroups {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// What we have made.
+    base: PathBuf,
+    /// What each group may use.
+    limits: Vec<(Cgroup, ResourceLimits)>,
+}
+
+impl Cgroups {
+    /// The directory of all groups.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.shared.base
+    }
+
+    fn tree(&self) -> PathBuf {
+        self.shared.base.join("tree")
+    }
+
+    fn dir_of(&self, cgroup: &Cgroup) -> PathBuf {
+        self.tree().join(cgroup.name())
+    }
+
+    /// Opens a group, which is made if it is not there.
+    pub fn open(&self, cgroup: &Cgroup) -> io::Result<OwnedFd> {
+        let dir = self.dir_of(cgroup);
+        match fs::create_dir(&dir) {
+            Ok(()) => {
+                let mut limits = self.shared.limits.iter();
+                if let Some((_, limits)) = limits.find(|(of, _)| of == cgroup) {
+                    limits.apply(&dir)?;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(rustix::fs::open(&dir, flags, Mode::empty())?)
+    }
+
+    /// Kills everything in a group at once; none = in all of them.
+    pub fn kill(&self, cgroup: Option<&Cgroup>) {
+        let dir = cgroup.map_or_else(|| self.tree(), |cgroup| self.dir_of(cgroup));
+        if let Err(error) = fs::write(dir.join("cgroup.kill"), "1")
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(dir = %dir.display(), %error, "cannot kill a cgroup");
+        }
+    }
+
+    /// Tells what is left in a group to go, and ends when it is empty; after `patience` what
+    /// is left is killed.
+    pub async fn clear(&self, cgroup: &Cgroup, patience: Duration) {
+        let dir = self.dir_of(cgroup);
+        if !is_set(&dir, "populated").unwrap_or(false) {
+            return;
+        }
+        for pid in members(&dir) {
+            tracing::debug!(pid, "left behind, and told to go");
+            let _ = crate::sys::kill(pid, libc::SIGTERM);
+            let _ = crate::sys::kill(pid, libc::SIGCONT);
+        }
+        let emptied = tokio::time::timeout(patience, emptied(&dir)).await;
+        if emptied.is_err() {
+            tracing::warn!("{}: what was left behind is killed", cgroup.name());
+            self.kill(Some(cgroup));
+            let _ = tokio::time::timeout(patience, self::emptied(&dir)).await;
+        }
+    }
+
+    /// Holds everything in all groups; gives up when `keep_on` says no. Blocks.
+    pub fn freeze(&self, keep_on: &dyn Fn() -> bool) -> io::Result<()> {
+        let dir = self.tree();
+        fs::write(dir.join("cgroup.freeze"), "1")?;
+        let events = fs::File::open(dir.join("cgroup.events"))?;
+        while !is_set(&dir, "frozen")? {
+            if !keep_on() {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "given up"));
+            }
+            let timeout = rustix::time::Timespec {
+                tv_sec: 0,
+                tv_nsec: AGAIN.subsec_nanos().into(),
+            };
+            poll(
+                &mut [PollFd::new(&events.as_fd(), PollFlags::PRI)],
+                Some(&timeout),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Lets everything run again.
+    pub fn thaw(&self) {
+        if let Err(error) = fs::write(self.tree().join("cgroup.freeze"), "0") {
+            tracing::error!(%error, "cannot let the cgroup run again");
+        }
+    }
+
+    /// The process ids of everything in all groups.
+    #[must_use]
+    pub fn members(&self) -> Vec<i32> {
+        members(&self.tree())
+    }
+
+    /// Removes the groups; whatever still runs in one keeps it.
+    pub fn remove(&self) {
+        find::leave(&self.shared.base);
+        remove(&self.shared.base);
+    }
+}
+
+/// The process ids of everything in `dir` and below it.
+fn members(dir: &Path) -> Vec<i32> {
+    let own = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    // What is in another PID namespace than ours counts as 0 there.
+    let own = own.lines().flat_map(str::parse).filter(|pid| *pid > 0);
+    let below = subdirectories(dir).flat_map(|dir| members(&dir));
+    own.chain(below.collect::<Vec<_>>()).collect()
+}
+
+fn subdirectories(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    dirs.map(|entry| entry.path())
+}
+
+/// Removes a group and those below it, from the innermost on.
+fn remove(dir: &Path) {
+    for below in subdirectories(dir) {
+        remove(&below);
+    }
+    if let Err(error) = fs::remove_dir(dir) {
+        tracing::debug!(dir = %dir.display(), %error, "a cgroup stays");
+    }
+}
+
+/// Whether `cgroup.events` has this key set.
+fn is_set(dir: &Path, key: &str) -> io::Result<bool> {
+    let events = fs::read_to_string(dir.join("cgroup.events"))?;
+    let mut pairs = events.lines().filter_map(|line| line.split_once(' '));
+    Ok(pairs.any(|(name, value)| name == key && value == "1"))
+}
+
+/// Ends when nothing is left in `dir`, or it is gone itself.
+async fn emptied(dir: &Path) {
+    let Ok(file) = fs::File::open(dir.join("cgroup.events")) else {
+        return;
+    };
+    let Ok(events) = crate::sys::watch(file.into(), Interest::PRIORITY) else {
+        return;
+    };
+    loop {
+        // To read it is also what makes the next change a new one.
+        let mut text = [0; 256];
+        let read = rustix::io::pread(events.get_ref(), &mut text, 0).unwrap_or(0);
+        let text = String::from_utf8_lossy(text.get(..read).unwrap_or_default()).into_owned();
+        if !text.contains("populated 1") {
+            return;
+        }
+        match events.ready(Interest::PRIORITY).await {
+            Ok(mut changed) => changed.clear_ready(),
+            Err(_) => return,
+        }
+    }
+}

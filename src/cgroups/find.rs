@@ -1,0 +1,179 @@
+//! Finding the cgroup that we may make groups in, and making ours.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Cgroup, Cgroups, ResourceLimits, Shared, subdirectories};
+
+/// What the names of our directories begin with.
+const PREFIX: &str = "sprite-env-";
+
+/// Why there are no groups of ours.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The machine has none.
+    #[error("no cgroup v2 is mounted here that we are in")]
+    None,
+    /// They cannot be made.
+    #[error("no cgroup can be made in {}: {source}", .dir.display())]
+    Refused {
+        /// Where.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What was made cannot be used.
+    #[error("{} is \"{kind}\", which can hold no processes of ours", .dir.display())]
+    Kind {
+        /// What was made.
+        dir: PathBuf,
+        /// Its `cgroup.type`.
+        kind: String,
+    },
+    /// A limit cannot be set.
+    #[error(
+        "limits need the controllers {needed}, and {} has: {has}. Give this program's cgroup all \
+         of them (with systemd: Delegate=yes), or leave the limits out", .dir.display()
+    )]
+    Controllers {
+        /// Our cgroup.
+        dir: PathBuf,
+        /// What is needed.
+        needed: String,
+        /// What is there.
+        has: String,
+    },
+    /// A limit cannot be set either.
+    #[error(
+        "the controllers for the limits cannot be given to {}: {source}. Nothing but this \
+         program may run in its cgroup", .dir.display()
+    )]
+    Delegate {
+        /// Our cgroup.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Makes our groups; each of `limits` is for one of them.
+pub fn set_up(limits: Vec<(Cgroup, ResourceLimits)>) -> Result<Cgroups, Error> {
+    let own = own().ok_or(Error::None)?;
+    tidy(&own);
+    let base = own.join(format!("{PREFIX}{}", std::process::id()));
+    let tree = base.join("tree");
+    let made = make(&base).and_then(|()| make(&tree));
+    made.map_err(|source| Error::Refused {
+        dir: own.clone(),
+        source,
+    })?;
+    let kind = fs::read_to_string(tree.join("cgroup.type")).unwrap_or_default();
+    let kind = kind.trim();
+    if kind != "domain" {
+        let (dir, kind) = (tree.clone(), kind.to_owned());
+        super::remove(&base);
+        return Err(Error::Kind { dir, kind });
+    }
+    let needed: BTreeSet<_> = limits
+        .iter()
+        .flat_map(|(_, limits)| limits.controllers())
+        .collect();
+    if !needed.is_empty()
+        && let Err(error) = enable(&needed, &own, &base)
+    {
+        leave(&base);
+        super::remove(&base);
+        return Err(error);
+    }
+    let shared = Shared { base, limits };
+    Ok(Cgroups {
+        shared: Arc::new(shared),
+    })
+}
+
+fn make(dir: &Path) -> io::Result<()> {
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
+/// Our own cgroup: its path in the hierarchy is in `/proc/self/cgroup`, and where the
+/// hierarchy can be seen in `/proc/self/mountinfo` (proc(5), cgroups(7)).
+fn own() -> Option<PathBuf> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    mounts.lines().find_map(|line| {
+        let (place, kind) = line.split_once(" - ")?;
+        let is_v2 = kind.split(' ').next() == Some("cgroup2");
+        let mut fields = place.split(' ').skip(3);
+        let (root, at) = (fields.next()?, fields.next()?);
+        let below = Path::new(path).strip_prefix(root).ok()?;
+        let dir = Path::new(at).join(below);
+        (is_v2 && dir.is_dir()).then_some(dir)
+    })
+}
+
+/// Removes what was left by those of us that were killed, and lets go what they held.
+fn tidy(own: &Path) {
+    for dir in subdirectories(own) {
+        let name = dir.file_name().and_then(|name| name.to_str());
+        let pid = name.and_then(|name| name.strip_prefix(PREFIX));
+        let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else {
+            continue;
+        };
+        // One that lives, of whatever kind, may be one of us.
+        if pid == std::process::id() || !Path::new(&format!("/proc/{pid}")).exists() {
+            let _ = fs::write(dir.join("tree/cgroup.freeze"), "0");
+            super::remove(&dir);
+        }
+    }
+}
+
+/// Has the kernel divide what `needed` controls among our groups.
+fn enable(needed: &BTreeSet<&'static str>, own: &Path, base: &Path) -> Result<(), Error> {
+    let has = fs::read_to_string(own.join("cgroup.controllers")).unwrap_or_default();
+    let words: BTreeSet<_> = has.split_whitespace().collect();
+    if !needed.iter().all(|name| words.contains(name)) {
+        let has = has.trim();
+        return Err(Error::Controllers {
+            dir: own.to_owned(),
+            needed: needed.iter().copied().collect::<Vec<_>>().join(", "),
+            has: if has.is_empty() { "none" } else { has }.to_owned(),
+        });
+    }
+    // A group whose parts are controlled has no processes of its own.
+    let supervisor = base.join("supervisor");
+    let added: Vec<_> = needed.iter().map(|name| format!("+{name}")).collect();
+    let added = added.join(" ");
+    let enabled = make(&supervisor)
+        .and_then(|()| fs::write(supervisor.join("cgroup.procs"), "0"))
+        .and_then(|()| fs::write(own.join("cgroup.subtree_control"), &added))
+        .and_then(|()| fs::write(base.join("cgroup.subtree_control"), &added))
+        .and_then(|()| fs::write(base.join("tree/cgroup.subtree_control"), &added));
+    enabled.map_err(|source| Error::Delegate {
+        dir: own.to_owned(),
+        source,
+    })
+}
+
+/// Goes back to where we were before our groups were made.
+pub(super) fn leave(base: &Path) {
+    let Some(own) = base.parent() else {
+        return;
+    };
+    if base.join("supervisor").exists() {
+        // A group whose parts are controlled takes no processes, so that must end first.
+        let controlled = fs::read_to_string(own.join("cgroup.subtree_control"));
+        for name in controlled.unwrap_or_default().split_whitespace() {
+            let _ = fs::write(base.join("tree/cgroup.subtree_control"), format!("-{name}"));
+            let _ = fs::write(base.join("cgroup.subtree_control"), format!("-{name}"));
+            let _ = fs::write(own.join("cgroup.subtree_control"), format!("-{name}"));
+        }
+        let _ = fs::write(own.join("cgroup.procs"), "0");
+    }
+}
