@@ -92,6 +92,7 @@ journals: coverage-arrows ## Keep a few journals of the integration tests for th
 .PHONY: bench
 bench: ## Measure, each against a limit or a peer in the same run
 	benches/setup.sh
+	@$(MAKE) --no-print-directory static || echo "no static binary: it is not measured"
 	$(CARGO) bench --locked --bench machines
 	$(CARGO) bench --locked --bench data_plane
 	$(CARGO) bench --locked --bench init

@@ -91,8 +91,12 @@ impl Cgroups {
         match fs::create_dir(&dir) {
             Ok(()) => {
                 let mut limits = self.shared.limits.iter();
-                if let Some((_, limits)) = limits.find(|(of, _)| of == cgroup) {
-                    limits.apply(&dir)?;
+                if let Some((_, limits)) = limits.find(|(of, _)| of == cgroup)
+                    && let Err(error) = limits.apply(&dir)
+                {
+                    // Without its limits nothing is to run in it, the next time neither.
+                    let _ = fs::remove_dir(&dir);
+                    return Err(error);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

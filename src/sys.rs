@@ -141,6 +141,38 @@ pub fn queue(pid: i32, signal: i32, value: usize) -> io::Result<()> {
     }
 }
 
+/// Lets go the pages of our own code, which stay in the page cache: what is needed again is
+/// mapped again. The kernel maps 64 KiB around each place that is touched, so after the start
+/// most of what is mapped is code that ran once, or never.
+pub fn release_code() -> io::Result<()> {
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    let program = std::fs::read_link("/proc/self/exe")?;
+    let program = program.to_string_lossy();
+    for line in maps.lines().filter(|line| line.ends_with(&*program)) {
+        let mut fields = line.split(' ');
+        let (Some(range), Some("r-xp")) = (fields.next(), fields.next()) else {
+            continue;
+        };
+        let bounds = range.split_once('-').map(|(from, to)| {
+            let address = |text| usize::from_str_radix(text, 16).map_err(io::Error::other);
+            Ok::<_, io::Error>((address(from)?, address(to)?))
+        });
+        let Some((from, to)) = bounds.transpose()? else {
+            continue;
+        };
+        // SAFETY: the range is a mapping of the file of our own program that nobody can write
+        // to; its pages are as the file is, now and when they are mapped again.
+        let released = unsafe {
+            let address = std::ptr::with_exposed_provenance_mut(from);
+            libc::madvise(address, to - from, libc::MADV_DONTNEED)
+        };
+        if released != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 /// Brings the loopback interface up, as netdevice(7) says.
 pub fn loopback_up() -> io::Result<()> {
     // SIOCGIFFLAGS and SIOCSIFFLAGS, in the type that `ioctl` of each C library takes.

@@ -19,6 +19,7 @@ mod boot;
 mod bucket;
 mod bucket_owners;
 mod bucket_weather;
+mod bugs_of_others;
 mod cgroups;
 mod checkpoint_verbs;
 mod checkpoints;

@@ -29,6 +29,39 @@ static void note(const char *path, long long time) {
 static volatile long long heard;
 static void hear(int number) { (void)number; heard = now(); }
 
+/* Notes what is heard: the file is open, since a handler may do little. */
+static int tally_file;
+static void tally(int number) {
+    char line[16];
+    int length = snprintf(line, sizeof line, "%d\n", number);
+    if (write(tally_file, line, length) != length) _exit(94);
+    if (number == SIGTERM) _exit(0);
+}
+
+static void hear_all(const char *path) {
+    struct sigaction action = { .sa_handler = tally };
+    sigfillset(&action.sa_mask);
+    tally_file = open(path, O_WRONLY | O_CREAT | O_APPEND, 0644);
+    for (int number = 1; number <= SIGRTMAX; number++) sigaction(number, &action, 0);
+}
+
+/* Leaves a daemon behind that takes its time to go, and then notes 99. */
+static void last_words(int number) {
+    (void)number;
+    usleep(300000);
+    tally(99);
+    _exit(0);
+}
+
+static void leave_daemon(const char *path) {
+    if (fork()) return;
+    setsid();
+    if (fork()) _exit(0);
+    signal(SIGTERM, last_words);
+    tally_file = open(path, O_WRONLY | O_CREAT | O_APPEND, 0644);
+    for (;;) pause();
+}
+
 /* Whether any process but the first and ourselves is left in this PID namespace. */
 static int others(void) {
     int found = 0;
@@ -42,23 +75,35 @@ static int others(void) {
     return found;
 }
 
-/* Orphans that have ended: all of them at once are the init's. */
-static void orphans(const char *path, int count) {
-    int ends[2], last = 0;
+/* A process that leaves orphans behind, all of which end at once. Its exit makes them the
+   init's. Returns the last of them. */
+static int leave_orphans(int count) {
+    int ends[2], last = 0, status;
     if (pipe(ends)) _exit(98);
     int parent = fork();
     if (parent == 0) {
         for (int i = 0; i < count; i++) {
             last = fork();
             if (last == 0) _exit(0);
-            if (last < 0) { i--; usleep(1000); }
+            if (last < 0) { i--; usleep(100); }
         }
         if (write(ends[1], &last, sizeof last) != sizeof last) _exit(97);
         _exit(0);
     }
-    if (read(ends[0], &last, sizeof last) != sizeof last) _exit(96);
-    int status;
+    close(ends[1]);
+    if (parent < 0 || read(ends[0], &last, sizeof last) != sizeof last) _exit(96);
+    close(ends[0]);
     waitpid(parent, &status, 0);
+    return last;
+}
+
+/* As many orphans as asked for, as fast as we can make them: in portions, since no machine
+   has room for all of them at once. From the end of the last until none is a zombie. */
+static void orphans(const char *path, int count) {
+    enum { PORTION = 500 };
+    int last = 0;
+    note(path, now());
+    for (int made = 0; made < count; made += PORTION) last = leave_orphans(PORTION);
     long long start = now();
     /* They are handed over in the order of their making; the last is looked at alone first,
        since a look at all of them would slow the init down. */
@@ -80,17 +125,13 @@ static void from_file(int *argc, char ***argv) {
 }
 
 int main(int argc, char **argv) {
-    if (argc == 1) from_file(&argc, &argv);
+    if (argc < 3) from_file(&argc, &argv);
     if (argc < 3) return 64;
     const char *what = argv[1], *path = argv[2];
     if (!strcmp(what, "launch")) {          /* launch FILE PROGRAM...: note, and become it */
         note(path, now());
         execvp(argv[3], argv + 3);
         return 127;
-    }
-    if (!strcmp(what, "stamp")) {           /* stamp FILE: note, and end */
-        note(path, now());
-        return 0;
     }
     if (!strcmp(what, "stay")) {            /* stay FILE: note, and stay until SIGTERM */
         note(path, now());
@@ -116,6 +157,33 @@ int main(int argc, char **argv) {
             sigsuspend(&none);
             if (heard) note(path, heard);
         }
+    }
+    if (!strcmp(what, "exit")) {            /* exit FILE CODE: end so; -N: by signal N */
+        int code = atoi(argv[3]);
+        if (code < 0) kill(getpid(), -code);
+        return code;
+    }
+    if (!strcmp(what, "tally")) {           /* tally FILE: note all that is heard */
+        hear_all(path);
+        note(path, now());
+        for (;;) pause();
+    }
+    if (!strcmp(what, "zombie")) {          /* zombie FILE: leave an orphan that has ended */
+        if (!fork()) { if (!fork()) _exit(0); usleep(50000); _exit(0); }
+        wait(0);
+        note(path, now());
+        for (;;) pause();
+    }
+    if (!strcmp(what, "daemon")) {          /* daemon FILE: leave a daemon behind, and stay */
+        leave_daemon(path);
+        wait(0);
+        note(path, now());
+        for (;;) pause();
+    }
+    if (!strcmp(what, "deaf")) {            /* deaf FILE: do not go when told to */
+        signal(SIGTERM, SIG_IGN);
+        note(path, now());
+        for (;;) pause();
     }
     if (!strcmp(what, "orphans")) {         /* orphans FILE COUNT: how long until they are reaped */
         orphans(path, atoi(argv[3]));

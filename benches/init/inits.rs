@@ -9,14 +9,21 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 const BIN: &str = env!("CARGO_BIN_EXE_sprite-env");
+/// What `make static` builds.
+const STATIC: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/target/x86_64-unknown-linux-musl/release/sprite-env"
+);
 /// How long anything may take before the measurement is given up.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An init.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Init {
     Sprite,
     SpriteWithApi,
+    Static,
+    StaticWithApi,
     Tini,
     Dumb,
     Catatonit,
@@ -26,10 +33,12 @@ pub enum Init {
 }
 
 /// All of them.
-pub const fn all() -> [Init; 8] {
+pub const fn all() -> [Init; 10] {
     [
         Init::Sprite,
         Init::SpriteWithApi,
+        Init::Static,
+        Init::StaticWithApi,
         Init::Tini,
         Init::Dumb,
         Init::Catatonit,
@@ -44,6 +53,8 @@ impl Init {
         match self {
             Self::Sprite => "sprite-env",
             Self::SpriteWithApi => "sprite-env, API on",
+            Self::Static => "sprite-env, static",
+            Self::StaticWithApi => "sprite-env, static, API on",
             Self::Tini => "tini",
             Self::Dumb => "dumb-init",
             Self::Catatonit => "catatonit",
@@ -56,6 +67,7 @@ impl Init {
     const fn program(self) -> &'static str {
         match self {
             Self::Sprite | Self::SpriteWithApi => BIN,
+            Self::Static | Self::StaticWithApi => STATIC,
             other => other.name(),
         }
     }
@@ -70,7 +82,7 @@ impl Init {
     pub const fn runs_a_child(self) -> bool {
         matches!(
             self,
-            Self::Sprite | Self::Tini | Self::Dumb | Self::Catatonit
+            Self::Sprite | Self::Static | Self::Tini | Self::Dumb | Self::Catatonit
         )
     }
 
@@ -82,12 +94,27 @@ impl Init {
     pub const fn restarts(self) -> bool {
         matches!(
             self,
-            Self::Sprite | Self::S6 | Self::Runit | Self::Supervisord
+            Self::Sprite | Self::Static | Self::S6 | Self::Runit | Self::Supervisord
         )
     }
 
     /// Runs `helper WHAT FILE MORE…` below it. Its exec is the first thing that is noted.
     pub fn run(self, helper: &Path, dir: &Path, what: &str, file: &Path, more: &[&str]) -> Running {
+        let mut command = self.command(helper, dir, what, file, more);
+        let outer = command.spawn().unwrap();
+        wait_for_stamps(file, 1);
+        Running::of(outer)
+    }
+
+    /// The command that [`Init::run`] runs.
+    pub fn command(
+        self,
+        helper: &Path,
+        dir: &Path,
+        what: &str,
+        file: &Path,
+        more: &[&str],
+    ) -> Command {
         let (helper, file) = (text(helper), text(file));
         let mut words = vec![helper.clone(), what.to_owned(), file.clone()];
         words.extend(more.iter().map(|word| (*word).to_owned()));
@@ -95,14 +122,18 @@ impl Init {
         command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
         command.args([helper.as_str(), "launch", file.as_str(), self.program()]);
         match self {
-            Self::Sprite if what == "crash" => {
+            Self::Sprite | Self::Static if what == "crash" => {
                 command.args(["-config", &component(dir, &words), "--", "sleep", "1000"]);
             }
-            Self::SpriteWithApi => {
+            Self::Sprite | Self::Static => {
+                command.args(["-graceful-shutdown-timeout", "1s", "--"]);
+                command.args(&words);
+            }
+            Self::SpriteWithApi | Self::StaticWithApi => {
                 command.args(["-listen", "127.0.0.1:0", "--"]).args(&words);
                 command.env("SPRITE_HTTP_API_TOKEN", "bench");
             }
-            Self::Sprite | Self::Tini | Self::Dumb | Self::Catatonit => {
+            Self::Tini | Self::Dumb | Self::Catatonit => {
                 command.arg("--").args(&words);
             }
             Self::S6 | Self::Runit => {
@@ -117,9 +148,7 @@ impl Init {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let outer = command.spawn().unwrap();
-        wait_for_stamps(Path::new(&file), 1);
-        Running::of(outer)
+        command
     }
 }
 
@@ -145,6 +174,8 @@ fn service(dir: &Path, words: &[String]) -> PathBuf {
     let service = services.join("one");
     std::fs::create_dir_all(&service).unwrap();
     symlink(&words[0], service.join("run")).unwrap();
+    // For s6: how long it may take to go.
+    std::fs::write(service.join("timeout-kill"), "1000").unwrap();
     std::fs::write(service.join("args"), words[1..].join("\n")).unwrap();
     services
 }
@@ -157,7 +188,7 @@ fn supervised(dir: &Path, words: &[String]) -> String {
          [unix_http_server]\nfile={0}/supervisor.sock\n\
          [rpcinterface:supervisor]\n\
          supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n\
-         [program:one]\ncommand={1}\nautorestart=true\nstartsecs=1\n",
+         [program:one]\ncommand={1}\nautorestart=true\nstartsecs=1\nstopwaitsecs=1\n",
         dir.display(),
         words.join(" ")
     );
@@ -180,6 +211,37 @@ impl Running {
         let pid: i32 = pid.trim().parse().unwrap();
         let fd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
         Self { outer, pid, fd }
+    }
+
+    pub const fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether it ends soon enough.
+    pub fn ends_within(&mut self, time: Duration) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < time {
+            if self.outer.try_wait().unwrap().is_some() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
+    }
+
+    /// How many of its children have ended and were not reaped.
+    pub fn zombies(&self) -> usize {
+        let children = format!("/proc/{0}/task/{0}/children", self.pid);
+        let children = std::fs::read_to_string(children).unwrap_or_default();
+        let is_zombie = |pid: &&str| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+            stat.is_ok_and(|stat| {
+                stat.rsplit(')')
+                    .next()
+                    .is_some_and(|rest| rest.starts_with(" Z"))
+            })
+        };
+        children.split_whitespace().filter(is_zombie).count()
     }
 
     pub fn signal(&self, signal: Signal) {

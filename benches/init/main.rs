@@ -9,6 +9,7 @@
     reason = "a benchmark"
 )]
 
+mod behaviour;
 mod inits;
 #[path = "../shared.rs"]
 #[allow(dead_code, reason = "each benchmark needs a part of it")]
@@ -52,14 +53,21 @@ fn main() {
         built.is_ok_and(|status| status.success()),
         "needs a C compiler"
     );
-    let mut rows = Vec::new();
-    for init in inits::all() {
-        if init.is_missing() {
-            println!("{}: not installed", init.name());
-            continue;
-        }
-        rows.push(measure(init, &helper, dir.path()));
+    let (missing, there): (Vec<_>, _) = inits::all().into_iter().partition(|it| it.is_missing());
+    for init in missing {
+        println!("{}: not installed", init.name());
     }
+    let variants = [Init::SpriteWithApi, Init::Static, Init::StaticWithApi];
+    let one_of_each: Vec<_> = there
+        .iter()
+        .copied()
+        .filter(|init| !variants.contains(init))
+        .collect();
+    behaviour::matrix(&one_of_each, &helper, dir.path());
+    let rows: Vec<_> = there
+        .iter()
+        .map(|init| measure(*init, &helper, dir.path()))
+        .collect();
     print(&rows);
     judge(&rows);
 }
@@ -111,7 +119,7 @@ impl Bench<'_> {
     fn start(&self) -> Duration {
         let times = (0..51).map(|_| {
             let file = self.file("start");
-            let mut running = self.run("stamp", &file, &[]);
+            let mut running = self.run("stay", &file, &[]);
             let times = wait_for_stamps(&file, 2);
             running.kill();
             times[1] - times[0]
@@ -152,14 +160,15 @@ impl Bench<'_> {
         (times[times.len() / 2], times[times.len() * 99 / 100])
     }
 
-    /// From the last exit of 50,000 orphans until none is a zombie, and what it costs the init.
+    /// From the end of the last of 50,000 orphans until none is a zombie, and what processor
+    /// time all of them cost the init.
     fn orphans(&self) -> (Duration, Duration) {
         let rounds = (0..3).map(|_| {
             let file = self.file("orphans");
             let mut running = self.run("orphans", &file, &["50000"]);
-            wait_for_stamps(&file, 1);
+            wait_for_stamps(&file, 2);
             let before = running.processor_time();
-            let time = wait_for_stamps(&file, 2)[1];
+            let time = wait_for_stamps(&file, 3)[2];
             let used = running.processor_time() - before;
             running.kill();
             (time, used)
@@ -190,7 +199,8 @@ impl Bench<'_> {
         let file = self.file("idle");
         let running = self.run("stay", &file, &[]);
         wait_for_stamps(&file, 2);
-        std::thread::sleep(Duration::from_secs(2));
+        // By then threads that were needed for the start are gone.
+        std::thread::sleep(Duration::from_secs(12));
         running
     }
 
@@ -239,12 +249,18 @@ fn print(rows: &[Row]) {
     }
 }
 
-/// Says which bars are met.
+/// Says which bars are met, by the binary that is linked dynamically and the static one.
 fn judge(rows: &[Row]) {
+    judge_one(rows, "sprite-env", "sprite-env, API on");
+    judge_one(rows, "sprite-env, static", "sprite-env, static, API on");
+}
+
+fn judge_one(rows: &[Row], name: &str, with_api: &str) {
     let row = |name| rows.iter().find(|row| row.name == name);
-    let Some(ours) = row("sprite-env") else {
+    let Some(ours) = row(name) else {
         return;
     };
+    println!("{name}:");
     let ratio = |what: &str, ours: Option<Duration>, peer: Option<Duration>, bar: f64| {
         if let (Some(ours), Some(peer)) = (ours, peer) {
             let ratio = ours.as_secs_f64() / peer.as_secs_f64();
@@ -268,9 +284,7 @@ fn judge(rows: &[Row]) {
         ratio("start / s6-svscan", ours.start, s6.start, 0.6);
         ratio("successor / s6", ours.successor, s6.successor, 0.7);
     }
-    let memory = row("sprite-env, API on")
-        .and_then(|row| row.memory)
-        .unwrap_or(0);
+    let memory = row(with_api).and_then(|row| row.memory).unwrap_or(0);
     let supervisord = row("supervisord").and_then(|row| row.memory);
     println!("memory, API on: {:.1} MB, bar 6", memory as f64 / 1024.0);
     if let Some(peer) = supervisord {

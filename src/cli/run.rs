@@ -1,31 +1,31 @@
 //! The daemon: everything is put together here, and runs until the main process or a
 //! signal ends it.
 
+mod cgroups;
+mod signals;
+
 use std::sync::Arc;
 
-use machines::system;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::logging;
 use crate::api::{self, Shared};
-use crate::cgroups::{self, Cgroup, Cgroups, ResourceLimits};
+use crate::cgroups::Cgroups;
 use crate::checkpoint::{Driver, Engine, Freezer, Hooks, Interrupted, Store, volume};
-use crate::config::{
-    self, AtEnd, Component, Config, ConfigError, Flags, Listen, Ready, SignalMap, load,
-};
+use crate::config::{AtEnd, Component, Config, ConfigError, Flags, Listen, Ready, load};
 use crate::exec::{Runner, Sessions};
 use crate::files::Files;
 use crate::network::{Namespace, Ports};
-use crate::pid1::signals::{Meaning, Signals};
+use crate::pid1::signals::Signals;
 use crate::pid1::{self, init, is_pid_1, sweep};
 use crate::reaper::Reaper;
 use crate::spawn::{SECRET, Spawner};
-use crate::supervise::handle::Signal;
-use crate::supervise::output::Sink;
+use crate::supervise::output::{Sink, Writers};
 use crate::supervise::outside::RealWorld;
+use crate::supervise::status::Phase;
 use crate::supervise::tree_freezer::TreeFreezer;
-use crate::supervise::{EventLoop, Handle, Parts, Who, automatic, handle, sockets};
+use crate::supervise::{EventLoop, Handle, Parts, automatic, handle, sockets};
 use crate::sys::{self, SignalMask};
 use crate::telemetry::ring::Ring;
 
@@ -150,6 +150,19 @@ fn complain(code: u8, why: &str) -> u8 {
 }
 
 async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
+    let cgroups = cgroups::as_wanted(&config)?;
+    let end = boot_and_serve(config, mask, cgroups.clone()).await;
+    if let Some(cgroups) = cgroups {
+        cgroups.remove();
+    }
+    end
+}
+
+async fn boot_and_serve(
+    config: Arc<Config>,
+    mask: SignalMask,
+    cgroups: Option<Cgroups>,
+) -> Result<u8, Failure> {
     let reaper = Reaper::default();
     let base_dir = std::env::current_dir()
         .map_err(|error| Failure::new(UNAVAILABLE, format!("cannot tell where we are: {error}")))?;
@@ -160,7 +173,7 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
         reaper: reaper.clone(),
         mask,
         base_dir,
-        cgroups: cgroups(&config)?,
+        cgroups: cgroups.clone(),
         oom_score_adj: pid1::protect_from_oom(),
     };
     pid1::adopt_orphans(config.subreaper)
@@ -173,14 +186,13 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
         pid_1 = is_pid_1(),
         "sprite-env starts"
     );
-    let groups = spawner.cgroups.clone();
     let (handle, inbox) = handle::channel();
     let sessions = Sessions::new(reaper.clone(), config.limits.exec_sessions);
     let ring = Ring::default();
     // A bucket may be slow to answer; whoever wants us to stop need not wait for it.
     let store = tokio::select! {
         store = open_store(&config, &spawner) => store?,
-        code = stop_signal(&mut signals, &config.process.signal_map) => return Ok(code),
+        code = signals::stop_signal(&mut signals, &config.process.signal_map) => return Ok(code),
     };
     let engine = store
         .as_ref()
@@ -198,7 +210,12 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
     if let Some(pause) = config.storage.as_ref().and_then(|storage| storage.auto) {
         tokio::spawn(automatic::checkpoints(pause, handle.clone()));
     }
-    tokio::spawn(pass_on(signals, handle, config.process.signal_map.clone()));
+    tokio::spawn(release_code(handle.clone()));
+    tokio::spawn(signals::pass_on(
+        signals,
+        handle,
+        config.process.signal_map.clone(),
+    ));
     let (sink, writers) = Sink::start(config.log_json);
     let sockets = config.components.iter().map(sockets::open);
     let sockets = sockets.collect::<Result<Vec<_>, _>>();
@@ -222,27 +239,12 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
         Err(panic) => {
             tracing::error!("the event loop failed: {panic}; everything is killed");
             let (_, kill) = watch::channel(true);
-            let killed = sweep::sweep(reaper, groups.clone(), kill);
+            let killed = sweep::sweep(reaper, cgroups, kill);
             let _ = tokio::time::timeout(std::time::Duration::from_secs(5), killed).await;
             SOFTWARE
         }
     };
-    if let Some(driver) = driver {
-        let _ = tokio::task::spawn_blocking(move || driver.close()).await;
-    }
-    if let Some(volume) = config.storage.as_ref().and_then(|it| it.volume.clone()) {
-        let _ = tokio::task::spawn_blocking(move || volume::unmount(&volume)).await;
-    }
-    if let Some(groups) = groups {
-        groups.remove();
-    }
-    // What components wrote last is still on its way. Pipes that somebody outside our
-    // tree holds open must not keep us.
-    let drained = writers.drained();
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), drained).await;
-    if let Some(Listen::Unix(path)) = config.api.as_ref().map(|api| &api.listen) {
-        let _ = std::fs::remove_file(path);
-    }
+    close(&config, driver, writers).await;
     Ok(config
         .process
         .exit_code_map
@@ -251,35 +253,20 @@ async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
         .unwrap_or(code))
 }
 
-/// The cgroups that everything runs in, as far as they are wanted and can be had.
-fn cgroups(config: &Config) -> Result<Option<Cgroups>, Failure> {
-    let process = (Cgroup::Process, config.process.limits.clone());
-    let components = config.components.iter().map(|component| {
-        let cgroup = Cgroup::Component(component.name.clone());
-        (cgroup, component.limits.clone())
-    });
-    let limits = std::iter::once(process).chain(components);
-    let limits: Vec<_> = limits
-        .filter(|(_, limits)| *limits != ResourceLimits::default())
-        .collect();
-    let is_required = config.cgroups == config::Cgroups::Required || !limits.is_empty();
-    // To make them takes as long as to start a process; one alone is killed without them.
-    let is_of_use = !config.components.is_empty() || config.storage.is_some();
-    match config.cgroups {
-        config::Cgroups::Off => return Ok(None),
-        config::Cgroups::Auto if !is_of_use && !is_required => return Ok(None),
-        _ => {}
+/// Puts away what was used, once nothing runs any more.
+async fn close(config: &Config, driver: Option<Arc<dyn Driver>>, writers: Writers) {
+    if let Some(driver) = driver {
+        let _ = tokio::task::spawn_blocking(move || driver.close()).await;
     }
-    match cgroups::set_up(limits) {
-        Ok(cgroups) => {
-            tracing::debug!(dir = %cgroups.dir().display(), "cgroups are used");
-            Ok(Some(cgroups))
-        }
-        Err(error) if is_required => Err(Failure::new(UNAVAILABLE, error)),
-        Err(error) => {
-            tracing::debug!("cgroups are not used: {error}");
-            Ok(None)
-        }
+    if let Some(volume) = config.storage.as_ref().and_then(|it| it.volume.clone()) {
+        let _ = tokio::task::spawn_blocking(move || volume::unmount(&volume)).await;
+    }
+    // What components wrote last is still on its way. Pipes that somebody outside our
+    // tree holds open must not keep us.
+    let drained = writers.drained();
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), drained).await;
+    if let Some(Listen::Unix(path)) = config.api.as_ref().map(|api| &api.listen) {
+        let _ = std::fs::remove_file(path);
     }
 }
 
@@ -381,50 +368,15 @@ async fn serve(
     Ok(())
 }
 
-/// Waits for a signal to stop while there is nothing to stop; returns the exit code.
-async fn stop_signal(signals: &mut Signals, map: &SignalMap) -> u8 {
-    loop {
-        match signals.next().await {
-            Ok((signal, Meaning::Stop)) if map.apply(signal).is_some() => {
-                tracing::info!("signal {signal}: stopping before anything was started");
-                return u8::try_from(128 + signal).unwrap_or(SOFTWARE);
-            }
-            Ok(_) => {}
-            Err(error) => {
-                tracing::error!("cannot read signals: {error}");
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-}
-
-/// Gives each signal its meaning.
-async fn pass_on(mut signals: Signals, handle: Handle, map: SignalMap) {
-    loop {
-        match signals.next().await {
-            Ok((signal, Meaning::Stop)) => {
-                if map.apply(signal).is_none() {
-                    tracing::info!("signal {signal} is dropped, as signal_map says");
-                    continue;
-                }
-                tracing::info!("signal {signal}: stopping");
-                // Past the stop there is nobody to refuse it.
-                let _ = handle.request(system::Event::Shutdown, None).await;
-            }
-            Ok((_, Meaning::Forward(signal, value))) => {
-                if let Some(number) = map.apply(signal) {
-                    handle.signal(Who::Process, Signal { number, value }).await;
-                }
-            }
-            Ok((signal, Meaning::Suspend)) => match map.apply(signal) {
-                Some(mapped) if mapped != signal => handle.signal(Who::Process, mapped).await,
-                Some(_) => handle.suspend().await,
-                None => {}
-            },
-            Err(error) => {
-                tracing::error!("cannot read signals: {error}");
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-            }
-        }
+/// Once everything is up, most of our own code has been run for the last time.
+async fn release_code(handle: Handle) {
+    let mut status = handle.status();
+    let up = status
+        .wait_for(|status| status.phase == Phase::Serving)
+        .await;
+    if up.is_ok()
+        && let Err(error) = sys::release_code()
+    {
+        tracing::debug!(%error, "the memory of the start is kept");
     }
 }
