@@ -18,7 +18,7 @@ mod limits;
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +32,10 @@ pub use limits::ResourceLimits;
 
 /// How long a wait for the kernel lasts before it is asked whether to go on.
 const AGAIN: Duration = Duration::from_millis(10);
+
+/// The lines of `cgroup.events` that say that something runs there, and that all of it is held.
+const POPULATED: &str = "populated 1";
+const FROZEN: &str = "frozen 1";
 
 /// Which of our groups something runs in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,6 +72,8 @@ struct Shared {
     base: PathBuf,
     /// What each group may use.
     limits: Vec<(Cgroup, ResourceLimits)>,
+    /// The controllers that our own cgroup has divided since we came.
+    enabled: Vec<&'static str>,
 }
 
 impl Cgroups {
@@ -120,7 +126,8 @@ impl Cgroups {
     /// is left is killed.
     pub async fn clear(&self, cgroup: &Cgroup, patience: Duration) {
         let dir = self.dir_of(cgroup);
-        if !is_set(&dir, "populated").unwrap_or(false) {
+        let is_populated = fs::File::open(dir.join("cgroup.events"));
+        if !is_populated.is_ok_and(|events| shows(&events, POPULATED)) {
             return;
         }
         for pid in members(&dir) {
@@ -141,7 +148,7 @@ impl Cgroups {
         let dir = self.tree();
         fs::write(dir.join("cgroup.freeze"), "1")?;
         let events = fs::File::open(dir.join("cgroup.events"))?;
-        while !is_set(&dir, "frozen")? {
+        while !shows(&events, FROZEN) {
             if !keep_on() {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "given up"));
             }
@@ -172,7 +179,7 @@ impl Cgroups {
 
     /// Removes the groups; whatever still runs in one keeps it.
     pub fn remove(&self) {
-        find::leave(&self.shared.base);
+        find::leave(&self.shared.base, &self.shared.enabled);
         remove(&self.shared.base);
     }
 }
@@ -202,11 +209,13 @@ fn remove(dir: &Path) {
     }
 }
 
-/// Whether `cgroup.events` has this key set.
-fn is_set(dir: &Path, key: &str) -> io::Result<bool> {
-    let events = fs::read_to_string(dir.join("cgroup.events"))?;
-    let mut pairs = events.lines().filter_map(|line| line.split_once(' '));
-    Ok(pairs.any(|(name, value)| name == key && value == "1"))
+/// Whether `cgroup.events` says so. To read it is also what makes the next change one that can
+/// be waited for.
+fn shows(events: impl AsFd, line: &str) -> bool {
+    let mut text = [0; 256];
+    let read = rustix::io::pread(events, &mut text, 0).unwrap_or(0);
+    let text = String::from_utf8_lossy(text.get(..read).unwrap_or_default());
+    text.lines().any(|shown| shown == line)
 }
 
 /// Ends when nothing is left in `dir`, or it is gone itself.
@@ -218,11 +227,7 @@ async fn emptied(dir: &Path) {
         return;
     };
     loop {
-        // To read it is also what makes the next change a new one.
-        let mut text = [0; 256];
-        let read = rustix::io::pread(events.get_ref(), &mut text, 0).unwrap_or(0);
-        let text = String::from_utf8_lossy(text.get(..read).unwrap_or_default()).into_owned();
-        if !text.contains("populated 1") {
+        if !shows(events.get_ref(), POPULATED) {
             return;
         }
         match events.ready(Interest::PRIORITY).await {

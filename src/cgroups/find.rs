@@ -81,14 +81,21 @@ pub fn set_up(limits: Vec<(Cgroup, ResourceLimits)>) -> Result<Cgroups, Error> {
         .iter()
         .flat_map(|(_, limits)| limits.controllers())
         .collect();
+    let divided = fs::read_to_string(own.join("cgroup.subtree_control")).unwrap_or_default();
+    let missing = |name: &&str| !divided.split_whitespace().any(|word| word == *name);
+    let enabled: Vec<_> = needed.iter().copied().filter(missing).collect();
     if !needed.is_empty()
         && let Err(error) = enable(&needed, &own, &base)
     {
-        leave(&base);
+        leave(&base, &enabled);
         super::remove(&base);
         return Err(error);
     }
-    let shared = Shared { base, limits };
+    let shared = Shared {
+        base,
+        limits,
+        enabled,
+    };
     Ok(Cgroups {
         shared: Arc::new(shared),
     })
@@ -161,17 +168,21 @@ fn enable(needed: &BTreeSet<&'static str>, own: &Path, base: &Path) -> Result<()
     })
 }
 
-/// Goes back to where we were before our groups were made.
-pub(super) fn leave(base: &Path) {
+/// Goes back to where we were before our groups were made; `enabled` are the controllers that
+/// our own cgroup has divided since then.
+pub(super) fn leave(base: &Path, enabled: &[&str]) {
     let Some(own) = base.parent() else {
         return;
     };
     if base.join("supervisor").exists() {
         // A group whose parts are controlled takes no processes, so that must end first.
-        let controlled = fs::read_to_string(own.join("cgroup.subtree_control"));
-        for name in controlled.unwrap_or_default().split_whitespace() {
-            let _ = fs::write(base.join("tree/cgroup.subtree_control"), format!("-{name}"));
-            let _ = fs::write(base.join("cgroup.subtree_control"), format!("-{name}"));
+        for dir in [&base.join("tree"), base] {
+            let divided = fs::read_to_string(dir.join("cgroup.subtree_control"));
+            for name in divided.unwrap_or_default().split_whitespace() {
+                let _ = fs::write(dir.join("cgroup.subtree_control"), format!("-{name}"));
+            }
+        }
+        for name in enabled {
             let _ = fs::write(own.join("cgroup.subtree_control"), format!("-{name}"));
         }
         let _ = fs::write(own.join("cgroup.procs"), "0");
