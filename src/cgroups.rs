@@ -27,6 +27,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use tokio::io::Interest;
 
+use crate::reaper::Reaper;
+
 pub use find::{Error, set_up};
 pub use limits::ResourceLimits;
 
@@ -70,6 +72,8 @@ pub struct Cgroups {
 struct Shared {
     /// What we have made.
     base: PathBuf,
+    /// Tells others of us that it is in use.
+    _lock: OwnedFd,
     /// What each group may use.
     limits: Vec<(Cgroup, ResourceLimits)>,
     /// The controllers that our own cgroup has divided since we came.
@@ -124,17 +128,20 @@ impl Cgroups {
 
     /// Tells what is left in a group to go, and ends when it is empty; after `patience` what
     /// is left is killed.
-    pub async fn clear(&self, cgroup: &Cgroup, patience: Duration) {
+    pub async fn clear(&self, cgroup: &Cgroup, patience: Duration, reaper: &Reaper) {
         let dir = self.dir_of(cgroup);
         let is_populated = fs::File::open(dir.join("cgroup.events"));
         if !is_populated.is_ok_and(|events| shows(&events, POPULATED)) {
             return;
         }
-        for pid in members(&dir) {
-            tracing::debug!(pid, "left behind, and told to go");
-            let _ = crate::sys::kill(pid, libc::SIGTERM);
-            let _ = crate::sys::kill(pid, libc::SIGCONT);
-        }
+        // Nothing is reaped meanwhile, so the numbers are still theirs.
+        reaper.hold(|| {
+            for pid in members(&dir) {
+                tracing::debug!(pid, "left behind, and told to go");
+                let _ = crate::sys::kill(pid, libc::SIGTERM);
+                let _ = crate::sys::kill(pid, libc::SIGCONT);
+            }
+        });
         let emptied = tokio::time::timeout(patience, emptied(&dir)).await;
         if emptied.is_err() {
             tracing::warn!("{}: what was left behind is killed", cgroup.name());
@@ -146,6 +153,9 @@ impl Cgroups {
     /// Holds everything in all groups; gives up when `keep_on` says no. Blocks.
     pub fn freeze(&self, keep_on: &dyn Fn() -> bool) -> io::Result<()> {
         let dir = self.tree();
+        if !keep_on() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "given up"));
+        }
         fs::write(dir.join("cgroup.freeze"), "1")?;
         let events = fs::File::open(dir.join("cgroup.events"))?;
         while !shows(&events, FROZEN) {

@@ -4,17 +4,22 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::{
-    Daemon, Sprite, Value, is_alive, json, skipped, wait_for_file, wait_for_file_to_exist,
+    Daemon, Sprite, Value, is_alive, json, pid_namespaces, skipped, wait_for_file,
+    wait_for_file_to_exist,
 };
 
 /// Says so if no cgroup can be made here.
 fn can_make_cgroups() -> bool {
-    let sprite = Sprite::new().config(&json!({"cgroups": "required"}));
-    let (code, text) = sprite.command(&["true"]).run();
-    if code != 0 {
-        skipped(&text);
+    let script = "set -e; at=$(awk '$9 == \"cgroup2\" || $10 == \"cgroup2\" {print $5; exit}' \
+                  /proc/self/mountinfo); [ -n \"$at\" ]; \
+                  dir=$at$(sed -n 's/^0:://p' /proc/self/cgroup)/test-$$; \
+                  mkdir \"$dir\"; test -e \"$dir/cgroup.kill\"; rmdir \"$dir\"";
+    let made = Command::new("sh").args(["-c", script]).output().unwrap();
+    if !made.status.success() {
+        let why = String::from_utf8_lossy(&made.stderr).into_owned();
+        skipped(&format!("no cgroup can be made here: {why}"));
     }
-    code == 0
+    made.status.success()
 }
 
 /// The cgroup of a process, below that of the daemon.
@@ -173,6 +178,26 @@ fn what_was_held_when_we_were_killed_runs_again() {
 }
 
 #[test]
+fn two_with_the_same_process_id_keep_apart() {
+    if !can_make_cgroups() || !pid_namespaces() {
+        return;
+    }
+    let start = || {
+        let sprite = Sprite::new().config(&json!({"cgroups": "required"}));
+        let sprite = sprite.arg("-debug").pid_1();
+        let daemon = sprite.command(&["sleep", "1000"]).api().start();
+        daemon.wait_running();
+        daemon
+    };
+    let (first, mut second) = (start(), start());
+    let dir = dir_of(&first);
+    assert_ne!(dir, dir_of(&second));
+    second.stop(143);
+    assert!(dir.join("tree/process/cgroup.procs").exists());
+    assert_eq!(first.client().sh("echo still here").stdout, "still here\n");
+}
+
+#[test]
 fn limits_that_cannot_be_set_are_refused() {
     let config = |more: &serde_json::Value| {
         crate::support::objects::with(
@@ -212,11 +237,13 @@ fn limits_are_set_or_it_is_said_why_not() {
     if !daemon.wait_running_or_end() {
         assert_eq!(daemon.wait(), 69);
         let text = daemon.output.text();
-        assert!(
-            text.contains("limits need the controllers cpu, memory, pids")
-                || text.contains("cgroup"),
-            "{text}"
-        );
+        let reasons = [
+            "limits need the controllers cpu, memory, pids",
+            "no cgroup v2 is mounted here",
+            "no cgroup can be made in",
+            "the controllers for the limits cannot be given to",
+        ];
+        assert!(reasons.iter().any(|reason| text.contains(reason)), "{text}");
         return skipped("this machine gives cgroup v2 no controllers; they are tested in a VM");
     }
     let dir = dir_of(&daemon).join("tree/process");

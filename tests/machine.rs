@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use crate::support::{PATIENCE, Value, json, skipped};
+use crate::support::{PATIENCE, Sprite, Value, json, pid_namespaces, skipped};
 
 /// What a machine is made of.
 struct Parts {
@@ -246,10 +246,14 @@ fn a_kernel_boots_it_and_it_turns_the_machine_off() {
         assert!(start.elapsed() < PATIENCE, "{}", machine.console());
     }
 
-    // An orphan that is left to us is reaped, and told to go at the end.
-    channel.ask("SH (sleep 1000 >/dev/null 2>&1 &)");
+    // An orphan that is left to us is told to go at the end.
+    let orphan = "trap \"echo the orphan is told >/dev/console; exit\" TERM; : >/left; \
+                  while :; do sleep 0.1; done";
+    channel.ask(&format!("SH (sh -c '{orphan}' >/dev/null 2>&1 &)"));
+    while !channel.ask("SH ls /left").ends_with("/left") {}
     channel.ask("SH : >/end");
     let console = machine.wait();
+    assert!(console.contains("the orphan is told"), "{console}");
     assert!(
         console.contains("the end, with exit code 7: power-off"),
         "{console}"
@@ -276,4 +280,21 @@ fn a_machine_whose_configuration_is_wrong_turns_off_and_says_why() {
         "{console}"
     );
     assert!(!console.contains("panic"), "{console}");
+}
+
+#[test]
+fn only_an_init_turns_a_machine_off() {
+    if !pid_namespaces() {
+        return;
+    }
+    // Not PID 1, in a PID namespace of its own: a reboot there would end that alone.
+    let (code, text) = Sprite::new()
+        .config(&json!({"init": {"at_end": "power-off"}}))
+        .pid_1()
+        .under(&["sh", "-c", "\"$@\"; exit $?", "sh"])
+        .command(&["true"])
+        .run();
+    assert_eq!(code, 69, "{text}");
+    let why = "cannot do what init.at_end says, power-off: this is not PID 1";
+    assert!(text.contains(why), "{text}");
 }

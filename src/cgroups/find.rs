@@ -3,13 +3,18 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
 use super::{Cgroup, Cgroups, ResourceLimits, Shared, subdirectories};
 
 /// What the names of our directories begin with.
 const PREFIX: &str = "sprite-env-";
+/// How many of us may have the same process id, each in a PID namespace of its own.
+const NAMES: u32 = 1_000;
 
 /// Why there are no groups of ours.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +22,9 @@ pub enum Error {
     /// The machine has none.
     #[error("no cgroup v2 is mounted here that we are in")]
     None,
+    /// The kernel is too old for them.
+    #[error("this kernel cannot kill or hold a cgroup; that came with Linux 5.14")]
+    Old,
     /// They cannot be made.
     #[error("no cgroup can be made in {}: {source}", .dir.display())]
     Refused {
@@ -63,13 +71,18 @@ pub enum Error {
 pub fn set_up(limits: Vec<(Cgroup, ResourceLimits)>) -> Result<Cgroups, Error> {
     let own = own().ok_or(Error::None)?;
     tidy(&own);
-    let base = own.join(format!("{PREFIX}{}", std::process::id()));
-    let tree = base.join("tree");
-    let made = make(&base).and_then(|()| make(&tree));
-    made.map_err(|source| Error::Refused {
+    let claimed = claim(&own).and_then(|(base, lock)| {
+        let tree = base.join("tree");
+        make(&tree).map(|()| (base, tree, lock))
+    });
+    let (base, tree, lock) = claimed.map_err(|source| Error::Refused {
         dir: own.clone(),
         source,
     })?;
+    if !tree.join("cgroup.kill").exists() || !tree.join("cgroup.freeze").exists() {
+        super::remove(&base);
+        return Err(Error::Old);
+    }
     let kind = fs::read_to_string(tree.join("cgroup.type")).unwrap_or_default();
     let kind = kind.trim();
     if kind != "domain" {
@@ -93,12 +106,43 @@ pub fn set_up(limits: Vec<(Cgroup, ResourceLimits)>) -> Result<Cgroups, Error> {
     }
     let shared = Shared {
         base,
+        _lock: lock,
         limits,
         enabled,
     };
     Ok(Cgroups {
         shared: Arc::new(shared),
     })
+}
+
+/// Makes the directory of our groups. It is locked for as long as we live: whoever else there
+/// is may have our process id, in another PID namespace.
+fn claim(own: &Path) -> io::Result<(PathBuf, OwnedFd)> {
+    let pid = std::process::id();
+    for number in 0..NAMES {
+        let base = own.join(match number {
+            0 => format!("{PREFIX}{pid}"),
+            number => format!("{PREFIX}{pid}.{number}"),
+        });
+        match fs::create_dir(&base) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+            // Somebody who tidies up may have had it first.
+            Ok(()) => match lock(&base) {
+                Ok(lock) if base.is_dir() => return Ok((base, lock)),
+                _ => {}
+            },
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// Locks a directory of groups; fails if whoever made it lives.
+fn lock(base: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(base, flags, Mode::empty())?;
+    flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(dir)
 }
 
 fn make(dir: &Path) -> io::Result<()> {
@@ -127,14 +171,12 @@ fn own() -> Option<PathBuf> {
 
 /// Removes what was left by those of us that were killed, and lets go what they held.
 fn tidy(own: &Path) {
-    for dir in subdirectories(own) {
+    let is_one_of_us = |dir: &PathBuf| {
         let name = dir.file_name().and_then(|name| name.to_str());
-        let pid = name.and_then(|name| name.strip_prefix(PREFIX));
-        let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else {
-            continue;
-        };
-        // One that lives, of whatever kind, may be one of us.
-        if pid == std::process::id() || !Path::new(&format!("/proc/{pid}")).exists() {
+        name.is_some_and(|name| name.starts_with(PREFIX))
+    };
+    for dir in subdirectories(own).filter(is_one_of_us) {
+        if let Ok(_lock) = lock(&dir) {
             let _ = fs::write(dir.join("tree/cgroup.freeze"), "0");
             super::remove(&dir);
         }

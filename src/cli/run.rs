@@ -4,7 +4,10 @@
 mod cgroups;
 mod signals;
 
+use std::io::Write as _;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -38,6 +41,9 @@ const UNAVAILABLE: u8 = 69;
 /// sysexits: the configuration is wrong.
 const CONFIG: u8 = 78;
 
+/// How long what our tasks have open may take to be closed, where something follows our end.
+const CLOSING: Duration = Duration::from_secs(2);
+
 /// Why the daemon could not begin.
 #[derive(Debug)]
 struct Failure {
@@ -56,12 +62,17 @@ impl Failure {
 pub fn run(flags: &Flags) -> u8 {
     let mut wanted = None;
     let is_bare = init::see_where_we_are();
-    let code = supervise(flags, is_bare, &mut wanted);
+    let run = AssertUnwindSafe(|| supervise(flags, is_bare, &mut wanted));
+    // What is to follow follows a panic too: it was told by its hook.
+    let code = std::panic::catch_unwind(run).unwrap_or(SOFTWARE);
     let at_end = init::at_end(wanted);
     if at_end != AtEnd::Exit {
         complain(code, &format!("the end, with exit code {code}: {at_end}"));
     }
-    match init::end(at_end) {
+    let warn = |why: &str| {
+        complain(UNAVAILABLE, why);
+    };
+    match init::end(at_end, warn) {
         Ok(()) => code,
         Err(error) => complain(UNAVAILABLE, &error.to_string()),
     }
@@ -120,8 +131,12 @@ fn supervise(flags: &Flags, is_bare: bool, at_end: &mut Option<AtEnd>) -> u8 {
         }
     };
     drop(log);
-    // Its end would wait for threads, and one that is stuck in a system call must not hold us up.
-    std::mem::forget(runtime);
+    // A thread that is stuck in a system call must not hold us up; without one, what tasks have
+    // open is closed, so that it can be unmounted.
+    match init::at_end(*at_end) {
+        AtEnd::Exit => std::mem::forget(runtime),
+        _ => runtime.shutdown_timeout(CLOSING),
+    }
     code
 }
 
@@ -144,7 +159,8 @@ fn refuse(error: &ConfigError) -> u8 {
 
 fn complain(code: u8, why: &str) -> u8 {
     for line in why.lines() {
-        eprintln!("sprite-env: {line}");
+        // Nobody may be there to read it; that is no reason to panic.
+        let _ = writeln!(std::io::stderr(), "sprite-env: {line}");
     }
     code
 }

@@ -129,6 +129,12 @@ pub fn set_up(init: &Init, is_bare: bool) -> Result<Vec<Error>, Error> {
             }
         }
     }
+    if let Some(what) = init.at_end.filter(|what| *what != AtEnd::Exit)
+        && !is_pid_1()
+    {
+        let why = io::Error::other("this is not PID 1");
+        return Err(Error::new(format!("do what init.at_end says, {what}"), why));
+    }
     if let Some(name) = &init.hostname {
         let named = sethostname(name.as_bytes());
         named.map_err(|error| Error::new(format!("name this host {name}"), error))?;
@@ -176,17 +182,18 @@ fn is_mounted(path: &Path) -> bool {
 /// What is done at our end: what is wanted, or what the init of a machine must do.
 #[must_use]
 pub fn at_end(wanted: Option<AtEnd>) -> AtEnd {
-    let default = if is_machine() {
-        AtEnd::PowerOff
-    } else {
-        AtEnd::Exit
-    };
-    wanted.unwrap_or(default)
+    match wanted {
+        _ if !is_pid_1() => AtEnd::Exit,
+        Some(wanted) => wanted,
+        None if is_machine() => AtEnd::PowerOff,
+        None => AtEnd::Exit,
+    }
 }
 
 /// Unmounts what can be, makes the rest read-only, writes everything to the disks, and turns
-/// the machine off or over. Returns only if there is nothing to do or it cannot be done.
-pub fn end(what: AtEnd) -> Result<(), Error> {
+/// the machine off or over; `warn` is told what stays writable. Returns only if there is
+/// nothing to do or it cannot be done.
+pub fn end(what: AtEnd, warn: impl Fn(&str)) -> Result<(), Error> {
     let command = match what {
         AtEnd::Exit => return Ok(()),
         AtEnd::PowerOff => RebootCommand::PowerOff,
@@ -194,31 +201,31 @@ pub fn end(what: AtEnd) -> Result<(), Error> {
         AtEnd::Halt => RebootCommand::Halt,
     };
     if is_machine() {
-        unmount_all();
+        unmount_all(&warn);
     }
     rustix::fs::sync();
     reboot(command).map_err(|error| Error::new(format!("do what init.at_end says, {what}"), error))
 }
 
 /// The mounts, the last first: what is mounted in another comes before it.
-fn unmount_all() {
+fn unmount_all(warn: &dyn Fn(&str)) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     for line in mounts.lines().rev() {
         let mut fields = line.split(' ').skip(1);
         let (Some(at), Some(kind)) = (fields.next(), fields.next()) else {
             continue;
         };
-        if at == "/" || MOUNTS.iter().any(|mount| mount.kind == kind) {
+        if MOUNTS.iter().any(|mount| mount.kind == kind) || kind == "rootfs" {
             continue;
         }
         // Spaces are written as \040 there; such a path is left to the sync.
-        if let Err(error) = unmount(at, UnmountFlags::NOFOLLOW) {
-            tracing::debug!(at, %error, "stays mounted");
+        if at != "/" && unmount(at, UnmountFlags::NOFOLLOW).is_ok() {
+            continue;
         }
-    }
-    rustix::fs::sync();
-    if let Err(error) = mount_remount("/", MountFlags::RDONLY, c"") {
-        tracing::debug!(%error, "the root stays writable");
+        rustix::fs::sync();
+        if let Err(error) = mount_remount(at, MountFlags::RDONLY, c"") {
+            warn(&format!("{at} stays mounted and writable: {error}"));
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use rustix::process::{Gid, Uid};
 use super::{Program, Spawner, Streams};
 use crate::reaper::{Child, Started};
 use crate::sys::child_setup::ChildSetup;
-use crate::sys::fork::fork_and_exec;
+use crate::sys::fork::{Forked, fork_and_exec};
 use crate::sys::posix_spawn::{Image, posix_spawn};
 
 /// Starts `program`.
@@ -43,7 +43,8 @@ pub fn launch(spawner: &Spawner, program: &Program) -> io::Result<Child> {
     let cgroup = cgroups.map(|cgroups| cgroups.open(&program.cgroup));
     let cgroup = cgroup.transpose()?;
     let is_light = cgroup.is_none() && is_light(program, &setup);
-    spawner.reaper.start(|| {
+    let mut forked = None;
+    let child = spawner.reaper.start(|| {
         let light = if is_light {
             Some(posix_spawn(&image, &spawner.mask))
         } else {
@@ -53,7 +54,10 @@ pub fn launch(spawner: &Spawner, program: &Program) -> io::Result<Child> {
             Some(Ok(pid)) => pid,
             // A script that does not say whose it is: the other way gives it to a shell.
             Some(Err(error)) if error.raw_os_error() != Some(libc::ENOEXEC) => return Err(error),
-            _ => fork_and_exec(&image, &setup, cgroup.as_ref().map(OwnedFd::as_fd))?,
+            _ => {
+                let child = fork_and_exec(&image, &setup, cgroup.as_ref().map(OwnedFd::as_fd))?;
+                forked.insert(child).pid
+            }
         };
         Ok(Started {
             pid,
@@ -61,7 +65,13 @@ pub fn launch(spawner: &Spawner, program: &Program) -> io::Result<Child> {
             stdout: stdout.map(ChildStdout::from),
             stderr: stderr.map(ChildStderr::from),
         })
-    })
+    })?;
+    // Without the reaper: the child may take long in a cgroup that has used up its time.
+    if let Some(error) = forked.and_then(Forked::failure) {
+        let _ = child.exit.blocking_recv();
+        return Err(error);
+    }
+    Ok(child)
 }
 
 /// What the child has to do to itself.

@@ -86,7 +86,8 @@ impl Task {
     async fn clear(&self) {
         let cgroup = &self.start.program.cgroup;
         if let (Some(cgroups), Cgroup::Component(_)) = (&self.spawner.cgroups, cgroup) {
-            cgroups.clear(cgroup, self.start.patience).await;
+            let reaper = &self.spawner.reaper;
+            cgroups.clear(cgroup, self.start.patience, reaper).await;
         }
     }
 

@@ -61,11 +61,12 @@ impl TreeFreezer {
 
 impl Freezer for TreeFreezer {
     fn freeze(&self, keep_on: &dyn Fn() -> bool) -> std::io::Result<()> {
+        // Held all the while: when it is given up, the thaw waits until we have noticed.
+        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
         self.close_gate(keep_on)?;
         if let Some(cgroups) = &self.cgroups {
             cgroups.freeze(keep_on)?;
         }
-        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
         tree::freeze(&mut frozen, keep_on, || self.in_cgroups())
     }
 

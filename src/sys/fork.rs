@@ -17,14 +17,42 @@ use super::posix_spawn::{Image, pointers};
 /// From the kernel's `linux/sched.h`; the constant of libc is too narrow for it.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
+/// What a kernel or a filter says that does not know how to clone into a cgroup.
+const UNKNOWN: [i32; 5] = [
+    libc::ENOSYS,
+    libc::EPERM,
+    libc::E2BIG,
+    libc::EINVAL,
+    libc::EOPNOTSUPP,
+];
+
+/// A child that is about to become another program.
+#[derive(Debug)]
+pub struct Forked {
+    /// Its process id.
+    pub pid: i32,
+    errors: OwnedFd,
+}
+
+impl Forked {
+    /// Waits until the program runs, or returns why it could not be run: the child says so
+    /// before it ends.
+    #[must_use]
+    pub fn failure(self) -> Option<io::Error> {
+        let mut number = [0; 4];
+        let read = File::from(self.errors).read_exact(&mut number);
+        read.is_ok()
+            .then(|| io::Error::from_raw_os_error(i32::from_ne_bytes(number)))
+    }
+}
+
 /// Starts `image`, which does `setup` before it becomes the program, in `cgroup` if there is
-/// one; returns its process id. Blocks until the program runs or could not be run; then
-/// nothing of it is left.
+/// one. Does not wait for that.
 pub fn fork_and_exec(
     image: &Image<'_>,
     setup: &ChildSetup,
     cgroup: Option<BorrowedFd<'_>>,
-) -> io::Result<i32> {
+) -> io::Result<Forked> {
     let arguments = pointers(image.arguments);
     let environment = pointers(image.environment);
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -39,24 +67,10 @@ pub fn fork_and_exec(
         // SAFETY: ends the child at once, without running what is to run at our own end.
         unsafe { libc::_exit(127) };
     }
-    drop(writer);
-    match failure(reader) {
-        None => Ok(pid),
-        Some(error) => {
-            let child = rustix::process::Pid::from_raw(pid);
-            // The caller holds the reaper, so it is still there.
-            let _ = rustix::process::waitpid(child, rustix::process::WaitOptions::empty());
-            Err(error)
-        }
-    }
-}
-
-/// Why the program could not be run: the child says so before it ends.
-fn failure(reader: OwnedFd) -> Option<io::Error> {
-    let mut number = [0; 4];
-    let read = File::from(reader).read_exact(&mut number);
-    read.is_ok()
-        .then(|| io::Error::from_raw_os_error(i32::from_ne_bytes(number)))
+    Ok(Forked {
+        pid,
+        errors: reader,
+    })
 }
 
 /// A copy of this thread as a process: its process id, or 0 in the child; and whether it is in
@@ -65,7 +79,10 @@ fn fork(cgroup: Option<BorrowedFd<'_>>) -> io::Result<(i32, bool)> {
     if let Some(cgroup) = cgroup {
         match clone_into(cgroup) {
             Ok(pid) => return Ok((pid, true)),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {}
+            Err(error)
+                if error
+                    .raw_os_error()
+                    .is_some_and(|error| UNKNOWN.contains(&error)) => {}
             Err(error) => return Err(error),
         }
     }
