@@ -27,6 +27,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use tokio::io::Interest;
 
+use crate::pid1::tree::given_up;
 use crate::reaper::Reaper;
 
 pub use find::{Error, set_up};
@@ -112,8 +113,7 @@ impl Cgroups {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
-        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        Ok(rustix::fs::open(&dir, flags, Mode::empty())?)
+        open_dir(&dir)
     }
 
     /// Kills everything in a group at once; none = in all of them.
@@ -153,14 +153,11 @@ impl Cgroups {
     /// Holds everything in all groups; gives up when `keep_on` says no. Blocks.
     pub fn freeze(&self, keep_on: &dyn Fn() -> bool) -> io::Result<()> {
         let dir = self.tree();
-        if !keep_on() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "given up"));
-        }
         fs::write(dir.join("cgroup.freeze"), "1")?;
         let events = fs::File::open(dir.join("cgroup.events"))?;
         while !shows(&events, FROZEN) {
             if !keep_on() {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "given up"));
+                return Err(given_up());
             }
             let timeout = rustix::time::Timespec {
                 tv_sec: 0,
@@ -192,6 +189,11 @@ impl Cgroups {
         find::leave(&self.shared.base, &self.shared.enabled);
         remove(&self.shared.base);
     }
+}
+
+fn open_dir(dir: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(dir, flags, Mode::empty())?)
 }
 
 /// The process ids of everything in `dir` and below it.

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cgroups::ResourceLimits;
+use crate::cgroups::{Cgroup, ResourceLimits};
 
 pub use check::load;
 pub use component::attributes::Attributes;
@@ -109,6 +109,23 @@ pub struct Config {
     pub bucket: Option<Bucket>,
     /// Every setting with its value (secrets masked) and where it came from.
     pub settings: Vec<Setting>,
+}
+
+impl Config {
+    /// What each cgroup may use, as far as anything is limited.
+    #[must_use]
+    pub fn resource_limits(&self) -> Vec<(Cgroup, ResourceLimits)> {
+        let process = (Cgroup::Process, &self.process.limits);
+        let components = self.components.iter().map(|component| {
+            let cgroup = Cgroup::Component(component.name.clone());
+            (cgroup, &component.limits)
+        });
+        let all = std::iter::once(process).chain(components);
+        let limited = all.filter(|(_, limits)| **limits != ResourceLimits::default());
+        limited
+            .map(|(cgroup, limits)| (cgroup, limits.clone()))
+            .collect()
+    }
 }
 
 /// Where the API listens, and who may use it.

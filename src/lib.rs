@@ -2,8 +2,9 @@
 //!
 //! Everything that decides is in the crate `machines`; everything that has an effect
 //! is here. `cli` reads what is wanted, `supervise` runs the one event loop, `pid1`
-//! owns signals and the process tree, `cgroups` the groups that it is in, `api` serves people, `exec` runs their commands,
-//! `checkpoint` keeps the environment's directory, `network` reaches its ports.
+//! owns signals and the process tree, `cgroups` the groups that it is in, `api` serves
+//! people, `exec` runs their commands, `checkpoint` keeps the environment's directory,
+//! `network` reaches its ports.
 
 pub mod api;
 pub mod cgroups;

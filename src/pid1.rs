@@ -37,8 +37,6 @@ pub fn is_pid_1() -> bool {
     rustix::process::getpid().is_init()
 }
 
-/// The inode of the initial PID namespace (`PROC_PID_INIT_INO` of the kernel).
-const INITIAL_NAMESPACE: &str = "pid:[4026531836]";
 const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
 
 /// Has the kernel look for others than us when memory runs out, where we are PID 1 of a
@@ -46,8 +44,7 @@ const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
 /// machine is never chosen. Returns what was so before, which children go back to.
 #[must_use]
 pub fn protect_from_oom() -> Option<i32> {
-    let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
-    if !is_pid_1() || namespace.as_os_str() == INITIAL_NAMESPACE {
+    if !is_pid_1() || init::is_machine() {
         return None;
     }
     let before = std::fs::read_to_string(OOM_SCORE_ADJ).ok()?;

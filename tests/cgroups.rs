@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::{
-    Daemon, Sprite, Value, is_alive, json, pid_namespaces, skipped, wait_for_file,
+    Daemon, Sprite, Value, is_alive, json, pid_namespaces, signal_process, skipped, wait_for_file,
     wait_for_file_to_exist,
 };
 
@@ -38,9 +38,20 @@ fn dir_of(daemon: &Daemon) -> PathBuf {
     dir.trim().into()
 }
 
-/// A daemon that leaves a session which it was started in: `setsid` twice over.
-const DAEMONISE: &str = "import os, sys, signal, time\n\
-    if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        ";
+/// A program in Python that leaves a daemon behind, in a session of its own, which hears
+/// SIGTERM by `handler` and has written its process id to `left`.
+fn leaving_a_daemon(handler: &str) -> String {
+    format!(
+        "import os, signal, time\n\
+         def go(*_): time.sleep(0.2); open('gone', 'w').close(); os._exit(0)\n\
+         if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        \
+         signal.signal(signal.SIGTERM, {handler})\n        \
+         open('left', 'w').write(str(os.getpid()))\n        \
+         while True: time.sleep(100)\n    os._exit(0)\n\
+         os.wait()\n\
+         time.sleep(1000)\n"
+    )
+}
 
 #[test]
 fn each_runs_in_the_cgroup_of_its_kind_and_none_is_left() {
@@ -72,16 +83,8 @@ fn what_a_component_leaves_behind_goes_with_it() {
     if !can_make_cgroups() {
         return;
     }
-    // A daemon of its own session that takes its time to go, and says so.
-    let polite = format!(
-        "{DAEMONISE}\
-         def go(*_): time.sleep(0.2); open('gone', 'w').close(); os._exit(0)\n        \
-         signal.signal(signal.SIGTERM, go)\n        \
-         open('left', 'w').write(str(os.getpid()))\n        while True: time.sleep(100)\n    os._exit(0)\n\
-         os.wait()\n\
-         while not os.path.exists('left'): time.sleep(0.01)\n\
-         time.sleep(1000)\n"
-    );
+    // It takes its time to go, and says so.
+    let polite = leaving_a_daemon("go");
     let script = format!("[ -e gone ] && exec sleep 1000; exec python3 -c \"{polite}\"");
     let config = json!({"components": {"c": {
         "start_command": ["sh", "-c", script], "on_failure": "restart",
@@ -91,7 +94,7 @@ fn what_a_component_leaves_behind_goes_with_it() {
     let left = wait_for_file(&daemon.sprite.path("left"));
     let client = daemon.client();
     let pid = client.get("/components/c").json()["pid"].clone();
-    crate::support::signal_process(pid.as_i64().unwrap().try_into().unwrap(), 9);
+    signal_process(pid.as_i64().unwrap().try_into().unwrap(), 9);
     let successor = |status: &Value| status["components"]["c"]["starts"] == 2;
     client.wait_status(|status| successor(status) && status["components"]["c"]["pid"] != pid);
     assert!(daemon.sprite.path("gone").exists(), "it was not told to go");
@@ -103,13 +106,7 @@ fn what_a_component_leaves_behind_and_does_not_go_is_killed() {
     if !can_make_cgroups() {
         return;
     }
-    let stubborn = format!(
-        "{DAEMONISE}\
-         signal.signal(signal.SIGTERM, signal.SIG_IGN)\n        \
-         open('left', 'w').write(str(os.getpid()))\n        while True: time.sleep(100)\n    os._exit(0)\n\
-         os.wait()\n\
-         time.sleep(1000)\n"
-    );
+    let stubborn = leaving_a_daemon("signal.SIG_IGN");
     let config = json!({"components": {"c": {
         "start_command": ["python3", "-c", stubborn], "stop_timeout": "200ms",
     }}});
@@ -160,20 +157,19 @@ fn what_was_held_when_we_were_killed_runs_again() {
     let sprite = Sprite::new()
         .config(&json!({"cgroups": "required"}))
         .arg("-debug");
-    let daemon = sprite.command(&["sleep", "1000"]).start();
+    let mut daemon = sprite.command(&["sleep", "1000"]).start();
     daemon.wait_running();
     let dir = dir_of(&daemon);
     std::fs::write(dir.join("tree/cgroup.freeze"), "1").unwrap();
     daemon.signal(9);
     let held = std::fs::read_to_string(dir.join("tree/process/cgroup.procs")).unwrap();
-    let mut daemon = daemon;
     // What is held keeps the daemon's output open.
     daemon.wait_without_output();
     let _next = Sprite::new().config(&json!({"cgroups": "required"})).idle();
     let events = std::fs::read_to_string(dir.join("tree/cgroup.events")).unwrap();
     assert!(events.contains("frozen 0"), "{events}");
     for pid in held.lines() {
-        crate::support::signal_process(pid.parse().unwrap(), 9);
+        signal_process(pid.parse().unwrap(), 9);
     }
 }
 
@@ -199,16 +195,8 @@ fn two_with_the_same_process_id_keep_apart() {
 
 #[test]
 fn limits_that_cannot_be_set_are_refused() {
-    let config = |more: &serde_json::Value| {
-        crate::support::objects::with(
-            json!({"process_limits": {"memory": "64M", "pids": 50}}),
-            more,
-        )
-    };
-    let (code, text) = Sprite::new()
-        .config(&config(&json!({"cgroups": "off"})))
-        .command(&["true"])
-        .run();
+    let config = json!({"process_limits": {"memory": "64M", "pids": 50}, "cgroups": "off"});
+    let (code, text) = Sprite::new().config(&config).command(&["true"]).run();
     assert_eq!(code, 78, "{text}");
     assert!(
         text.contains("cgroups: is \"off\", but limits are given"),

@@ -7,9 +7,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::fs::{FlockOperation, flock};
 
-use super::{Cgroup, Cgroups, ResourceLimits, Shared, subdirectories};
+use super::{Cgroup, Cgroups, ResourceLimits, Shared, open_dir, subdirectories};
 
 /// What the names of our directories begin with.
 const PREFIX: &str = "sprite-env-";
@@ -73,7 +73,7 @@ pub fn set_up(limits: Vec<(Cgroup, ResourceLimits)>) -> Result<Cgroups, Error> {
     tidy(&own);
     let claimed = claim(&own).and_then(|(base, lock)| {
         let tree = base.join("tree");
-        make(&tree).map(|()| (base, tree, lock))
+        fs::create_dir(&tree).map(|()| (base, tree, lock))
     });
     let (base, tree, lock) = claimed.map_err(|source| Error::Refused {
         dir: own.clone(),
@@ -139,17 +139,9 @@ fn claim(own: &Path) -> io::Result<(PathBuf, OwnedFd)> {
 
 /// Locks a directory of groups; fails if whoever made it lives.
 fn lock(base: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-    let dir = rustix::fs::open(base, flags, Mode::empty())?;
+    let dir = open_dir(base)?;
     flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
     Ok(dir)
-}
-
-fn make(dir: &Path) -> io::Result<()> {
-    match fs::create_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
-    }
 }
 
 /// Our own cgroup: its path in the hierarchy is in `/proc/self/cgroup`, and where the
@@ -199,7 +191,7 @@ fn enable(needed: &BTreeSet<&'static str>, own: &Path, base: &Path) -> Result<()
     let supervisor = base.join("supervisor");
     let added: Vec<_> = needed.iter().map(|name| format!("+{name}")).collect();
     let added = added.join(" ");
-    let enabled = make(&supervisor)
+    let enabled = fs::create_dir(&supervisor)
         .and_then(|()| fs::write(supervisor.join("cgroup.procs"), "0"))
         .and_then(|()| fs::write(own.join("cgroup.subtree_control"), &added))
         .and_then(|()| fs::write(base.join("cgroup.subtree_control"), &added))

@@ -60,12 +60,11 @@ impl Failure {
 
 /// Runs the daemon, and does what is to follow its end; returns its exit code.
 pub fn run(flags: &Flags) -> u8 {
-    let mut wanted = None;
     let is_bare = init::see_where_we_are();
-    let run = AssertUnwindSafe(|| supervise(flags, is_bare, &mut wanted));
+    let mut at_end = init::at_end(None);
+    let run = AssertUnwindSafe(|| supervise(flags, is_bare, &mut at_end));
     // What is to follow follows a panic too: it was told by its hook.
     let code = std::panic::catch_unwind(run).unwrap_or(SOFTWARE);
-    let at_end = init::at_end(wanted);
     if at_end != AtEnd::Exit {
         complain(code, &format!("the end, with exit code {code}: {at_end}"));
     }
@@ -79,7 +78,7 @@ pub fn run(flags: &Flags) -> u8 {
 }
 
 /// What is to follow the end goes to `at_end`.
-fn supervise(flags: &Flags, is_bare: bool, at_end: &mut Option<AtEnd>) -> u8 {
+fn supervise(flags: &Flags, is_bare: bool, at_end: &mut AtEnd) -> u8 {
     // First of all, while there is one thread: no signal may be lost from here on.
     let mask = match sys::block_all_signals() {
         Ok(mask) => mask,
@@ -89,7 +88,7 @@ fn supervise(flags: &Flags, is_bare: bool, at_end: &mut Option<AtEnd>) -> u8 {
         Ok(config) => Arc::new(config),
         Err(error) => return refuse(&error),
     };
-    *at_end = config.init.at_end;
+    *at_end = init::at_end(config.init.at_end);
     match init::set_up(&config.init, is_bare) {
         Ok(warnings) => {
             for warning in warnings {
@@ -133,7 +132,7 @@ fn supervise(flags: &Flags, is_bare: bool, at_end: &mut Option<AtEnd>) -> u8 {
     drop(log);
     // A thread that is stuck in a system call must not hold us up; without one, what tasks have
     // open is closed, so that it can be unmounted.
-    match init::at_end(*at_end) {
+    match *at_end {
         AtEnd::Exit => std::mem::forget(runtime),
         _ => runtime.shutdown_timeout(CLOSING),
     }

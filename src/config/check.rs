@@ -17,7 +17,6 @@ use super::{
     Api, Cgroups, Component, Config, Exec, Flags, Journal, Limits, Listen, Secret, components_dir,
     raw,
 };
-use crate::cgroups::ResourceLimits;
 
 const LOG_LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
 
@@ -79,6 +78,8 @@ impl Checker<'_> {
         let log_level = self.log_level();
         let write_dir = self.write_dir();
         let bucket = self.bucket();
+        let init = self.init();
+        let sprite_name = self.sprite_name(init.hostname.as_deref());
         let config = Config {
             log_level,
             log_json: self.switch("log_json", self.flags.log_json, "-log-json", |f| {
@@ -87,8 +88,8 @@ impl Checker<'_> {
             debug_endpoints: self.switch("debug_endpoints", self.flags.debug, "-debug", |f| {
                 &f.debug_endpoints
             }),
-            init: self.init(),
-            sprite_name: self.sprite_name(),
+            init,
+            sprite_name,
             process: self.process(),
             components: self.components(components),
             storage: self.storage(write_dir.as_deref()),
@@ -106,11 +107,7 @@ impl Checker<'_> {
             api: self.api()?,
             settings: Vec::new(),
         };
-        let unlimited = ResourceLimits::default();
-        let mut limits = config.components.iter().map(|component| &component.limits);
-        if config.cgroups == Cgroups::Off
-            && (config.process.limits != unlimited || limits.any(|limits| *limits != unlimited))
-        {
+        if config.cgroups == Cgroups::Off && !config.resource_limits().is_empty() {
             let why = "is \"off\", but limits are given, which need them; leave out one of them";
             self.ledger.wrong("cgroups", why);
         }
@@ -163,21 +160,11 @@ impl Checker<'_> {
         self.ledger.pick(name, [candidate], false)
     }
 
-    fn sprite_name(&mut self) -> String {
-        let given = self
-            .file
-            .init
-            .as_ref()
-            .and_then(|init| init.hostname.clone());
-        let host = given.map_or_else(
-            || {
-                rustix::system::uname()
-                    .nodename()
-                    .to_string_lossy()
-                    .into_owned()
-            },
-            |name| name.value,
-        );
+    /// `given` is the name that this host is to get.
+    fn sprite_name(&mut self, given: Option<&str>) -> String {
+        let uname = rustix::system::uname();
+        let host = given.map_or_else(|| uname.nodename().to_string_lossy(), Into::into);
+        let host = host.into_owned();
         let file = from_file(self.file.sprite_name.as_ref());
         self.ledger.pick("sprite_name", [file], host)
     }

@@ -5,13 +5,16 @@ use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use rustix::system::{RebootCommand, reboot, sethostname};
 
-use super::{INITIAL_NAMESPACE, is_pid_1};
+use super::is_pid_1;
 use crate::config::{AtEnd, Init};
+
+/// The inode of the initial PID namespace (`PROC_PID_INIT_INO` of the kernel).
+const INITIAL_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Why it could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -87,8 +90,8 @@ fn is_bare() -> bool {
 /// Whether we are the init of a whole machine: our end would be the kernel's panic.
 #[must_use]
 pub fn is_machine() -> bool {
-    let namespace = fs::read_link("/proc/self/ns/pid");
-    is_pid_1() && namespace.is_ok_and(|namespace| namespace.as_os_str() == INITIAL_NAMESPACE)
+    let is_initial = |namespace: PathBuf| namespace.as_os_str() == INITIAL_NAMESPACE;
+    is_pid_1() && fs::read_link("/proc/self/ns/pid").is_ok_and(is_initial)
 }
 
 /// What the kernel has handed to us of its own command line: words that mean nothing to it
@@ -120,6 +123,12 @@ pub fn see_where_we_are() -> bool {
 /// Does what is wanted, and by default what a bare machine lacks. What is not asked for and
 /// cannot be done is returned as warnings.
 pub fn set_up(init: &Init, is_bare: bool) -> Result<Vec<Error>, Error> {
+    if let Some(what) = init.at_end.filter(|what| *what != AtEnd::Exit)
+        && !is_pid_1()
+    {
+        let why = io::Error::other("this is not PID 1");
+        return Err(Error::new(format!("do what init.at_end says, {what}"), why));
+    }
     let mut warnings = Vec::new();
     if init.mounts.unwrap_or(is_bare) {
         for mount in &MOUNTS {
@@ -128,12 +137,6 @@ pub fn set_up(init: &Init, is_bare: bool) -> Result<Vec<Error>, Error> {
                 mounted => warnings.extend(mounted.err()),
             }
         }
-    }
-    if let Some(what) = init.at_end.filter(|what| *what != AtEnd::Exit)
-        && !is_pid_1()
-    {
-        let why = io::Error::other("this is not PID 1");
-        return Err(Error::new(format!("do what init.at_end says, {what}"), why));
     }
     if let Some(name) = &init.hostname {
         let named = sethostname(name.as_bytes());

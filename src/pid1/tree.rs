@@ -161,6 +161,12 @@ pub struct Frozen {
     stopped: Vec<Entry>,
 }
 
+/// What a freeze that nobody wants any more ends with.
+#[must_use]
+pub fn given_up() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "given up")
+}
+
 /// How long the child of a vfork is let run, to become another program.
 const VFORK: std::time::Duration = std::time::Duration::from_millis(1);
 
@@ -201,7 +207,7 @@ pub fn freeze(
     let mut quiet = 0;
     loop {
         if !keep_on() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "given up"));
+            return Err(given_up());
         }
         let (mut running, mut let_go) = (false, Vec::new());
         let found = descendants()?;

@@ -45,12 +45,7 @@ pub fn launch(spawner: &Spawner, program: &Program) -> io::Result<Child> {
     let is_light = cgroup.is_none() && is_light(program, &setup);
     let mut forked = None;
     let child = spawner.reaper.start(|| {
-        let light = if is_light {
-            Some(posix_spawn(&image, &spawner.mask))
-        } else {
-            None
-        };
-        let pid = match light {
+        let pid = match is_light.then(|| posix_spawn(&image, &spawner.mask)) {
             Some(Ok(pid)) => pid,
             // A script that does not say whose it is: the other way gives it to a shell.
             Some(Err(error)) if error.raw_os_error() != Some(libc::ENOEXEC) => return Err(error),

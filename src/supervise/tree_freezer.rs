@@ -52,10 +52,7 @@ impl TreeFreezer {
                 return Ok(());
             }
         }
-        Err(std::io::Error::new(
-            std::io::ErrorKind::TimedOut,
-            "given up",
-        ))
+        Err(tree::given_up())
     }
 }
 

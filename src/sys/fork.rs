@@ -18,12 +18,12 @@ use super::posix_spawn::{Image, pointers};
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// What a kernel or a filter says that does not know how to clone into a cgroup.
-const UNKNOWN: [i32; 5] = [
-    libc::ENOSYS,
-    libc::EPERM,
-    libc::E2BIG,
-    libc::EINVAL,
-    libc::EOPNOTSUPP,
+const UNKNOWN: [Option<i32>; 5] = [
+    Some(libc::ENOSYS),
+    Some(libc::EPERM),
+    Some(libc::E2BIG),
+    Some(libc::EINVAL),
+    Some(libc::EOPNOTSUPP),
 ];
 
 /// A child that is about to become another program.
@@ -79,10 +79,7 @@ fn fork(cgroup: Option<BorrowedFd<'_>>) -> io::Result<(i32, bool)> {
     if let Some(cgroup) = cgroup {
         match clone_into(cgroup) {
             Ok(pid) => return Ok((pid, true)),
-            Err(error)
-                if error
-                    .raw_os_error()
-                    .is_some_and(|error| UNKNOWN.contains(&error)) => {}
+            Err(error) if UNKNOWN.contains(&error.raw_os_error()) => {}
             Err(error) => return Err(error),
         }
     }

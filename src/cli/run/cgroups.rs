@@ -1,20 +1,12 @@
 //! The cgroups that everything runs in.
 
 use super::{Failure, UNAVAILABLE};
-use crate::cgroups::{Cgroup, Cgroups, ResourceLimits, set_up};
+use crate::cgroups::{Cgroups, set_up};
 use crate::config::{self, Config};
 
 /// The groups, as far as they are wanted and can be had.
 pub fn as_wanted(config: &Config) -> Result<Option<Cgroups>, Failure> {
-    let process = (Cgroup::Process, config.process.limits.clone());
-    let components = config.components.iter().map(|component| {
-        let cgroup = Cgroup::Component(component.name.clone());
-        (cgroup, component.limits.clone())
-    });
-    let limits = std::iter::once(process).chain(components);
-    let limits: Vec<_> = limits
-        .filter(|(_, limits)| *limits != ResourceLimits::default())
-        .collect();
+    let limits = config.resource_limits();
     let is_required = config.cgroups == config::Cgroups::Required || !limits.is_empty();
     // To make them takes as long as to start a process; one alone is killed without them.
     let is_of_use = !config.components.is_empty() || config.storage.is_some();
