@@ -6,6 +6,7 @@ mod checkpoint_archives;
 mod checkpoint_files;
 mod checkpoints;
 mod components;
+mod config;
 mod control;
 mod debug;
 mod events;
@@ -37,7 +38,7 @@ use crate::exec::Runner;
 use crate::files::Files;
 use crate::network::{Namespace, Ports};
 use crate::reaper::Reaper;
-use crate::supervise::Handle;
+use crate::supervise::{Handle, Reloader};
 use crate::telemetry::ring::Ring;
 
 /// What the handlers share.
@@ -57,6 +58,8 @@ pub struct Shared {
     pub ring: Ring,
     /// Runs commands.
     pub runner: Runner,
+    /// Reads the configuration again.
+    pub reloader: Reloader,
     /// The checkpoints, if they are on.
     pub driver: Option<Arc<dyn Driver>>,
     /// For the debug endpoints.

@@ -16,11 +16,12 @@
 mod find;
 mod limits;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -52,6 +53,31 @@ pub enum Cgroup {
     Others,
 }
 
+/// Why what a group may use cannot be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LimitError {
+    /// There are no groups.
+    #[error(
+        "limits need cgroups, which are not in use: those are made at the start of sprite-env; \
+         start it again"
+    )]
+    NoGroups,
+    /// There was no such limit at our start.
+    #[error(
+        "the first limit on {0} needs a new start of sprite-env, which gives its cgroups the \
+         controller then"
+    )]
+    Controller(&'static str),
+    /// The kernel does not take it.
+    #[error("the limits of {} cannot be set: {source}", .dir.display())]
+    Refused {
+        /// The group.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
 impl Cgroup {
     /// Names of components have no slash and no control character.
     fn name(&self) -> String {
@@ -76,7 +102,9 @@ struct Shared {
     /// Tells others of us that it is in use.
     _lock: OwnedFd,
     /// What each group may use.
-    limits: Vec<(Cgroup, ResourceLimits)>,
+    limits: Mutex<Vec<(Cgroup, ResourceLimits)>>,
+    /// The controllers that limits can be set with.
+    controllers: BTreeSet<&'static str>,
     /// The controllers that our own cgroup has divided since we came.
     enabled: Vec<&'static str>,
 }
@@ -101,7 +129,8 @@ impl Cgroups {
         let dir = self.dir_of(cgroup);
         match fs::create_dir(&dir) {
             Ok(()) => {
-                let mut limits = self.shared.limits.iter();
+                let limits = self.limits();
+                let mut limits = limits.iter();
                 if let Some((_, limits)) = limits.find(|(of, _)| of == cgroup)
                     && let Err(error) = limits.apply(&dir)
                 {
@@ -114,6 +143,50 @@ impl Cgroups {
             Err(error) => return Err(error),
         }
         open_dir(&dir)
+    }
+
+    /// Has each group use what `limits` say from now on, and those that they do not name as
+    /// much as they like. Blocks.
+    pub fn limit(&self, limits: Vec<(Cgroup, ResourceLimits)>) -> Result<(), LimitError> {
+        let needed = limits.iter().flat_map(|(_, limits)| limits.controllers());
+        let mut missing = needed.filter(|name| !self.shared.controllers.contains(name));
+        if let Some(missing) = missing.next() {
+            return Err(LimitError::Controller(missing));
+        }
+        drop(missing);
+        let before = std::mem::replace(&mut *self.limits(), limits);
+        let applied = self.apply_limits();
+        if applied.is_err() {
+            *self.limits() = before;
+            let _ = self.apply_limits();
+        }
+        applied
+    }
+
+    fn apply_limits(&self) -> Result<(), LimitError> {
+        if self.shared.controllers.is_empty() {
+            return Ok(());
+        }
+        for dir in subdirectories(&self.tree()) {
+            let limits = self.limits();
+            let mut limits = limits.iter();
+            let is_of = |cgroup: &Cgroup| dir.file_name() == Some(cgroup.name().as_ref());
+            let found = limits.find(|(cgroup, _)| is_of(cgroup));
+            let found = found.map(|(_, limits)| limits.clone()).unwrap_or_default();
+            found.apply(&dir).map_err(|source| LimitError::Refused {
+                dir: dir.clone(),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn limits(&self) -> MutexGuard<'_, Vec<(Cgroup, ResourceLimits)>> {
+        // Each change is whole before anything could panic.
+        self.shared
+            .limits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Kills everything in a group at once; none = in all of them.

@@ -3,6 +3,7 @@
 //! Defaults < file < environment < flags. Everything is checked here, before anything
 //! is started; the rest of the program gets only values that make sense.
 
+pub mod changes;
 pub mod check;
 pub mod component;
 pub mod components_dir;
@@ -12,15 +13,20 @@ pub mod origin;
 pub mod raw;
 pub mod secret;
 pub mod signal;
+mod storage;
 pub mod user;
 pub mod value;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use crate::cgroups::{Cgroup, ResourceLimits};
 
+pub use changes::{Action, Changes};
 pub use check::load;
 pub use component::attributes::Attributes;
 pub use component::probe::{Check, Hook, Probe, Ready, Schedule};
@@ -30,11 +36,14 @@ pub use listen::Listen;
 pub use origin::{Origin, Setting};
 pub use secret::{Key, Secret};
 pub use signal::SignalMap;
+pub use storage::{Bucket, DirtyTracking, Lease, Retention, Storage, VerifyRestore, Volume};
 pub use user::User;
 
 /// What was said on the command line.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
+    /// What paths are relative to; empty = where we are.
+    pub base_dir: PathBuf,
     /// `-config`
     pub config: Option<PathBuf>,
     /// `-components-dir`
@@ -111,7 +120,33 @@ pub struct Config {
     pub settings: Vec<Setting>,
 }
 
+/// The configuration that is in force, which a reload replaces.
+pub type Live = watch::Receiver<Arc<Config>>;
+
 impl Config {
+    /// The components, each behind those that it needs.
+    #[must_use]
+    pub fn in_order(&self) -> Vec<&Component> {
+        let mut ordered: Vec<&Component> = Vec::new();
+        let mut left: Vec<(usize, &Component)> = self.components.iter().enumerate().collect();
+        // The configuration has no circles, so each round takes at least one.
+        while !left.is_empty() {
+            let waiting: Vec<usize> = left.iter().map(|(id, _)| *id).collect();
+            let free = |component: &Component| {
+                let mut needs = component.needs.iter();
+                !needs.any(|need| waiting.contains(need))
+            };
+            let (now, later): (Vec<_>, Vec<_>) = left.into_iter().partition(|(_, c)| free(c));
+            if now.is_empty() {
+                ordered.extend(later.into_iter().map(|(_, component)| component));
+                break;
+            }
+            ordered.extend(now.into_iter().map(|(_, component)| component));
+            left = later;
+        }
+        ordered
+    }
+
     /// What each cgroup may use, as far as anything is limited.
     #[must_use]
     pub fn resource_limits(&self) -> Vec<(Cgroup, ResourceLimits)> {
@@ -138,7 +173,7 @@ pub struct Api {
 }
 
 /// The main process.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Process {
     /// The program and its arguments.
     pub command: Vec<String>,
@@ -233,121 +268,6 @@ pub enum ForwardTo {
     Group,
     /// The main process alone.
     Process,
-}
-
-/// The environment's directory and its checkpoints.
-#[derive(Clone, Debug)]
-pub struct Storage {
-    /// What checkpoints capture and restores replace.
-    pub dir: PathBuf,
-    /// Whether `dir` is the default, which is made if missing.
-    pub make_dir: bool,
-    /// The filesystem that it is in, if that is one of its own.
-    pub volume: Option<Volume>,
-    /// Whether a first start restores the newest checkpoint of the bucket.
-    pub restore_on_boot: bool,
-    /// Where checkpoints are kept.
-    pub checkpoint_dir: PathBuf,
-    /// Whether writers are held while the instant is taken.
-    pub freeze: bool,
-    /// The longest that they may be held.
-    pub freeze_timeout: Duration,
-    /// How often an automatic checkpoint is taken; none = never.
-    pub auto: Option<Duration>,
-    /// Which automatic checkpoints are kept.
-    pub retention: Retention,
-    /// How long a component's command may take.
-    pub command_timeout: Duration,
-    /// How a restored tree is compared with its checkpoint.
-    pub verify_restore: VerifyRestore,
-    /// What is stored is encrypted with it; none = it is not.
-    pub encryption_key: Option<Key>,
-    /// Whether what changes is kept in mind between checkpoints.
-    pub dirty_tracking: DirtyTracking,
-    /// Where the newest checkpoints are mounted.
-    pub mount: Option<PathBuf>,
-}
-
-/// Whether what changes in the tree is kept in mind between checkpoints.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DirtyTracking {
-    /// If the tree is large.
-    #[default]
-    Auto,
-    /// Always.
-    On,
-    /// Never.
-    Off,
-}
-
-/// A filesystem in an image, which the environment's directory is in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Volume {
-    /// The image.
-    pub image: PathBuf,
-    /// Where it is mounted.
-    pub dir: PathBuf,
-    /// How many bytes fit in.
-    pub size: u64,
-}
-
-/// How a restored tree is compared with its checkpoint before anything runs in it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum VerifyRestore {
-    /// All it looks like; the content of what was written is known.
-    #[default]
-    Metadata,
-    /// Every byte of it is read.
-    Full,
-    /// Not at all.
-    None,
-}
-
-/// Which automatic checkpoints are kept: those that one of these counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Retention {
-    /// So many of the newest.
-    pub last: usize,
-    /// The newest of each of so many hours that have one.
-    pub hourly: usize,
-    /// The same for days (UTC).
-    pub daily: usize,
-    /// The same for weeks (UTC, from Monday on).
-    pub weekly: usize,
-}
-
-/// The bucket that checkpoints are replicated to.
-#[derive(Clone, Debug)]
-pub struct Bucket {
-    /// The access key.
-    pub access_key: Secret,
-    /// The secret key.
-    pub secret_key: Secret,
-    /// The URL of the service; none = that of AWS for the region.
-    pub endpoint: Option<String>,
-    /// Its name.
-    pub name: String,
-    /// The region.
-    pub region: String,
-    /// What the keys of all objects begin with, without a slash at its end.
-    pub prefix: String,
-    /// How others are kept from it.
-    pub lease: Lease,
-    /// How long after its last sign of life its user counts as gone.
-    pub lease_ttl: Duration,
-    /// How long a stop waits until everything is in it.
-    pub replicate_timeout: Duration,
-}
-
-/// How a second program is kept from a bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lease {
-    /// Whoever lives keeps it; without conditional writes it is not used.
-    Required,
-    /// The same as far as the service can do it.
-    BestEffort,
-    /// Whoever comes takes it.
-    Off,
 }
 
 /// Commands that are run over the API.

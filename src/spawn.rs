@@ -26,7 +26,7 @@ const WITHHELD: &[&str] = &[
     "NOTIFY_SOCKET",
 ];
 
-/// The variables that are secret: no child gets them either, and they are wiped from our own environment once they were read.
+/// The variables that are secret: no child gets them either, and `/proc` shows them to nobody.
 pub const SECRET: &[&str] = &[
     "SPRITE_HTTP_API_TOKEN",
     "SPRITE_HTTP_ADMIN_TOKEN",

@@ -203,14 +203,18 @@ pub fn loopback_up() -> io::Result<()> {
     Ok(())
 }
 
-/// Overwrites the values of these variables in the block that `/proc/PID/environ` shows
-/// to our children. They read as empty from then on.
+/// Moves the values of these variables out of the block that `/proc/PID/environ` shows to our
+/// children. We ourselves still read them.
 ///
 /// Call it while there is one thread: nobody else may read the environment meanwhile.
-pub fn wipe_variables(names: &[&str]) {
+pub fn hide_variables(names: &[&str]) {
     unsafe extern "C" {
         static environ: *const *mut libc::c_char;
     }
+    let values: Vec<_> = names
+        .iter()
+        .filter_map(|name| Some((name, std::env::var_os(name)?)))
+        .collect();
     // SAFETY: `environ` is the C library's list of NUL-terminated texts, ended by a null
     // pointer, in memory of ours that may be written. There is one thread, so nothing
     // else reads or changes it, and each text keeps its place and its final NUL.
@@ -229,6 +233,10 @@ pub fn wipe_variables(names: &[&str]) {
                 bytes.iter_mut().skip(at + 1).for_each(|byte| *byte = 0);
             }
             entry = entry.add(1);
+        }
+        // A new text is put into other memory than that of the block.
+        for (name, value) in values {
+            std::env::set_var(name, value);
         }
     }
 }

@@ -197,7 +197,10 @@ fn config(at_end: &str) -> Value {
 #[test]
 fn a_kernel_boots_it_and_it_turns_the_machine_off() {
     let Some(parts) = Parts::find() else { return };
-    let mut machine = Machine::boot(&parts, &config("power-off"), &[("bridge", BRIDGE)]);
+    let mut other = config("power-off");
+    other["components"]["bridge"]["limits"] = json!({"memory": "32M", "pids": 30});
+    let files = [("bridge", BRIDGE), ("other.json", &other.to_string())];
+    let mut machine = Machine::boot(&parts, &config("power-off"), &files);
     let mut channel = machine.channel();
 
     let status: Value = serde_json::from_str(&channel.ask("GET /status")).unwrap();
@@ -233,6 +236,17 @@ fn a_kernel_boots_it_and_it_turns_the_machine_off() {
     };
     assert_eq!(read(&mut channel, "memory.max"), (64 << 20).to_string());
     assert_eq!(read(&mut channel, "cpu.max"), "50000 100000");
+    assert_eq!(read(&mut channel, "pids.max"), "30");
+    // What it may use is changed while it runs.
+    channel.ask("SH cat /other.json >/config.json");
+    let reload = "SH SPRITE_HTTP_API_TOKEN=vm-token /sprite-env config reload";
+    let changes = channel.ask(reload);
+    assert!(
+        changes.contains("adjusted: limits.cpus, limits.memory"),
+        "{changes}"
+    );
+    assert_eq!(read(&mut channel, "memory.max"), (32 << 20).to_string());
+    assert_eq!(read(&mut channel, "cpu.max"), "max 100000");
     assert_eq!(read(&mut channel, "pids.max"), "30");
     let start = Instant::now();
     while !channel

@@ -51,6 +51,7 @@ mod ports;
 mod readiness;
 mod recovery;
 mod regressions;
+mod reload;
 mod replay;
 mod run_control;
 mod sdks;

@@ -131,6 +131,11 @@ impl<C: Chart> Machine<C> {
         &self.chart
     }
 
+    /// Changes the data without an event: for another plan, nothing else.
+    pub(crate) const fn chart_mut(&mut self) -> &mut C {
+        &mut self.chart
+    }
+
     /// The names of the states on the way from the top to the leaf.
     #[must_use]
     pub fn path(&self) -> Vec<&'static str> {

@@ -11,7 +11,7 @@ mod settings;
 mod world;
 
 pub use graph::{Graph, steps_of};
-pub use settings::{SETTINGS, Setting};
+pub use settings::{Reload, SETTINGS, Setting};
 pub use world::{Action, World};
 
 use crate::operation;

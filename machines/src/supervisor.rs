@@ -3,6 +3,7 @@
 //! Effects that one machine means for another are delivered here, to the end and in
 //! order; only what the world must do comes out.
 
+mod adopt;
 mod records;
 
 use std::collections::VecDeque;
@@ -279,7 +280,7 @@ impl Supervisor {
     }
 
     fn is_down(&self, id: usize) -> bool {
-        self.is_in(id, component::State::Stopped) || self.is_in(id, component::State::Failed)
+        self.components.get(id).is_some_and(Machine::is_down)
     }
 
     fn is_unneeded(&self, id: usize) -> bool {
@@ -321,6 +322,13 @@ impl Machine<Component> {
             self.state(),
             S::Ready | S::Completed | S::Scheduled | S::Working
         )
+    }
+
+    /// Whether it is down, and stays so until it is started.
+    #[must_use]
+    pub const fn is_down(&self) -> bool {
+        use component::State as S;
+        matches!(self.state(), S::Stopped | S::Failed)
     }
 
     /// Whether it is down for good, and what needs it goes on without.

@@ -27,7 +27,7 @@ pub async fn get(
     State(shared): State<Shared>,
     Path(parameters): Parameters,
 ) -> Result<Json<Part>, Problem> {
-    let (_, _, part) = find(&shared, &parameters)?;
+    let (_, part) = find(&shared, &parameters)?;
     Ok(Json(part))
 }
 
@@ -40,11 +40,12 @@ pub async fn control(
     verb: Verb,
 ) -> Result<Json<Value>, Problem> {
     let patience = wait.patience()?;
-    let (id, name, before) = find(&shared, &parameters)?;
+    let (name, before) = find(&shared, &parameters)?;
+    let number = before.number;
     let event = match verb {
-        Verb::Start => system::Event::StartComponent(id),
-        Verb::Stop => system::Event::StopComponent(id),
-        Verb::Restart => system::Event::RestartComponent(id),
+        Verb::Start => system::Event::StartComponent(number),
+        Verb::Stop => system::Event::StopComponent(number),
+        Verb::Restart => system::Event::RestartComponent(number),
     };
     shared.handle.request(event, None).await?;
     let Some(patience) = patience else {
@@ -53,19 +54,17 @@ pub async fn control(
     };
     let outcome = |status: &Status| {
         let part = status.components.get(&name)?;
-        let is_in = |states: &[&str]| states.contains(&part.state.as_str());
-        let is_up = is_in(&["Up > Ready", "Completed", "Scheduled"]);
         match verb {
-            Verb::Start if is_up => Some(Ok(())),
-            Verb::Restart if is_up && part.starts > before.starts => Some(Ok(())),
-            Verb::Stop if is_in(&["Stopped", "Failed"]) => Some(Ok(())),
-            Verb::Start | Verb::Restart if is_in(&["Failed"]) => Some(Err(())),
+            Verb::Start if part.is_up() => Some(Ok(())),
+            Verb::Restart if part.is_up() && part.starts > before.starts => Some(Ok(())),
+            Verb::Stop if part.is_down() => Some(Ok(())),
+            Verb::Start | Verb::Restart if part.state == "Failed" => Some(Err(())),
             _ => None,
         }
     };
     let what = format!("the component \"{name}\"");
     settle::wait(&shared, patience, &what, outcome).await?;
-    let (_, _, part) = find(&shared, &parameters)?;
+    let (_, part) = find(&shared, &parameters)?;
     Ok(Json(json!({"status": "done", "component": part})))
 }
 
@@ -75,24 +74,19 @@ pub async fn signal(
     Path(parameters): Parameters,
     body: RawBody,
 ) -> Result<Json<Value>, Problem> {
-    let (id, name, part) = find(&shared, &parameters)?;
+    let (name, part) = find(&shared, &parameters)?;
     let what = format!("the component \"{name}\"");
-    settle::signal(&shared, Who::Component(id), &what, part.pid, &body).await
+    let who = Who::Component(part.number);
+    settle::signal(&shared, who, &what, part.pid, &body).await
 }
 
-/// Its number, its name and how it does.
-fn find(
-    shared: &Shared,
-    parameters: &HashMap<String, String>,
-) -> Result<(usize, String, Part), Problem> {
+/// Its name and how it does.
+fn find(shared: &Shared, parameters: &HashMap<String, String>) -> Result<(String, Part), Problem> {
     let name = parameters.get("component").map(String::as_str);
     let name = name.unwrap_or_default();
     let status = shared.handle.status();
     let status = status.borrow();
-    // Components are numbered in the order of their names, as they are listed.
-    let mut parts = status.components.iter().enumerate();
-    let found = parts.find(|(_, (known, _))| *known == name);
-    let (id, (name, part)) = found.ok_or_else(|| {
+    let part = status.components.get(name).ok_or_else(|| {
         let names: Vec<_> = status.components.keys().map(String::as_str).collect();
         let known = match names.as_slice() {
             [] => "there are none".to_owned(),
@@ -100,5 +94,5 @@ fn find(
         };
         Problem::not_found(format!("there is no component \"{name}\"; {known}"))
     })?;
-    Ok((id, name.clone(), part.clone()))
+    Ok((name.to_owned(), part.clone()))
 }

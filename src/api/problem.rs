@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::checkpoint::Error;
 use crate::exec::sessions::NotAdmitted;
 use crate::supervise::Refusal;
+use crate::supervise::reload::ReloadError;
 
 /// An error answer.
 #[derive(Debug, Serialize)]
@@ -97,6 +98,21 @@ impl From<Refusal> for Problem {
         problem.state = Some(refusal.state);
         problem.accepted = Some(refusal.accepted);
         problem
+    }
+}
+
+impl From<ReloadError> for Problem {
+    fn from(error: ReloadError) -> Self {
+        use ReloadError as E;
+        let (status, word) = match &error {
+            E::Config(_) | E::NothingToRun | E::Socket(_) | E::Descriptors(_) | E::Limits(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "bad_config")
+            }
+            E::UnderWay | E::NotNow(_) => (StatusCode::CONFLICT, "conflict"),
+            E::Ending => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            E::Panicked(_) => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
+        };
+        Self::new(status, word, error.to_string())
     }
 }
 

@@ -11,8 +11,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::problem::Problem;
 use super::settle::{Verb, Wait};
 use super::{
-    Shared, auth, body, checkpoint_archives, checkpoint_files, checkpoints, components, control,
-    debug, events, exec, files, health, openapi, ports, process, proxy, sprite, status, url_proxy,
+    Shared, auth, body, checkpoint_archives, checkpoint_files, checkpoints, components, config,
+    control, debug, events, exec, files, health, openapi, ports, process, proxy, sprite, status,
+    url_proxy,
 };
 
 /// Everything that is served.
@@ -104,6 +105,7 @@ fn guarded(shared: &Shared) -> Router<Shared> {
             of_component(Verb::Restart),
         )
         .route("/components/{component}/signal", post(components::signal))
+        .route("/config/reload", post(config::reload))
         .route("/checkpoint", post(checkpoints::create))
         .route("/checkpoints", get(checkpoints::list))
         .route(

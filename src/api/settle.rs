@@ -17,7 +17,7 @@ use crate::supervise::{Status, Who};
 /// The query `?wait=30s`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Wait {
-    wait: Option<String>,
+    pub wait: Option<String>,
 }
 
 /// What somebody wants of the main process or of a component.

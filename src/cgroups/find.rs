@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -107,7 +107,8 @@ pub fn set_up(limits: Vec<(Cgroup, ResourceLimits)>) -> Result<Cgroups, Error> {
     let shared = Shared {
         base,
         _lock: lock,
-        limits,
+        limits: Mutex::new(limits),
+        controllers: needed,
         enabled,
     };
     Ok(Cgroups {

@@ -33,18 +33,31 @@ impl ResourceLimits {
 
     /// Writes them to the files of the group at `dir`.
     pub(super) fn apply(&self, dir: &Path) -> io::Result<()> {
-        if let Some(bytes) = self.memory {
-            fs::write(dir.join("memory.max"), bytes.to_string())?;
-            // Without this the group swaps instead. Not every kernel has it.
-            let _ = fs::write(dir.join("memory.swap.max"), "0");
-        }
-        if let Some(cpus) = self.cpus {
-            let quota = (cpus * PERIOD).round();
-            fs::write(dir.join("cpu.max"), format!("{quota} {PERIOD}"))?;
-        }
-        if let Some(pids) = self.pids {
-            fs::write(dir.join("pids.max"), pids.to_string())?;
-        }
-        Ok(())
+        set(
+            dir,
+            "memory.max",
+            self.memory.map(|bytes| bytes.to_string()),
+        )?;
+        // Without this the group swaps instead. Not every kernel has it.
+        let swap = self.memory.map(|_| "0".to_owned());
+        let _ = set(dir, "memory.swap.max", swap);
+        let quota = self.cpus.map(|cpus| (cpus * PERIOD).round());
+        set(
+            dir,
+            "cpu.max",
+            quota.map(|quota| format!("{quota} {PERIOD}")),
+        )?;
+        set(dir, "pids.max", self.pids.map(|pids| pids.to_string()))
+    }
+}
+
+/// Sets one limit. Where there is none, there may be no such file either.
+fn set(dir: &Path, file: &str, limit: Option<String>) -> io::Result<()> {
+    match (
+        fs::write(dir.join(file), limit.as_deref().unwrap_or("max")),
+        limit,
+    ) {
+        (Err(error), None) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        (written, _) => written,
     }
 }

@@ -2,17 +2,18 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::driver::{Cancel, Context as _, Error};
 use super::order::Progress;
-use crate::config::{Component, Config};
+use crate::config::{Component, Live};
 use crate::spawn::{Program, Spawner, Streams};
 
 /// The components' commands.
 #[derive(Clone, Debug)]
 pub struct Hooks {
-    components: Vec<Component>,
+    config: Live,
     spawner: Spawner,
     timeout: Duration,
 }
@@ -29,13 +30,14 @@ pub enum Hook {
 impl Hooks {
     /// The commands of the components of `config`.
     #[must_use]
-    pub fn new(config: &Config, spawner: Spawner) -> Self {
+    pub fn new(config: Live, spawner: Spawner) -> Self {
         let timeout = config
+            .borrow()
             .storage
             .as_ref()
             .map(|storage| storage.command_timeout);
         Self {
-            components: config.components.clone(),
+            config,
             spawner,
             timeout: timeout.unwrap_or(Duration::from_secs(60)),
         }
@@ -52,7 +54,8 @@ impl Hooks {
         progress: &Progress,
         cancel: &Cancel,
     ) -> Result<(), Error> {
-        for component in self.in_order() {
+        let config = Arc::clone(&self.config.borrow());
+        for component in config.in_order() {
             let command = match hook {
                 Hook::Checkpoint => &component.checkpoint_command,
                 Hook::Restore => &component.restore_command,
@@ -70,28 +73,6 @@ impl Hooks {
             }
         }
         Ok(())
-    }
-
-    /// The components, each behind those that it needs.
-    fn in_order(&self) -> Vec<&Component> {
-        let mut ordered: Vec<&Component> = Vec::new();
-        let mut left: Vec<(usize, &Component)> = self.components.iter().enumerate().collect();
-        // The configuration has no circles, so each round takes at least one.
-        while !left.is_empty() {
-            let waiting: Vec<usize> = left.iter().map(|(id, _)| *id).collect();
-            let free = |component: &Component| {
-                let mut needs = component.needs.iter();
-                !needs.any(|need| waiting.contains(need))
-            };
-            let (now, later): (Vec<_>, Vec<_>) = left.into_iter().partition(|(_, c)| free(c));
-            if now.is_empty() {
-                ordered.extend(later.into_iter().map(|(_, component)| component));
-                break;
-            }
-            ordered.extend(now.into_iter().map(|(_, component)| component));
-            left = later;
-        }
-        ordered
     }
 
     async fn run_one(

@@ -69,7 +69,8 @@ pub struct Arguments {
           default_missing_value = "true")]
     subreaper: Option<bool>,
     /// What the main process gets instead of signals that we receive, 0 = nothing:
-    /// TERM:QUIT,HUP:0. Replaces signal_map of the file.
+    /// TERM:QUIT,USR1:0. With HUP:reload the configuration is read again. Replaces signal_map
+    /// of the file.
     #[arg(long, value_name = "FROM:TO,…", value_parser = signal_map, global = true)]
     signal_map: Option<SignalNames>,
     /// Who gets the signals that we receive: the main process's group, or it alone
@@ -94,7 +95,7 @@ pub struct Arguments {
 /// What to do instead of running.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Look at the configuration without running anything.
+    /// Look at the configuration without running anything, or have it read again.
     Config {
         /// What to do with it.
         #[command(subcommand)]
@@ -128,6 +129,16 @@ pub enum ConfigVerb {
     },
     /// Print the JSON Schema of the configuration file.
     Schema,
+    /// Have a running sprite-env read its configuration again and take over what has changed.
+    #[command(after_help = control::HELP)]
+    Reload {
+        /// Only say what it would do.
+        #[arg(long)]
+        dry_run: bool,
+        /// Where the daemon is.
+        #[command(flatten)]
+        daemon: DaemonOptions,
+    },
 }
 
 /// What to replay.
@@ -238,6 +249,7 @@ impl Arguments {
     /// The flags, for the configuration.
     pub fn flags(&self) -> Flags {
         Flags {
+            base_dir: PathBuf::new(),
             config: self.config.clone(),
             components_dir: self.components_dir.clone(),
             listen: self.listen.clone(),

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde_json::json;
 
 use super::arguments::ConfigVerb;
+use super::control;
 use crate::config::{Config, Flags, load, raw};
 
 /// Runs the verb; returns the exit code.
@@ -12,6 +13,10 @@ pub fn run(verb: &ConfigVerb, flags: &Flags) -> u8 {
     let mut out = io::stdout().lock();
     let written = match verb {
         ConfigVerb::Schema => schema(&mut out),
+        ConfigVerb::Reload { dry_run, daemon } => {
+            drop(out);
+            return control::reload(daemon, *dry_run);
+        }
         ConfigVerb::Check | ConfigVerb::Print { .. } => match load(flags) {
             Ok(config) => match verb {
                 ConfigVerb::Print { json } => print(&mut out, &config, *json),

@@ -1,4 +1,4 @@
-//! `sprite-env process …` and `sprite-env components …`.
+//! `sprite-env process …`, `sprite-env components …` and `sprite-env config reload`.
 
 use std::io::Write as _;
 
@@ -36,6 +36,56 @@ pub fn components(options: &ComponentsOptions) -> u8 {
     let path = ["components", name, verb];
     let told = tell(&options.daemon, &path, signal.map(String::as_str));
     exit_code(told)
+}
+
+/// Has the configuration read again, or asks what that would do; returns the exit code.
+pub fn reload(daemon: &DaemonOptions, dry_run: bool) -> u8 {
+    exit_code(async {
+        let client = Client::found(daemon.server.as_deref())?;
+        let wait = format_duration(daemon.wait);
+        let query = match (dry_run, daemon.wait.is_zero()) {
+            (true, _) => vec![("dry_run", "1")],
+            (false, true) => vec![],
+            (false, false) => vec![("wait", wait.as_str())],
+        };
+        let path = ["config", "reload"];
+        let response = client.send(Method::POST, &path, &query, None).await?;
+        let answer = client.json(response).await?;
+        let mut out = std::io::stdout().lock();
+        if daemon.json {
+            return Ok(writeln!(out, "{answer}")?);
+        }
+        let changes = answer.get("changes").unwrap_or(&Value::Null);
+        if let Some(process) = changes.get("process") {
+            writeln!(out, "{}", change("main process", process))?;
+        }
+        let components = changes.get("components").and_then(Value::as_object);
+        for (name, part) in components.into_iter().flatten() {
+            writeln!(out, "{}", change(name, part))?;
+        }
+        for key in texts(changes, "taken_over") {
+            writeln!(out, "{key:<24} taken over")?;
+        }
+        for key in texts(changes, "not_taken_over") {
+            writeln!(out, "{key:<24} needs a new start of sprite-env")?;
+        }
+        Ok(())
+    })
+}
+
+/// What becomes of one part, for people.
+fn change(name: &str, change: &Value) -> String {
+    let action = text(change, "action");
+    let changed: Vec<_> = texts(change, "changed").collect();
+    if changed.is_empty() {
+        return format!("{name:<24} {action}");
+    }
+    format!("{name:<24} {action}: {}", changed.join(", "))
+}
+
+fn texts<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a str> {
+    let list = value.get(key).and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(Value::as_str)
 }
 
 fn exit_code(work: impl Future<Output = Result<(), Failure>>) -> u8 {

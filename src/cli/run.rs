@@ -3,6 +3,7 @@
 
 mod cgroups;
 mod signals;
+mod store;
 
 use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
@@ -15,8 +16,8 @@ use tokio::sync::watch;
 use super::logging;
 use crate::api::{self, Shared};
 use crate::cgroups::Cgroups;
-use crate::checkpoint::{Driver, Engine, Freezer, Hooks, Interrupted, Store, volume};
-use crate::config::{AtEnd, Component, Config, ConfigError, Flags, Listen, Ready, load};
+use crate::checkpoint::{Driver, volume};
+use crate::config::{AtEnd, Component, Config, ConfigError, Flags, Listen, load};
 use crate::exec::{Runner, Sessions};
 use crate::files::Files;
 use crate::network::{Namespace, Ports};
@@ -26,9 +27,10 @@ use crate::reaper::Reaper;
 use crate::spawn::{SECRET, Spawner};
 use crate::supervise::output::{Sink, Writers};
 use crate::supervise::outside::RealWorld;
+use crate::supervise::reload::ReloaderParts;
+use crate::supervise::sockets::Sockets;
 use crate::supervise::status::Phase;
-use crate::supervise::tree_freezer::TreeFreezer;
-use crate::supervise::{EventLoop, Handle, Parts, automatic, handle, sockets};
+use crate::supervise::{EventLoop, Handle, Parts, Reloader, automatic, handle};
 use crate::sys::{self, SignalMask};
 use crate::telemetry::ring::Ring;
 
@@ -103,18 +105,17 @@ fn supervise(flags: &Flags, is_bare: bool, at_end: &mut AtEnd) -> u8 {
         return complain(SOFTWARE, &format!("parent-death-signal: {error}"));
     }
     // Our children must not read the secrets in /proc/PID/environ.
-    sys::wipe_variables(SECRET);
+    sys::hide_variables(SECRET);
     if config.process.command.is_empty() {
         let why = "there is nothing to run: give a command after --, or process_command in the \
                    configuration file";
         return complain(USAGE, why);
     }
-    let given = |component: &Component| {
-        !component.listen.is_empty() || matches!(component.ready, Some(Ready::Descriptor(_)))
-    };
-    if config.components.iter().any(given)
-        && let Err(error) = sys::child_setup::reserve_descriptors()
-    {
+    let is_given = config
+        .components
+        .iter()
+        .any(Component::is_given_descriptors);
+    if is_given && let Err(error) = sys::child_setup::reserve_descriptors() {
         return complain(SOFTWARE, &format!("cannot reserve descriptors: {error}"));
     }
     let log = logging::start(&config);
@@ -122,7 +123,13 @@ fn supervise(flags: &Flags, is_bare: bool, at_end: &mut AtEnd) -> u8 {
         Ok(runtime) => runtime,
         Err(error) => return complain(SOFTWARE, &format!("cannot start the runtime: {error}")),
     };
-    let code = match runtime.block_on(daemon(config, mask)) {
+    let start = Start {
+        flags: flags.clone(),
+        config,
+        mask,
+        sockets: Sockets::new(is_given),
+    };
+    let code = match runtime.block_on(daemon(start)) {
         Ok(code) => code,
         Err(failure) => {
             tracing::error!("{}", failure.why);
@@ -164,33 +171,48 @@ fn complain(code: u8, why: &str) -> u8 {
     code
 }
 
-async fn daemon(config: Arc<Config>, mask: SignalMask) -> Result<u8, Failure> {
-    let cgroups = cgroups::as_wanted(&config)?;
-    let end = boot_and_serve(config, mask, cgroups.clone()).await;
+/// What the daemon starts with.
+struct Start {
+    flags: Flags,
+    config: Arc<Config>,
+    mask: SignalMask,
+    sockets: Sockets,
+}
+
+async fn daemon(start: Start) -> Result<u8, Failure> {
+    let cgroups = cgroups::as_wanted(&start.config)?;
+    let end = boot_and_serve(start, cgroups.clone()).await;
     if let Some(cgroups) = cgroups {
         cgroups.remove();
     }
     end
 }
 
-async fn boot_and_serve(
-    config: Arc<Config>,
-    mask: SignalMask,
-    cgroups: Option<Cgroups>,
-) -> Result<u8, Failure> {
-    let reaper = Reaper::default();
+/// Starts children where we were started ourselves.
+fn spawner(mask: SignalMask, cgroups: Option<Cgroups>) -> Result<Spawner, Failure> {
     let base_dir = std::env::current_dir()
         .map_err(|error| Failure::new(UNAVAILABLE, format!("cannot tell where we are: {error}")))?;
     // We ourselves must not keep a directory in use that a restore replaces.
     std::env::set_current_dir("/")
         .map_err(|error| Failure::new(UNAVAILABLE, format!("cannot go to /: {error}")))?;
-    let spawner = Spawner {
-        reaper: reaper.clone(),
+    Ok(Spawner {
+        reaper: Reaper::default(),
         mask,
         base_dir,
-        cgroups: cgroups.clone(),
+        cgroups,
         oom_score_adj: pid1::protect_from_oom(),
-    };
+    })
+}
+
+async fn boot_and_serve(start: Start, cgroups: Option<Cgroups>) -> Result<u8, Failure> {
+    let Start {
+        flags,
+        config,
+        mask,
+        sockets,
+    } = start;
+    let spawner = spawner(mask, cgroups.clone())?;
+    let reaper = spawner.reaper.clone();
     pid1::adopt_orphans(config.subreaper)
         .map_err(|error| Failure::new(SOFTWARE, format!("cannot become a subreaper: {error}")))?;
     let mut signals = Signals::new(reaper.clone())
@@ -206,20 +228,31 @@ async fn boot_and_serve(
     let ring = Ring::default();
     // A bucket may be slow to answer; whoever wants us to stop need not wait for it.
     let store = tokio::select! {
-        store = open_store(&config, &spawner) => store?,
+        store = store::open_store(&config, &spawner) => store?,
         code = signals::stop_signal(&mut signals, &config.process.signal_map) => return Ok(code),
     };
+    let current = watch::Sender::new(Arc::clone(&config));
     let engine = store
         .as_ref()
-        .map(|(driver, _)| engine(&config, driver, &spawner));
+        .map(|(driver, _)| store::engine(current.subscribe(), driver, &spawner));
+    let opened = sockets.open(&config.components);
+    let opened = opened.map_err(|error| Failure::new(UNAVAILABLE, error))?;
+    let base_dir = spawner.base_dir.clone();
+    let reloader = Reloader::new(ReloaderParts {
+        flags: Flags { base_dir, ..flags },
+        config: current.subscribe(),
+        handle: handle.clone(),
+        sockets,
+        cgroups: cgroups.clone(),
+    });
     // The API comes first: requests are held until there is something to serve them.
     serve(
-        &config,
         &handle,
         &spawner,
-        &sessions,
         &ring,
         store.as_ref().map(|(d, _)| Arc::clone(d)),
+        Runner::new(current.subscribe(), spawner.clone(), sessions.clone()),
+        reloader.clone(),
     )
     .await?;
     if let Some(pause) = config.storage.as_ref().and_then(|storage| storage.auto) {
@@ -229,15 +262,15 @@ async fn boot_and_serve(
     tokio::spawn(signals::pass_on(
         signals,
         handle,
-        config.process.signal_map.clone(),
+        current.subscribe(),
+        reloader.clone(),
     ));
+    tokio::spawn(reloader.run());
     let (sink, writers) = Sink::start(config.log_json);
-    let sockets = config.components.iter().map(sockets::open);
-    let sockets = sockets.collect::<Result<Vec<_>, _>>();
-    let sockets = sockets.map_err(|error| Failure::new(UNAVAILABLE, error))?;
+    let in_force = current.subscribe();
     let event_loop = EventLoop::new(Parts {
-        sockets,
-        config: Arc::clone(&config),
+        sockets: opened,
+        config: current,
         outside: Arc::new(RealWorld {
             spawner,
             sink,
@@ -260,7 +293,8 @@ async fn boot_and_serve(
         }
     };
     close(&config, driver, writers).await;
-    Ok(config
+    Ok(in_force
+        .borrow()
         .process
         .exit_code_map
         .get(&code)
@@ -285,67 +319,15 @@ async fn close(config: &Config, driver: Option<Arc<dyn Driver>>, writers: Writer
     }
 }
 
-async fn open_store(
-    config: &Config,
-    spawner: &Spawner,
-) -> Result<Option<(Arc<dyn Driver>, Option<Interrupted>)>, Failure> {
-    let Some(storage) = &config.storage else {
-        tracing::info!("checkpoints are off: SPRITE_WRITE_DIR is not set");
-        return Ok(None);
-    };
-    if let Some(volume) = &storage.volume {
-        let mounted = volume::mount(volume, spawner).await;
-        mounted.map_err(|error| Failure::new(CONFIG, error))?;
-    }
-    let mut store = Store::new(storage);
-    if let Some(bucket) = &config.bucket {
-        let runtime = tokio::runtime::Handle::current();
-        let with_bucket = store.with_bucket(bucket, runtime);
-        store = with_bucket.map_err(|error| Failure::new(CONFIG, error))?;
-    }
-    let driver: Arc<dyn Driver> = Arc::new(store);
-    let opening = Arc::clone(&driver);
-    let mount = storage.mount.clone();
-    let opened = tokio::task::spawn_blocking(move || {
-        let interrupted = opening.open()?;
-        // Nobody's environment depends on it.
-        if let Some(at) = mount
-            && let Err(error) = opening.mount(&at)
-        {
-            tracing::warn!("the checkpoints are not mounted: {error}");
-        }
-        Ok(interrupted)
-    });
-    let opened = opened.await;
-    let interrupted = opened
-        .map_err(|panic| Failure::new(SOFTWARE, panic))?
-        .map_err(|error: crate::checkpoint::Error| Failure::new(CONFIG, error))?;
-    Ok(Some((driver, interrupted)))
-}
-
-fn engine(config: &Config, driver: &Arc<dyn Driver>, spawner: &Spawner) -> Engine {
-    let freeze = config
-        .storage
-        .as_ref()
-        .is_some_and(|storage| storage.freeze);
-    let freezer = freeze.then(|| {
-        Arc::new(TreeFreezer::new(&spawner.reaper, spawner.cgroups.clone())) as Arc<dyn Freezer>
-    });
-    Engine::new(
-        Arc::clone(driver),
-        Hooks::new(config, spawner.clone()),
-        freezer,
-    )
-}
-
 async fn serve(
-    config: &Config,
     handle: &Handle,
     spawner: &Spawner,
-    sessions: &Sessions,
     ring: &Ring,
     driver: Option<Arc<dyn Driver>>,
+    runner: Runner,
+    reloader: Reloader,
 ) -> Result<(), Failure> {
+    let config = reloader.config();
     let Some(api) = &config.api else {
         return Ok(());
     };
@@ -363,7 +345,8 @@ async fn serve(
         namespace,
         url_proxy: config.url_proxy.clone(),
         handle: handle.clone(),
-        runner: Runner::new(config, spawner.clone(), sessions.clone()),
+        runner,
+        reloader,
         files,
         ring: ring.clone(),
         driver,

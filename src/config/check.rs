@@ -23,17 +23,20 @@ const LOG_LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
 /// Reads the configuration from everywhere.
 pub fn load(flags: &Flags) -> Result<Config, ConfigError> {
     let mut file = match &flags.config {
-        Some(path) => read(path)?,
+        Some(path) => read(&flags.base_dir.join(path))?,
         None => raw::File::default(),
     };
     let mut components = file.components.take().unwrap_or_default();
     if let Some(dir) = &flags.components_dir {
-        components_dir::merge(dir, &mut components)?;
+        components_dir::merge(&flags.base_dir.join(dir), &mut components)?;
     }
     let mut checker = Checker {
         flags,
         file,
-        ledger: Ledger::default(),
+        ledger: Ledger {
+            base_dir: flags.base_dir.clone(),
+            ..Ledger::default()
+        },
     };
     let config = checker.config(&components);
     let mut errors = std::mem::take(&mut checker.ledger.errors);
@@ -244,7 +247,10 @@ impl Checker<'_> {
         let root = self.file.fs.clone().unwrap_or_default().root;
         let root = [from_file(root.as_ref())];
         let root = self.ledger.pick("fs.root", root, "/".to_owned());
-        let path = std::path::absolute(&root).unwrap_or_else(|_| root.clone().into());
+        let path = self
+            .ledger
+            .absolute(&root)
+            .unwrap_or_else(|_| root.clone().into());
         if !path.is_dir() {
             let why = format!("\"{root}\" is not a directory; make it first");
             self.ledger.wrong("fs.root", why);
@@ -283,7 +289,7 @@ impl Checker<'_> {
             .ledger
             .pick("telemetry.journal_size", size, 16_u64 << 20);
         path.map(|path| Journal {
-            path: std::path::absolute(&path).unwrap_or_else(|_| path.into()),
+            path: self.ledger.absolute(&path).unwrap_or_else(|_| path.into()),
             size,
         })
     }
@@ -304,7 +310,7 @@ impl Checker<'_> {
         let Some(address) = address.filter(|address| !address.is_empty()) else {
             return Ok(None);
         };
-        let listen = match Listen::parse(&address) {
+        let listen = match Listen::parse(&address, &self.flags.base_dir) {
             Ok(listen) => listen,
             Err(why) => {
                 self.ledger.wrong("api_listen_addr", why);

@@ -24,7 +24,7 @@ use probe::{Hook, Probe, Ready, Schedule};
 pub use reader::check;
 
 /// A component: a helper process that the main process needs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Component {
     /// Its name.
     pub name: String,
@@ -76,6 +76,14 @@ pub struct Component {
     pub pre_stop: Option<Hook>,
     /// How long it may take to go.
     pub stop_timeout: Duration,
+}
+
+impl Component {
+    /// Whether it is given descriptors beside its streams, by numbers that must be free.
+    #[must_use]
+    pub const fn is_given_descriptors(&self) -> bool {
+        !self.listen.is_empty() || matches!(self.ready, Some(Ready::Descriptor(_)))
+    }
 }
 
 /// The pauses between restarts.

@@ -1,7 +1,7 @@
 //! Addresses to listen at.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An address to listen at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,10 +13,11 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// Reads `host:port`, `:port` or `unix:/path`. The error is a sentence.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// Reads `host:port`, `:port` or `unix:/path`; a relative path is one below `base_dir`. The
+    /// error is a sentence.
+    pub fn parse(text: &str, base_dir: &Path) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
-            return std::path::absolute(path)
+            return std::path::absolute(base_dir.join(path))
                 .map(Self::Unix)
                 .map_err(|error| format!("\"{text}\" names no socket: {error}"));
         }

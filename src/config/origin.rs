@@ -1,6 +1,8 @@
 //! Every setting, its value and where it came from: what `config print` shows.
 
 use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
@@ -61,6 +63,8 @@ pub struct Setting {
 /// All settings, as they are decided, and all that is wrong with them.
 #[derive(Debug, Default)]
 pub struct Ledger {
+    /// What paths are relative to; empty = where we are.
+    pub base_dir: PathBuf,
     /// What was decided.
     pub settings: Vec<Setting>,
     /// What is wrong: key path and sentence.
@@ -68,6 +72,15 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// The whole of a path that may be relative.
+    pub fn absolute(&self, path: impl AsRef<Path>) -> io::Result<PathBuf> {
+        // To join an empty path would not be an error.
+        if path.as_ref().as_os_str().is_empty() {
+            return std::path::absolute(path);
+        }
+        std::path::absolute(self.base_dir.join(path))
+    }
+
     /// Notes a setting and returns its value.
     pub fn note<T>(&mut self, key: &str, value: T, shown: Json, origin: Origin) -> T {
         self.settings.push(Setting {

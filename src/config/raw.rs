@@ -67,7 +67,8 @@ pub struct File {
     /// `process`, it alone. Default: group.
     pub forward_to: Option<Text>,
     /// Signals that the main process gets instead of those that we receive, by name
-    /// without SIG; null drops one: `{"TERM": "QUIT", "HUP": null}`.
+    /// without SIG; null drops one, and "reload" has the configuration read again:
+    /// `{"TERM": "QUIT", "USR1": null, "HUP": "reload"}`.
     pub signal_map: Option<BTreeMap<String, Option<String>>>,
     /// Our own exit code instead of the main process's: `{"143": 0}`.
     pub exit_code_map: Option<BTreeMap<String, u8>>,

@@ -78,28 +78,44 @@ pub fn name(signal: i32) -> String {
     }
 }
 
+/// The word that stands for no signal: the configuration is read again.
+const RELOAD: &str = "reload";
+
+/// The signals that mean something to us already.
+const OURS: &[i32] = &[
+    libc::SIGTERM,
+    libc::SIGINT,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+];
+
+/// What comes of a signal that we receive instead of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Instead {
+    Signal(i32),
+    Nothing,
+    Reload,
+}
+
 /// What the main process gets instead of the signals we receive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SignalMap(BTreeMap<i32, Option<i32>>);
+pub struct SignalMap(BTreeMap<i32, Instead>);
 
 impl SignalMap {
-    /// Reads `{"TERM": "QUIT", "HUP": null}`. The error is the bad entry and a sentence.
+    /// Reads `{"TERM": "QUIT", "USR1": null, "HUP": "reload"}`. The errors are the bad entries
+    /// and sentences.
     pub fn parse(
         written: &BTreeMap<String, Option<String>>,
     ) -> Result<Self, Vec<(String, String)>> {
         let mut map = BTreeMap::new();
         let mut errors = Vec::new();
         for (from, to) in written {
-            let target = to.as_deref().map(|to| parse(to).ok_or(to));
-            match (parse(from), target) {
-                (None, _) => errors.push((from.clone(), format!("\"{from}\" is no signal"))),
-                (_, Some(Err(to))) => errors.push((from.clone(), format!("\"{to}\" is no signal"))),
-                (Some(from), None) => {
-                    map.insert(from, None);
+            match pair(from, to.as_deref()) {
+                Ok((from, to)) => {
+                    map.insert(from, to);
                 }
-                (Some(from), Some(Ok(to))) => {
-                    map.insert(from, Some(to));
-                }
+                Err(why) => errors.push((from.clone(), why)),
             }
         }
         if errors.is_empty() {
@@ -112,8 +128,34 @@ impl SignalMap {
     /// What the main process gets when we receive `signal`; none = nothing.
     #[must_use]
     pub fn apply(&self, signal: i32) -> Option<i32> {
-        self.0.get(&signal).copied().unwrap_or(Some(signal))
+        match self.0.get(&signal) {
+            None => Some(signal),
+            Some(Instead::Signal(other)) => Some(*other),
+            Some(Instead::Nothing | Instead::Reload) => None,
+        }
     }
+
+    /// Whether the configuration is read again when we receive `signal`.
+    #[must_use]
+    pub fn reloads(&self, signal: i32) -> bool {
+        self.0.get(&signal) == Some(&Instead::Reload)
+    }
+}
+
+/// One entry, by numbers. The error is a sentence.
+fn pair(from: &str, to: Option<&str>) -> Result<(i32, Instead), String> {
+    let number = |name| parse(name).ok_or_else(|| format!("\"{name}\" is no signal"));
+    let signal = number(from)?;
+    Ok(match to {
+        None => (signal, Instead::Nothing),
+        Some(RELOAD) if OURS.contains(&signal) => {
+            return Err(format!(
+                "{from} has a meaning of its own and cannot reload; take another, such as HUP"
+            ));
+        }
+        Some(RELOAD) => (signal, Instead::Reload),
+        Some(to) => (signal, Instead::Signal(number(to)?)),
+    })
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::pump::{self, Channel};
 use super::session::{Attachment, Facts, Input, Linger, Session, Stream};
 use super::sessions::{Admission, NotAdmitted, Sessions};
 use super::terminal::{self, Size};
-use crate::config::Config;
+use crate::config::{Config, Live};
 use crate::reaper::Child;
 use crate::spawn::{Program, SpawnError, Spawner, Streams};
 
@@ -56,31 +56,18 @@ type Started = (Child, Option<Arc<OwnedFd>>);
 pub struct Runner {
     spawner: Spawner,
     sessions: Sessions,
-    wrapper: Vec<String>,
-    terminal_wrapper: Vec<String>,
-    /// How commands run that say nothing about it.
-    template: Program,
+    config: Live,
 }
 
 impl Runner {
     /// Commands run as the main process does: same directory, environment, user and
     /// attributes.
     #[must_use]
-    pub fn new(config: &Config, spawner: Spawner, sessions: Sessions) -> Self {
-        let defaults = DEFAULT_ENVIRONMENT.iter();
-        let mut environment: BTreeMap<_, _> = defaults
-            .filter(|(name, _)| std::env::var_os(name).is_none())
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
-        let mut template = Program::of_process(&config.process, vec![], Streams::Output);
-        environment.append(&mut template.environment);
-        template.environment = environment;
+    pub const fn new(config: Live, spawner: Spawner, sessions: Sessions) -> Self {
         Self {
             spawner,
             sessions,
-            wrapper: config.exec.wrapper.clone(),
-            terminal_wrapper: config.exec.tty_wrapper.clone(),
-            template,
+            config,
         }
     }
 
@@ -94,10 +81,8 @@ impl Runner {
     /// started is told there.
     pub fn start(&self, spec: &Spec) -> Result<Attachment, NotAdmitted> {
         let admission = self.sessions.admit()?;
-        let working_dir = spec
-            .working_dir
-            .as_ref()
-            .or(self.template.working_dir.as_ref());
+        let usual = self.config.borrow().process.working_dir.clone();
+        let working_dir = spec.working_dir.as_ref().or(usual.as_ref());
         let facts = Facts {
             id: admission.id(),
             command: spec.command.clone(),
@@ -164,7 +149,8 @@ impl Runner {
 
     /// The program, and our end of its terminal if it is to have one.
     fn prepare(&self, spec: &Spec) -> Result<(Program, Option<Arc<OwnedFd>>), SpawnError> {
-        let mut program = self.template.clone();
+        let config = Arc::clone(&self.config.borrow());
+        let mut program = template(&config);
         if spec.terminal.is_some() {
             let (name, value) = DEFAULT_TERM;
             let variable = program.environment.entry(name.to_owned());
@@ -172,8 +158,8 @@ impl Runner {
         }
         program.environment.extend(spec.environment.clone());
         let wrapper = match spec.terminal {
-            Some(_) => &self.terminal_wrapper,
-            None => &self.wrapper,
+            Some(_) => &config.exec.tty_wrapper,
+            None => &config.exec.wrapper,
         };
         program.command.clone_from(wrapper);
         program.command.extend(spec.command.clone());
@@ -202,6 +188,18 @@ impl Runner {
         }
         Ok((program, ours))
     }
+}
+
+/// How commands run that say nothing about it.
+fn template(config: &Config) -> Program {
+    let mut template = Program::of_process(&config.process, vec![], Streams::Output);
+    for (name, value) in DEFAULT_ENVIRONMENT {
+        if std::env::var_os(name).is_none() {
+            let variable = template.environment.entry((*name).to_owned());
+            variable.or_insert_with(|| (*value).to_owned());
+        }
+    }
+    template
 }
 
 /// Passes on everything between the command and its session; returns the exit code once

@@ -10,10 +10,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use machines::component::Component;
+use machines::machine::Machine;
 use machines::process::Process;
 use machines::supervisor::{Command, Input, Plan, Reaction, Record, Supervisor};
 use machines::system::{self, System};
 use machines::{component, operation, process};
+use tokio::sync::watch;
 
 use super::executor::Executor;
 use super::handle::{Envelope, Inbox, Message, Refusal};
@@ -21,7 +23,7 @@ use super::incarnation::Who;
 use super::outside::Outside;
 use super::status::{self, Phase, Status};
 use crate::checkpoint::{Interrupted, Job, Order, Progress, Request};
-use crate::config::Config;
+use crate::config::{self, Changes, Config};
 use crate::exec::Sessions;
 use crate::pid1::signals::suspend_ourselves;
 use crate::telemetry::recorder::Recorder;
@@ -30,13 +32,13 @@ use crate::telemetry::ring::Ring;
 /// What the loop is made of.
 #[derive(Debug)]
 pub struct Parts {
-    /// The configuration.
-    pub config: Arc<Config>,
+    /// The configuration that is in force, for all who look at it.
+    pub config: watch::Sender<Arc<Config>>,
     /// What the executor does things to.
     pub outside: Arc<dyn Outside>,
     /// The exec sessions.
     pub sessions: Sessions,
-    /// The sockets that are open for the components, by number.
+    /// The sockets that are open for the components, in order.
     pub sockets: Vec<Vec<Arc<OwnedFd>>>,
     /// Where the last steps are kept.
     pub ring: Ring,
@@ -50,7 +52,6 @@ pub struct EventLoop {
     supervisor: Supervisor,
     executor: Executor,
     inbox: Inbox,
-    names: Vec<String>,
     recorder: Recorder,
     /// A restore that was successful, or rolled back, and whose last line waits for
     /// the system to be up again.
@@ -61,10 +62,9 @@ impl EventLoop {
     /// Machines in their initial states.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let names = parts.config.components.iter().map(|c| c.name.clone());
-        let names = names.collect();
-        let supervisor = Supervisor::new(plan(&parts.config));
-        let recorder = Recorder::start(parts.ring, parts.config.journal.as_ref(), &supervisor);
+        let config = Arc::clone(&parts.config.borrow());
+        let supervisor = Supervisor::new(plan(&config));
+        let recorder = Recorder::start(parts.ring, config.journal.as_ref(), &supervisor);
         let executor = Executor::new(
             parts.config,
             parts.outside,
@@ -76,7 +76,6 @@ impl EventLoop {
             supervisor,
             executor,
             inbox: parts.inbox,
-            names,
             recorder,
             coming_up: None,
         };
@@ -141,7 +140,50 @@ impl EventLoop {
                 self.executor.facts.last_failure = Some(what);
                 self.publish();
             }
+            Message::Adopt(adoption) => {
+                let begun = self.adopt(adoption.config, adoption.sockets);
+                // Whoever asked may be gone.
+                let _ = adoption.reply.send(begun);
+            }
         }
+    }
+
+    /// Goes on with another configuration, if that is possible now; returns the names of the
+    /// components that begin anew.
+    fn adopt(
+        &mut self,
+        config: Arc<Config>,
+        sockets: Vec<Vec<Arc<OwnedFd>>>,
+    ) -> Option<Vec<String>> {
+        let changes = Changes::between(self.executor.config(), &config);
+        let roster = self.executor.roster();
+        let is_down = |name| {
+            let machines = self.supervisor.components();
+            let machine = roster.place_of(name).and_then(|place| machines.get(place));
+            machine.is_none_or(Machine::is_down)
+        };
+        if !self.supervisor.is_settled_down() || !changes.replaced().all(is_down) {
+            return None;
+        }
+        let replaced: Vec<_> = changes.replaced().collect();
+        let place = |component: &config::Component| {
+            let name = component.name.as_str();
+            let is_kept = !replaced.contains(&name);
+            is_kept.then(|| roster.place_of(name)).flatten()
+        };
+        let places: Vec<_> = config.components.iter().map(place).collect();
+        let begun = self.supervisor.adopt(plan(&config), &places);
+        self.executor.adopt(config, sockets, &begun);
+        self.recorder.begin_anew(&self.supervisor);
+        match self.supervisor.news() {
+            Some(event) => {
+                self.take(Input::System(event));
+            }
+            None => self.publish(),
+        }
+        let roster = self.executor.roster();
+        let names = begun.iter().filter_map(|place| roster.name(*place));
+        Some(names.map(str::to_owned).collect())
     }
 
     fn event(&mut self, envelope: Envelope) {
@@ -151,13 +193,20 @@ impl EventLoop {
             tracing::debug!(input = ?envelope.input, "dropped a stale event");
             return;
         }
-        self.note_exit(&envelope.input);
+        let Some(input) = self.executor.roster().to_machines(envelope.input) else {
+            // What it is for is no more.
+            if let Some(reply) = envelope.reply {
+                let _ = reply.send(Err(self.refusal()));
+            }
+            return;
+        };
+        self.note_exit(&input);
         if let Some(order) = envelope.order
-            && self.is_acceptable(&envelope.input)
+            && self.is_acceptable(&input)
         {
             self.executor.begin(order);
         }
-        let reaction = self.take(envelope.input);
+        let reaction = self.take(input);
         if let Some(reply) = envelope.reply {
             let refused = reaction.is_refusal() || reaction.is_ignored();
             let answer = if refused { Err(self.refusal()) } else { Ok(()) };
@@ -209,11 +258,15 @@ impl EventLoop {
                 let wanted = self.supervisor.process().path().contains(&"Stopping");
                 (Who::Process, exit, "main process", wanted || exit.success())
             }
-            Input::Component(id, component::Event::Exited(exit)) => {
-                let name = self.names.get(*id).map_or("component", String::as_str);
-                let machine = self.supervisor.components().get(*id);
+            Input::Component(place, component::Event::Exited(exit)) => {
+                let roster = self.executor.roster();
+                let Some(number) = roster.number(*place) else {
+                    return;
+                };
+                let name = roster.name(*place).unwrap_or("component");
+                let machine = self.supervisor.components().get(*place);
                 let wanted = machine.is_some_and(|m| m.path().contains(&"Stopping"));
-                (Who::Component(*id), exit, name, wanted)
+                (Who::Component(number), exit, name, wanted)
             }
             _ => return,
         };
@@ -263,7 +316,11 @@ impl EventLoop {
     }
 
     fn publish(&self) {
-        let status = Status::of(&self.supervisor, &self.names, &self.executor.facts);
+        let status = Status::of(
+            &self.supervisor,
+            self.executor.roster(),
+            &self.executor.facts,
+        );
         self.inbox.status.send_replace(status);
     }
 }

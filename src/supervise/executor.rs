@@ -1,16 +1,16 @@
 //! Carries out the machines' commands. It starts things and returns; what comes of them
 //! arrives as events. It never waits and decides nothing.
 
+mod work;
+
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
 use machines::supervisor::{Command, Input};
 use machines::timer::Timer;
-use machines::{component, operation, process, system};
+use machines::{component, process, system};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -18,11 +18,12 @@ use super::handle::{Envelope, Message, Signal};
 use super::incarnation::{Incarnation, Incarnations, Kind, Who};
 use super::outside::{Outside, Start};
 use super::programs;
+use super::roster::Roster;
 use super::status::Facts;
-use super::timer::Durations;
+use super::timer::duration;
 use crate::cgroups::Cgroup;
 use crate::checkpoint::{Job, Order};
-use crate::config::{Config, ForwardTo, Schedule};
+use crate::config::{Component, Config, ForwardTo};
 use crate::exec::Sessions;
 use crate::spawn::{Program, Streams};
 
@@ -33,7 +34,10 @@ const EARLY_SIGNALS: usize = 64;
 #[derive(Debug)]
 pub struct Executor {
     config: Arc<Config>,
-    durations: Durations,
+    /// Where others see what is in force.
+    live: watch::Sender<Arc<Config>>,
+    /// Which component is which: here they are called by numbers that stay.
+    roster: Roster,
     outside: Arc<dyn Outside>,
     sessions: Sessions,
     events: mpsc::Sender<Message>,
@@ -41,7 +45,7 @@ pub struct Executor {
     timers: BTreeMap<Who, JoinHandle<()>>,
     /// The last start of each child.
     children: BTreeMap<Who, Incarnation>,
-    /// The sockets that are open for components, by number.
+    /// The sockets that are open for components, in order.
     sockets: Vec<Vec<Arc<OwnedFd>>>,
     /// Signals for children that are still being started.
     early: BTreeMap<Who, Vec<Signal>>,
@@ -57,15 +61,17 @@ pub struct Executor {
 impl Executor {
     /// Ready to carry out commands.
     pub fn new(
-        config: Arc<Config>,
+        live: watch::Sender<Arc<Config>>,
         outside: Arc<dyn Outside>,
         sessions: Sessions,
         sockets: Vec<Vec<Arc<OwnedFd>>>,
         events: mpsc::Sender<Message>,
     ) -> Self {
+        let config = Arc::clone(&live.borrow());
         Self {
-            durations: Durations::new(&config),
+            roster: Roster::default().with(names(&config)),
             config,
+            live,
             outside,
             sessions,
             events,
@@ -84,6 +90,38 @@ impl Executor {
     /// Whether what `incarnation` stands for was not replaced.
     pub fn is_current(&self, incarnation: Incarnation) -> bool {
         self.incarnations.is_current(incarnation)
+    }
+
+    /// The configuration that is in force.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// Which component is which.
+    pub const fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// Goes on with another configuration. The components at the places `begun` begin anew;
+    /// those that it does not have are down.
+    pub fn adopt(&mut self, config: Arc<Config>, sockets: Vec<Vec<Arc<OwnedFd>>>, begun: &[usize]) {
+        let roster = self.roster.with(names(&config));
+        let gone = self.roster.members();
+        let gone = gone.filter(|(_, number)| roster.place(*number).is_none());
+        let gone: Vec<_> = gone.map(|(_, number)| number).collect();
+        let anew = begun.iter().filter_map(|place| roster.number(*place));
+        for number in anew.chain(gone.iter().copied()) {
+            self.clear_timer(Who::Component(number));
+        }
+        for who in gone.into_iter().map(Who::Component) {
+            self.children.remove(&who);
+            self.early.remove(&who);
+            self.facts.starts.remove(&who);
+        }
+        self.roster = roster;
+        self.sockets = sockets;
+        self.live.send_replace(Arc::clone(&config));
+        self.config = config;
     }
 
     /// Takes in the order of an operation that the machines have accepted.
@@ -155,7 +193,7 @@ impl Executor {
             Command::System(effect) => self.for_system(effect),
             Command::Operation(effect) => self.for_operation(effect),
             Command::Process(effect) => self.for_process(effect),
-            Command::Component(id, effect) => self.for_component(id, effect),
+            Command::Component(place, effect) => self.for_component(place, effect),
         }
     }
 
@@ -204,16 +242,23 @@ impl Executor {
         }
     }
 
-    fn for_component(&mut self, id: usize, effect: component::Effect) {
+    fn for_component(&mut self, place: usize, effect: component::Effect) {
         use component::Effect as E;
-        let who = Who::Component(id);
-        let Some(component) = self.config.components.get(id).cloned() else {
+        let (Some(component), Some(number)) = (
+            self.config.components.get(place).cloned(),
+            self.roster.number(place),
+        ) else {
             return;
         };
+        let who = Who::Component(number);
         match effect {
             E::Spawn => {
                 let incarnation = self.next_child(who);
-                let sockets = self.sockets.get(id).map(Vec::as_slice).unwrap_or_default();
+                let sockets = self
+                    .sockets
+                    .get(place)
+                    .map(Vec::as_slice)
+                    .unwrap_or_default();
                 self.start(programs::component(&component, sockets, incarnation));
             }
             E::Terminate => {
@@ -227,36 +272,11 @@ impl Executor {
             }
             E::Kill => self.kill(who, Some(&Cgroup::Component(component.name))),
             E::SetTimer(timer) => {
-                let timed_out = Input::Component(id, component::Event::TimedOut);
+                let timed_out = Input::Component(number, component::Event::TimedOut);
                 self.set_timer(who, timer, timed_out);
             }
             E::ClearTimer => self.clear_timer(who),
             _ => {}
-        }
-    }
-
-    fn for_operation(&mut self, effect: operation::Effect) {
-        use operation::Effect as E;
-        match effect {
-            E::SetTimer(timer) => {
-                let timed_out = Input::Operation(operation::Event::TimedOut);
-                self.set_timer(Who::Operation, timer, timed_out);
-            }
-            E::ClearTimer => self.clear_timer(Who::Operation),
-            E::Cancel => {
-                // What it still reports is stale; what it still does, the next work waits for.
-                self.incarnations.next(Who::Operation, Kind::Job);
-                if let Some(job) = &self.job {
-                    job.fail("given up: the time for it ran out, or the system stops");
-                    job.cancel();
-                }
-            }
-            E::Hurry => {
-                if let Some(job) = &self.job {
-                    job.cancel();
-                }
-            }
-            effect => self.work(effect),
         }
     }
 
@@ -322,12 +342,14 @@ impl Executor {
         self.clear_timer(who);
         let incarnation = self.incarnations.next(who, Kind::Timer);
         let events = self.events.clone();
+        let component = self.component(who);
         let sleep = if timer == Timer::Schedule {
-            self.schedule(who)
+            component
+                .and_then(|component| component.schedule.clone())
                 .map(|schedule| self.outside.until(who, schedule))
         } else {
-            let duration = self.durations.of(who, timer);
-            duration.map(|duration| self.outside.sleep(who, duration))
+            duration(&self.config, component, timer)
+                .map(|duration| self.outside.sleep(who, duration))
         };
         let Some(sleep) = sleep else {
             return;
@@ -339,11 +361,11 @@ impl Executor {
         self.timers.insert(who, task);
     }
 
-    fn schedule(&self, who: Who) -> Option<Schedule> {
-        match who {
-            Who::Component(id) => self.config.components.get(id)?.schedule.clone(),
-            _ => None,
-        }
+    fn component(&self, who: Who) -> Option<&Component> {
+        let Who::Component(number) = who else {
+            return None;
+        };
+        self.config.components.get(self.roster.place(number)?)
     }
 
     fn clear_timer(&mut self, who: Who) {
@@ -352,47 +374,14 @@ impl Executor {
             task.abort();
         }
     }
+}
 
-    fn sweep_tree(&mut self) {
-        self.kill_tree.send_replace(false);
-        let incarnation = self.incarnations.next(Who::System, Kind::Job);
-        let sweep = self.outside.sweep(self.kill_tree.subscribe());
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            // A panic must not leave the system waiting; the kernel ends the rest with us.
-            let _ = AssertUnwindSafe(sweep).catch_unwind().await;
-            let empty = Input::System(system::Event::TreeEmpty);
-            report(&events, empty, incarnation).await;
-        });
-    }
-
-    fn work(&mut self, effect: operation::Effect) {
-        let incarnation = self.incarnations.next(Who::Operation, Kind::Job);
-        let Some(job) = self.job.clone() else {
-            // Requests are refused before they come here when checkpoints are off.
-            let events = self.events.clone();
-            let failed = Input::Operation(operation::Event::Failed);
-            tokio::spawn(async move { report(&events, failed, incarnation).await });
-            return;
-        };
-        // A thaw cannot wait; everything else waits for work that was given up.
-        let before = match effect {
-            operation::Effect::Thaw => None,
-            _ => self.work.take(),
-        };
-        let events = self.events.clone();
-        let work = self.outside.work(effect, job);
-        let task = tokio::spawn(async move {
-            if let Some(before) = before {
-                let _ = before.await;
-            }
-            let event = work.await;
-            report(&events, Input::Operation(event), incarnation).await;
-        });
-        if effect != operation::Effect::Thaw {
-            self.work = Some(task);
-        }
-    }
+/// The names of the components, in order.
+fn names(config: &Config) -> impl Iterator<Item = &str> {
+    config
+        .components
+        .iter()
+        .map(|component| component.name.as_str())
 }
 
 /// Sends an event to the loop.

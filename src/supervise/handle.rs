@@ -1,5 +1,8 @@
 //! The only way to the machines: messages into one bounded channel.
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
 use machines::supervisor::Input;
 use machines::system;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -7,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::incarnation::{Incarnation, Who};
 use super::status::Status;
 use crate::checkpoint::Order;
+use crate::config::Config;
 
 /// How many messages may wait. Senders wait beyond that; the loop never does.
 const INBOX: usize = 256;
@@ -55,6 +59,20 @@ pub enum Message {
     Suspend,
     /// A sentence about a failure, for `/status`.
     Failure(String),
+    /// Another configuration.
+    Adopt(Adoption),
+}
+
+/// Another configuration, to be taken over at once or not at all.
+#[derive(Debug)]
+pub struct Adoption {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The sockets that are open for its components, in order.
+    pub sockets: Vec<Vec<Arc<OwnedFd>>>,
+    /// Who wants to know which components begin anew, and have to be started; none if it
+    /// was not possible.
+    pub reply: oneshot::Sender<Option<Vec<String>>>,
 }
 
 /// An event on its way to the machines.
@@ -145,6 +163,29 @@ impl Handle {
     pub async fn signal(&self, who: Who, signal: impl Into<Signal>) {
         let message = Message::Signal(who, signal.into());
         let _ = self.inbox.send(message).await;
+    }
+
+    /// Goes on with another configuration. Whatever it has no more, or otherwise, must be down,
+    /// and nothing else under way; it is not taken over if that is not so. Else the names of
+    /// the components that have to be started are returned.
+    pub async fn adopt(
+        &self,
+        config: Arc<Config>,
+        sockets: Vec<Vec<Arc<OwnedFd>>>,
+    ) -> Option<Vec<String>> {
+        let (reply, answer) = oneshot::channel();
+        let adoption = Adoption {
+            config,
+            sockets,
+            reply,
+        };
+        self.inbox.send(Message::Adopt(adoption)).await.ok()?;
+        answer.await.ok().flatten()
+    }
+
+    /// Shows a failure in `/status`.
+    pub async fn failed(&self, what: String) {
+        let _ = self.inbox.send(Message::Failure(what)).await;
     }
 
     /// Stops the main process's group, then ourselves, until SIGCONT.

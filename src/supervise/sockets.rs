@@ -1,6 +1,7 @@
 //! Sockets that are open for a component before it runs, and while it is restarted
 //! (sd_listen_fds(3)).
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::net::TcpListener;
@@ -10,7 +11,7 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::config::{Component, Listen};
 use crate::spawn::Program;
@@ -29,17 +30,55 @@ pub struct SocketError {
     source: io::Error,
 }
 
-/// Opens the sockets of `component`.
-pub fn open(component: &Component) -> Result<Vec<Arc<OwnedFd>>, SocketError> {
-    let open = |address: &Listen| {
-        let opened = listen(address).map_err(|source| SocketError {
-            component: component.name.clone(),
-            address: address.to_string(),
-            source,
-        });
-        opened.map(Arc::new)
-    };
-    component.listen.iter().map(open).collect()
+/// The sockets that are open for components.
+#[derive(Debug)]
+pub struct Sockets {
+    /// Whether the descriptors that components know them by are kept free.
+    are_possible: bool,
+    /// Those that are open, for as long as a component has them, by address.
+    open: Mutex<BTreeMap<String, Weak<OwnedFd>>>,
+}
+
+impl Sockets {
+    /// With none open. `are_possible`: whether descriptors are kept free for them.
+    #[must_use]
+    pub const fn new(are_possible: bool) -> Self {
+        Self {
+            are_possible,
+            open: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// Whether components can be given any.
+    #[must_use]
+    pub const fn are_possible(&self) -> bool {
+        self.are_possible
+    }
+
+    /// The sockets of each of `components`; those that are open already are the same.
+    pub fn open(&self, components: &[Component]) -> Result<Vec<Vec<Arc<OwnedFd>>>, SocketError> {
+        // Each change is whole before anything could panic.
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, socket| socket.strong_count() > 0);
+        let mut of_one = |component: &Component| {
+            let sockets = component.listen.iter().map(|address| {
+                let key = address.to_string();
+                if let Some(socket) = open.get(&key).and_then(Weak::upgrade) {
+                    return Ok(socket);
+                }
+                let socket = listen(address).map_err(|source| SocketError {
+                    component: component.name.clone(),
+                    address: key.clone(),
+                    source,
+                })?;
+                let socket = Arc::new(socket);
+                open.insert(key, Arc::downgrade(&socket));
+                Ok(socket)
+            });
+            sockets.collect()
+        };
+        components.iter().map(&mut of_one).collect()
+    }
 }
 
 fn listen(address: &Listen) -> io::Result<OwnedFd> {

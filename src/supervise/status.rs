@@ -8,6 +8,7 @@ use machines::system;
 use serde::Serialize;
 
 use super::incarnation::Who;
+use super::roster::Roster;
 use crate::clock::now;
 
 /// Requests that people make, by their names.
@@ -51,6 +52,9 @@ pub struct Status {
 /// One process and its machine.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Part {
+    /// What a component is called by in requests to the machines, for as long as it exists.
+    #[serde(skip)]
+    pub number: usize,
     /// The machine's state path.
     pub state: String,
     /// The process id, while it runs.
@@ -69,6 +73,20 @@ pub struct Part {
     /// How it ended last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<String>,
+}
+
+impl Part {
+    /// Whether it is a component that is up, or has done what it is there for.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        ["Up > Ready", "Completed", "Scheduled"].contains(&self.state.as_str())
+    }
+
+    /// Whether it is a component that is down, and stays so until it is started.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        ["Stopped", "Failed"].contains(&self.state.as_str())
+    }
 }
 
 #[allow(clippy::ref_option, reason = "serde calls it by reference")]
@@ -149,10 +167,10 @@ impl Status {
     }
 
     /// The state of `supervisor`; `facts` knows what the machines do not.
-    pub(super) fn of(supervisor: &Supervisor, names: &[String], facts: &Facts) -> Self {
+    pub(super) fn of(supervisor: &Supervisor, roster: &Roster, facts: &Facts) -> Self {
         let process = supervisor.process();
         let last = process.chart().last;
-        let components = names.iter().zip(supervisor.components()).enumerate();
+        let components = roster.members().zip(supervisor.components());
         Self {
             state: supervisor.system().path().join(" > "),
             since: facts.since.clone(),
@@ -162,10 +180,10 @@ impl Status {
                 ..facts.part(Who::Process, &process.path(), process.chart().restarts)
             },
             components: components
-                .map(|(id, (name, machine))| {
+                .map(|((name, number), machine)| {
                     let restarts = machine.chart().restarts;
-                    let part = facts.part(Who::Component(id), &machine.path(), restarts);
-                    (name.clone(), part)
+                    let part = facts.part(Who::Component(number), &machine.path(), restarts);
+                    (name.to_owned(), Part { number, ..part })
                 })
                 .collect(),
             accepted: accepted(supervisor),
@@ -195,6 +213,7 @@ impl Facts {
     fn part(&self, who: Who, path: &[&'static str], restarts: u8) -> Part {
         let running = self.running.get(&who);
         Part {
+            number: 0,
             state: path.join(" > "),
             pid: running.map(|(pid, _)| *pid),
             uptime: running.map(|(_, start)| *start),

@@ -57,9 +57,14 @@ impl Journal {
             && self.lines.is_some()
             && let Some(header) = header()
         {
-            self.written = header.len() as u64;
-            self.send(Entry::Rotate(header));
+            self.begin_anew(header);
         }
+    }
+
+    /// Begins the file anew with `header`; what is there is kept as `….1`.
+    pub fn begin_anew(&mut self, header: String) {
+        self.written = header.len() as u64;
+        self.send(Entry::Rotate(header));
     }
 
     fn send(&mut self, entry: Entry) {

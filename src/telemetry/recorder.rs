@@ -36,6 +36,17 @@ impl Recorder {
         Self { seq: 0, ring, file }
     }
 
+    /// Begins anew with the machines as they are: they were changed without an input.
+    pub fn begin_anew(&mut self, machines: &Supervisor) {
+        let Some(header) = header(self.seq, machines) else {
+            return;
+        };
+        if let Some(file) = &mut self.file {
+            file.begin_anew(header.clone());
+        }
+        self.ring.begin_anew(self.seq, header);
+    }
+
     /// Records that `input` led to `reaction` and left the machines as `machines`.
     pub fn record(&mut self, input: Input, reaction: &Reaction, machines: &Supervisor) {
         let line = Line::new(self.seq + 1, now(), input, reaction);

@@ -58,6 +58,17 @@ impl Ring {
         self.lock().new.header = header;
     }
 
+    /// Begins anew behind line number `seq`; what is kept from before cannot be replayed to here.
+    pub fn begin_anew(&self, seq: u64, header: String) {
+        let mut segments = self.lock();
+        segments.old = None;
+        segments.new = Segment {
+            header,
+            after: seq,
+            ..Segment::default()
+        };
+    }
+
     /// Adds line number `seq`. `header` is asked for when a new segment is begun.
     pub fn push(&self, seq: u64, line: Arc<str>, header: impl FnOnce() -> Option<String>) {
         let mut segments = self.lock();

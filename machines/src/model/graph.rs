@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::world::{Action, World};
 use super::{POSSIBLE, PROGRESS, Setting};
-use crate::supervisor::{Plan, Record};
+use crate::supervisor::Record;
 
 /// More worlds than this, and something goes on for ever.
 const MAX_WORLDS: usize = 300_000;
@@ -17,7 +17,7 @@ const MAX_WORLDS: usize = 300_000;
 /// All worlds that can come to be, and how.
 #[derive(Debug)]
 pub struct Graph {
-    plan: Plan,
+    setting: Setting,
     worlds: Vec<World>,
     ids: HashMap<World, usize>,
     /// For each world, where the world's own steps lead.
@@ -31,8 +31,7 @@ pub struct Graph {
 impl Graph {
     /// Everything that can come to be in `setting`. `watch` sees each step of a machine.
     pub fn explore(setting: &Setting, mut watch: impl FnMut(&Record)) -> Self {
-        let plan = setting.plan();
-        let first = World::new(&plan, setting.faults, setting.crashes, setting.control);
+        let first = World::new(setting);
         let mut graph = Self {
             ids: HashMap::from([(first.clone(), 0)]),
             worlds: vec![first],
@@ -40,7 +39,7 @@ impl Graph {
             parent: vec![None],
             transitions: 0,
             is_endless: false,
-            plan,
+            setting: *setting,
         };
         let mut queue = VecDeque::from([0]);
         let mut actions = Vec::new();
@@ -50,7 +49,7 @@ impl Graph {
                 break;
             }
             actions.clear();
-            graph.worlds[id].actions(&graph.plan, &mut actions);
+            graph.worlds[id].actions(setting, &mut actions);
             let mut onward = Vec::new();
             for action in actions.drain(..) {
                 let mut next = graph.worlds[id].clone();
@@ -142,7 +141,7 @@ impl Graph {
             .iter()
             .map(|world| {
                 actions.clear();
-                world.actions(&self.plan, &mut actions);
+                world.actions(&self.setting, &mut actions);
                 actions.drain(..).collect()
             })
             .collect();

@@ -25,6 +25,21 @@ pub struct Setting {
     pub crashes: u8,
     /// Whether somebody stops, starts and restarts single components.
     pub control: bool,
+    /// What a new configuration makes of it, once.
+    pub reload: Option<Reload>,
+}
+
+/// What a new configuration wants supervised.
+#[derive(Clone, Copy, Debug)]
+pub struct Reload {
+    /// The components.
+    pub components: &'static [Sort],
+    /// For each component, the numbers of those that it needs.
+    pub needs: &'static [&'static [usize]],
+    /// For each component, the number of the one before that it is.
+    pub places: &'static [Option<usize>],
+    /// How many restarts the main process may have.
+    pub retries: u8,
 }
 
 /// A kind of component: what it is for and what follows when it fails.
@@ -34,18 +49,30 @@ impl Setting {
     /// What the machines are made of.
     #[must_use]
     pub fn plan(&self) -> Plan {
+        self.plan_of(self.components, self.needs, self.retries)
+    }
+
+    /// What they go on with, if there is a new configuration.
+    #[must_use]
+    pub fn next_plan(&self) -> Option<(Plan, Vec<Option<usize>>)> {
+        let reload = self.reload.as_ref()?;
+        let plan = self.plan_of(reload.components, reload.needs, reload.retries);
+        Some((plan, reload.places.to_vec()))
+    }
+
+    fn plan_of(&self, components: &[Sort], needs: &[&[usize]], retries: u8) -> Plan {
         Plan {
             system: System {
                 keep_alive: self.keep_alive,
                 ..System::default()
             },
             process: Process {
-                budget: self.retries,
+                budget: retries,
                 ..Process::default()
             },
-            components: self.components.iter().copied().map(component).collect(),
-            needs: (0..self.components.len())
-                .map(|id| self.needs.get(id).map_or_else(Vec::new, |n| n.to_vec()))
+            components: components.iter().copied().map(component).collect(),
+            needs: (0..components.len())
+                .map(|id| needs.get(id).map_or_else(Vec::new, |n| n.to_vec()))
                 .collect(),
         }
     }
@@ -72,6 +99,7 @@ const BARE: Setting = Setting {
     faults: 3,
     crashes: 1,
     control: false,
+    reload: None,
 };
 
 #[allow(
@@ -209,6 +237,36 @@ pub const SETTINGS: &[Setting] = &[
         faults: 1,
         crashes: 0,
         control: true,
+        ..BARE
+    },
+    Setting {
+        name: "a new configuration takes one of two away, changes the other and brings a third",
+        components: &[Ignore, Restart],
+        needs: &[&[1], &[]],
+        faults: 1,
+        crashes: 0,
+        control: true,
+        reload: Some(Reload {
+            components: &[Once, Shutdown],
+            needs: &[&[1], &[]],
+            places: &[None, Some(1)],
+            retries: 1,
+        }),
+        ..BARE
+    },
+    Setting {
+        name: "a new configuration gives up restarts, with the system kept alive",
+        components: &[Restart],
+        retries: 1,
+        keep_alive: true,
+        faults: 2,
+        crashes: 0,
+        reload: Some(Reload {
+            components: &[Ignore],
+            needs: &[],
+            places: &[Some(0)],
+            retries: 0,
+        }),
         ..BARE
     },
     Setting {

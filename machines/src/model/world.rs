@@ -1,12 +1,13 @@
 //! A world for the machines to run in: it does what they ask, in every order, with
 //! faults where faults are left.
 
+use super::Setting;
 use crate::chart::Chart as _;
 use crate::component;
 use crate::exit::Exit;
 use crate::operation;
 use crate::process;
-use crate::safety::{self, Intent, Witness};
+use crate::safety::{self, Intent, Proc, Witness};
 use crate::supervisor::{Command, Input, Plan, Reaction, Supervisor};
 use crate::system::{self, System};
 
@@ -25,6 +26,8 @@ pub struct World {
     pub crashes_left: u8,
     /// Whether somebody stops, starts and restarts single components.
     pub control: bool,
+    /// Whether the configuration was read again.
+    pub reloaded: bool,
 }
 
 /// Something that happens.
@@ -40,14 +43,16 @@ pub enum Action {
     Stray,
     /// The daemon dies at once, all processes with it, and is started again.
     Crash(Plan),
+    /// Another plan is taken over: for each of its components, which of those before it is.
+    Reload(Plan, Vec<Option<usize>>),
 }
 
 impl World {
-    /// Boots `plan`.
+    /// Boots what `setting` is made of.
     #[must_use]
-    pub fn new(plan: &Plan, faults: u8, crashes: u8, control: bool) -> Self {
-        let mut world = Self::off(plan, faults, crashes);
-        world.control = control;
+    pub fn new(setting: &Setting) -> Self {
+        let mut world = Self::off(&setting.plan(), setting.faults, setting.crashes);
+        world.control = setting.control;
         world.handle(&Input::System(system::Event::Boot));
         world
     }
@@ -62,6 +67,7 @@ impl World {
             faults_left: faults,
             crashes_left: crashes,
             control: false,
+            reloaded: false,
         }
     }
 
@@ -84,7 +90,7 @@ impl World {
     }
 
     /// All that may happen next.
-    pub fn actions(&self, plan: &Plan, out: &mut Vec<Action>) {
+    pub fn actions(&self, setting: &Setting, out: &mut Vec<Action>) {
         if self.witness.violation.is_some() || self.is_over() {
             return;
         }
@@ -124,7 +130,12 @@ impl World {
             out.push(Action::Stray);
         }
         if self.crashes_left > 0 {
-            out.push(Action::Crash(plan.clone()));
+            out.push(Action::Crash(setting.plan()));
+        }
+        if let Some((plan, places)) = setting.next_plan()
+            && self.can_adopt(&places)
+        {
+            out.push(Action::Reload(plan, places));
         }
         if self.faults_left == 0 {
             out.retain(|action| !matches!(action, Action::Fault(_)));
@@ -143,6 +154,17 @@ impl World {
                 self.strays = true;
                 None
             }
+            Action::Reload(plan, places) => {
+                self.reloaded = true;
+                let begun = self.machines.adopt(plan.clone(), places);
+                let kept = |(number, place): (usize, &Option<usize>)| match place {
+                    Some(old) if !begun.contains(&number) => self.witness.components[*old],
+                    _ => Proc::default(),
+                };
+                self.witness.components = places.iter().enumerate().map(kept).collect();
+                let news = self.machines.news();
+                news.map(|event| self.handle(&Input::System(event)))
+            }
             Action::Crash(plan) => {
                 let (intent, control) = (self.witness.intent, self.control);
                 *self = Self::off(plan, self.faults_left, self.crashes_left.saturating_sub(1));
@@ -155,6 +177,14 @@ impl World {
                 })))
             }
         }
+    }
+
+    /// Whether a plan that goes on with `places` can be taken over.
+    fn can_adopt(&self, places: &[Option<usize>]) -> bool {
+        let mut components = self.machines.components().iter().enumerate();
+        !self.reloaded
+            && self.machines.is_settled_down()
+            && components.all(|(old, machine)| places.contains(&Some(old)) || machine.is_down())
     }
 
     fn anything_alive(&self) -> bool {

@@ -2,25 +2,16 @@
 
 use machines::model::{Action, POSSIBLE, Setting, World};
 use machines::safety::PROPERTIES;
-use machines::supervisor::Plan;
 use stateright::{Expectation, Model, Property};
 
 /// One setting.
 pub struct Composition {
-    plan: Plan,
-    faults: u8,
-    crashes: u8,
-    control: bool,
+    setting: Setting,
 }
 
 impl Composition {
-    pub fn new(setting: &Setting) -> Self {
-        Self {
-            plan: setting.plan(),
-            faults: setting.faults,
-            crashes: setting.crashes,
-            control: setting.control,
-        }
+    pub const fn new(setting: &Setting) -> Self {
+        Self { setting: *setting }
     }
 }
 
@@ -29,16 +20,11 @@ impl Model for Composition {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        vec![World::new(
-            &self.plan,
-            self.faults,
-            self.crashes,
-            self.control,
-        )]
+        vec![World::new(&self.setting)]
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
-        world.actions(&self.plan, actions);
+        world.actions(&self.setting, actions);
     }
 
     fn next_state(&self, world: &World, action: Action) -> Option<World> {

@@ -2,10 +2,10 @@
 
 use machines::system;
 
-use crate::config::SignalMap;
+use crate::config::{Live, SignalMap};
 use crate::pid1::signals::{Meaning, Signals};
 use crate::supervise::handle::Signal;
-use crate::supervise::{Handle, Who};
+use crate::supervise::{Handle, Reloader, Who};
 
 use super::SOFTWARE;
 
@@ -27,11 +27,13 @@ pub async fn stop_signal(signals: &mut Signals, map: &SignalMap) -> u8 {
 }
 
 /// Gives each signal its meaning.
-pub async fn pass_on(mut signals: Signals, handle: Handle, map: SignalMap) {
+pub async fn pass_on(mut signals: Signals, handle: Handle, config: Live, reloader: Reloader) {
     loop {
-        match signals.next().await {
+        let next = signals.next().await;
+        let apply = |signal| config.borrow().process.signal_map.apply(signal);
+        match next {
             Ok((signal, Meaning::Stop)) => {
-                if map.apply(signal).is_none() {
+                if apply(signal).is_none() {
                     tracing::info!("signal {signal} is dropped, as signal_map says");
                     continue;
                 }
@@ -40,11 +42,14 @@ pub async fn pass_on(mut signals: Signals, handle: Handle, map: SignalMap) {
                 let _ = handle.request(system::Event::Shutdown, None).await;
             }
             Ok((_, Meaning::Forward(signal, value))) => {
-                if let Some(number) = map.apply(signal) {
+                if let Some(number) = apply(signal) {
                     handle.signal(Who::Process, Signal { number, value }).await;
+                } else if config.borrow().process.signal_map.reloads(signal) {
+                    tracing::info!("signal {signal}: the configuration is reloaded");
+                    reloader.want();
                 }
             }
-            Ok((signal, Meaning::Suspend)) => match map.apply(signal) {
+            Ok((signal, Meaning::Suspend)) => match apply(signal) {
                 Some(mapped) if mapped != signal => handle.signal(Who::Process, mapped).await,
                 Some(_) => handle.suspend().await,
                 None => {}

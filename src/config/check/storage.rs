@@ -169,7 +169,7 @@ impl Checker<'_> {
             let why = format!("\"{size}\" is no size of at least 256M, such as 500M or 100G");
             self.ledger.wrong("storage.volume.size", why);
         }
-        let Some(write_dir) = write_dir.and_then(|dir| std::path::absolute(dir).ok()) else {
+        let Some(write_dir) = write_dir.and_then(|dir| self.ledger.absolute(dir).ok()) else {
             let why = "needs SPRITE_WRITE_DIR, where its image is";
             self.ledger.wrong("storage.volume", why);
             return None;
@@ -189,7 +189,7 @@ impl Checker<'_> {
     ) -> Option<PathBuf> {
         let default = default.map(|dir| (dir, Origin::Default));
         let dir = self.ledger.pick_optional(key, [file, default])?;
-        match std::path::absolute(&dir) {
+        match self.ledger.absolute(&dir) {
             Ok(dir) => Some(dir),
             Err(error) => {
                 self.ledger

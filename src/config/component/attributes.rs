@@ -1,7 +1,6 @@
 //! What a child may do and use, beyond its command, directory and user.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use nix::unistd::Group;
 use rustix::process::{Resource, Rlimit, getrlimit};
@@ -252,7 +251,7 @@ impl Reader<'_> {
         let Some(path) = path else {
             return BTreeMap::new();
         };
-        let lines = match dotenvy::from_path_iter(Path::new(&path)) {
+        let lines = match dotenvy::from_path_iter(self.ledger.base_dir.join(&path)) {
             Ok(lines) => lines,
             Err(error) => {
                 self.wrong("env_file", format!("cannot read {path}: {error}"));

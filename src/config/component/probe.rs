@@ -13,7 +13,7 @@ use crate::config::raw;
 pub const DESCRIPTORS: std::ops::RangeInclusive<u64> = 3..=15;
 
 /// A question that is asked again and again.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// What is asked.
     pub check: Check,
@@ -49,8 +49,19 @@ pub enum Ready {
     Descriptor(i32),
 }
 
+impl PartialEq for Ready {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Asked(one), Self::Asked(two)) => one == two,
+            (Self::Log(one), Self::Log(two)) => one.as_str() == two.as_str(),
+            (Self::Descriptor(one), Self::Descriptor(two)) => one == two,
+            (one, two) => matches!((one, two), (Self::Notify, Self::Notify)),
+        }
+    }
+}
+
 /// A command with a deadline.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
     /// The program and its arguments.
     pub command: Vec<String>,
@@ -59,7 +70,7 @@ pub struct Hook {
 }
 
 /// The times at which something runs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule(croner::Cron);
 
 impl Schedule {

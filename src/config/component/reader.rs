@@ -156,7 +156,7 @@ impl Reader<'_> {
         let addresses: Vec<_> = written.map(|text| text.value.clone()).collect();
         let mut sockets = Vec::new();
         for address in &addresses {
-            match Listen::parse(address) {
+            match Listen::parse(address, &self.ledger.base_dir) {
                 Ok(socket) => sockets.push(socket),
                 Err(why) => self.ledger.wrong(&key, why),
             }

@@ -3,17 +3,17 @@
 //! what the machines asked for, and the machines must end where the model's do.
 
 mod configured;
+mod expected;
 mod hands;
 
 use std::sync::Arc;
 
 use machines::component::{self, Kind, OnFailure};
-use machines::model::{Action, Graph, SETTINGS, Setting, World};
+use machines::model::{Action, Graph, Reload, SETTINGS, Setting, World};
 use machines::safety::Intent;
 use machines::supervisor::{Command, Input, Reaction};
-use machines::timer::Timer;
 use machines::{operation, process, system};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{EventLoop, Parts};
 use crate::checkpoint::{Interrupted, Order, Progress, Request};
@@ -21,12 +21,11 @@ use crate::config::Config;
 use crate::exec::Sessions;
 use crate::exec::sessions::NotAdmitted;
 use crate::reaper::Reaper;
-use crate::supervise::handle::{self, Envelope, Message};
+use crate::supervise::handle::{self, Adoption, Envelope, Message};
 use crate::supervise::incarnation::Who;
-use crate::supervise::timer::Durations;
 use crate::telemetry::ring::Ring;
-use configured::config;
-use hands::{Call, Hands, pid_of};
+use configured::{config, reloaded};
+use hands::{Hands, pid_of};
 
 #[tokio::test]
 async fn every_step_of_a_main_process_alone() {
@@ -75,14 +74,50 @@ async fn every_step_of_what_somebody_stops_and_starts() {
     .await;
 }
 
+#[tokio::test]
+async fn every_step_with_a_new_configuration() {
+    let quiet = Setting {
+        components: &[(Kind::Service, OnFailure::Restart)],
+        faults: 0,
+        crashes: 0,
+        ..SETTINGS[0]
+    };
+    // One comes before the one that stays, which goes on in another place by other rules.
+    let comes = Reload {
+        components: &[
+            (Kind::Service, OnFailure::Ignore),
+            (Kind::Service, OnFailure::Shutdown),
+        ],
+        needs: &[&[], &[0]],
+        places: &[None, Some(0)],
+        retries: 1,
+    };
+    // One goes, for which somebody has to stop it, and another has its place.
+    let goes = Reload {
+        components: &[(Kind::Oneshot, OnFailure::Ignore)],
+        needs: &[],
+        places: &[None],
+        retries: 0,
+    };
+    for (reload, control) in [(comes, false), (goes, true)] {
+        let reload = Some(reload);
+        cover(&Setting {
+            reload,
+            control,
+            ..quiet
+        })
+        .await;
+    }
+}
+
 /// Takes every step of `setting` at least once.
 async fn cover(setting: &Setting) {
-    let config = Arc::new(config(setting));
+    let configs = (Arc::new(config(setting)), reloaded(setting).map(Arc::new));
     let graph = Graph::explore(setting, |_| {});
     let ways = graph.cover();
     let mut steps = 0;
     for way in &ways {
-        let mut drive = Drive::new(setting, &config);
+        let mut drive = Drive::new(setting, configs.clone());
         for (number, action) in way.iter().enumerate() {
             if let Err(what) = drive.take(action).await {
                 panic!("{what}\nafter {:#?}", &way[..=number]);
@@ -99,9 +134,14 @@ async fn cover(setting: &Setting) {
     );
 }
 
+/// The configuration, and the one that a reload brings.
+type Configs = (Arc<Config>, Option<Arc<Config>>);
+
 /// An event loop, and the world of the model beside it.
 struct Drive {
     config: Arc<Config>,
+    /// What a reload makes of it.
+    next: Option<Arc<Config>>,
     event_loop: EventLoop,
     hands: Arc<Hands>,
     sessions: Sessions,
@@ -111,26 +151,21 @@ struct Drive {
 }
 
 impl Drive {
-    fn new(setting: &Setting, config: &Arc<Config>) -> Self {
-        let world = World::new(
-            &setting.plan(),
-            setting.faults,
-            setting.crashes,
-            setting.control,
-        );
-        let mut drive = Self::off(config, world);
+    fn new(setting: &Setting, configs: Configs) -> Self {
+        let world = World::new(setting);
+        let mut drive = Self::off(configs, world);
         drive.event_loop.boot(None);
         drive.settle_children();
         drive.hands.calls();
         drive
     }
 
-    fn off(config: &Arc<Config>, world: World) -> Self {
+    fn off((config, next): Configs, world: World) -> Self {
         let (_, inbox) = handle::channel();
         let hands = Arc::new(Hands::default());
         let sessions = Sessions::new(Reaper::default(), 8);
         let event_loop = EventLoop::new(Parts {
-            config: Arc::clone(config),
+            config: watch::Sender::new(Arc::clone(&config)),
             outside: Arc::clone(&hands) as Arc<_>,
             sessions: sessions.clone(),
             sockets: vec![],
@@ -138,7 +173,8 @@ impl Drive {
             inbox,
         });
         Self {
-            config: Arc::clone(config),
+            config,
+            next,
             event_loop,
             hands,
             sessions,
@@ -153,8 +189,10 @@ impl Drive {
         let reaction = self.world.take(action);
         match action {
             Action::Stray => return Ok(()),
+            Action::Reload(..) => self.reload()?,
             Action::Crash(_) => {
-                *self = Self::off(&self.config, self.world.clone());
+                let configs = (Arc::clone(&self.config), self.next.clone());
+                *self = Self::off(configs, self.world.clone());
                 self.event_loop.boot(intent.map(|intent| match intent {
                     Intent::Restore => Interrupted::Restore,
                     Intent::RollBack => Interrupted::RollBack,
@@ -166,6 +204,48 @@ impl Drive {
             }
         }
         self.compare(&reaction.unwrap_or_default()).await
+    }
+
+    /// Has the loop take over what the model has taken over.
+    fn reload(&mut self) -> Result<(), String> {
+        self.config = self.next.clone().unwrap();
+        let (reply, mut answer) = oneshot::channel();
+        self.event_loop.receive(Message::Adopt(Adoption {
+            config: Arc::clone(&self.config),
+            sockets: vec![],
+            reply,
+        }));
+        match answer.try_recv() {
+            Ok(Some(_)) => Ok(()),
+            other => Err(format!("the new configuration was answered with {other:?}")),
+        }
+    }
+
+    /// What the component at `place` is called by outside.
+    fn who(&self, place: usize) -> Who {
+        Who::Component(self.event_loop.executor.roster().number(place).unwrap())
+    }
+
+    /// An input as the outside sends it.
+    fn as_outside(&self, input: &Input) -> Input {
+        use system::Event as E;
+        let number = |place: usize| match self.who(place) {
+            Who::Component(number) => number,
+            who => unreachable!("{who:?}"),
+        };
+        match input.clone() {
+            Input::Component(place, event) => Input::Component(number(place), event),
+            Input::System(E::StartComponent(place)) => {
+                Input::System(E::StartComponent(number(place)))
+            }
+            Input::System(E::StopComponent(place)) => {
+                Input::System(E::StopComponent(number(place)))
+            }
+            Input::System(E::RestartComponent(place)) => {
+                Input::System(E::RestartComponent(number(place)))
+            }
+            input => input,
+        }
     }
 
     fn request(&mut self, input: &Input, reaction: Option<&Reaction>) -> Result<(), String> {
@@ -180,7 +260,7 @@ impl Drive {
             _ => None,
         };
         self.event_loop.receive(Message::Event(Envelope {
-            input: input.clone(),
+            input: self.as_outside(input),
             incarnation: None,
             order: request.map(|request| Order {
                 request,
@@ -205,8 +285,8 @@ impl Drive {
                 Message::Spawned { incarnation, pid }
             }
             Input::Process(process::Event::TimedOut) => self.fire(Who::Process).await,
-            Input::Component(id, component::Event::TimedOut) => {
-                self.fire(Who::Component(*id)).await
+            Input::Component(place, component::Event::TimedOut) => {
+                self.fire(self.who(*place)).await
             }
             Input::Operation(operation::Event::TimedOut) => self.fire(Who::Operation).await,
             Input::System(system::Event::TimedOut) => self.fire(Who::System).await,
@@ -219,7 +299,7 @@ impl Drive {
                 self.next().await
             }
             Input::Process(_) => self.of_child(Who::Process, input),
-            Input::Component(id, _) => self.of_child(Who::Component(*id), input),
+            Input::Component(place, _) => self.of_child(self.who(*place), input),
         };
         self.event_loop.receive(message);
     }
@@ -231,7 +311,7 @@ impl Drive {
 
     fn of_child(&self, who: Who, input: &Input) -> Message {
         Message::Event(Envelope {
-            input: input.clone(),
+            input: self.as_outside(input),
             incarnation: Some(self.hands.child(who)),
             order: None,
             reply: None,
@@ -292,7 +372,7 @@ impl Drive {
             (Who::Process, witness.process.timer),
         ];
         let components = witness.components.iter().enumerate();
-        let components = components.map(|(id, proc)| (Who::Component(id), proc.timer));
+        let components = components.map(|(place, proc)| (self.who(place), proc.timer));
         for (who, armed) in armed.into_iter().chain(components) {
             if self.hands.is_armed(who) != armed {
                 return Err(format!("the timer of {who:?} should be armed: {armed}"));
@@ -306,58 +386,4 @@ impl Drive {
         }
         Ok(())
     }
-
-    /// What the executor has to do for `commands`.
-    fn expected(&self, commands: &[Command]) -> Vec<Call> {
-        let durations = Durations::new(&self.config);
-        let sleep = |who, timer| match timer {
-            Timer::Schedule => Some(Call::Until(who)),
-            timer => durations.of(who, timer).map(|time| Call::Sleep(who, time)),
-        };
-        let mut calls = Vec::new();
-        for command in commands {
-            match *command {
-                Command::System(system::Effect::SweepTree) => calls.push(Call::Sweep),
-                Command::System(system::Effect::KillTree) => calls.push(Call::KillTree),
-                Command::System(system::Effect::SetTimer(timer)) => {
-                    calls.extend(sleep(Who::System, timer));
-                }
-                Command::Operation(operation::Effect::SetTimer(timer)) => {
-                    calls.extend(sleep(Who::Operation, timer));
-                }
-                Command::Operation(operation::Effect::Cancel) => calls.push(Call::Cancel),
-                Command::System(_)
-                | Command::Operation(operation::Effect::ClearTimer | operation::Effect::Hurry) => {}
-                Command::Operation(effect) => calls.push(Call::Work(effect)),
-                Command::Process(effect) => {
-                    use process::Effect as E;
-                    let who = Who::Process;
-                    match effect {
-                        E::Spawn => calls.push(Call::Start(who, "a process".to_owned())),
-                        E::Terminate if self.launched => calls.extend(terminate(who)),
-                        E::Kill if self.launched => calls.push(Call::Signal(who, libc::SIGKILL)),
-                        E::SetTimer(timer) => calls.extend(sleep(who, timer)),
-                        _ => {}
-                    }
-                }
-                Command::Component(id, effect) => {
-                    use component::Effect as E;
-                    let who = Who::Component(id);
-                    match effect {
-                        E::Spawn => calls.push(Call::Start(who, "a component".to_owned())),
-                        E::Terminate => calls.extend(terminate(who)),
-                        E::Kill => calls.push(Call::Signal(who, libc::SIGKILL)),
-                        E::SetTimer(timer) => calls.extend(sleep(who, timer)),
-                        _ => {}
-                    }
-                }
-            }
-        }
-        calls
-    }
-}
-
-/// A stopped process must run to hear that it is to go.
-fn terminate(who: Who) -> [Call; 2] {
-    [libc::SIGTERM, libc::SIGCONT].map(|signal| Call::Signal(who, signal))
 }

@@ -1,0 +1,73 @@
+//! `POST /config/reload`: the configuration is read again.
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Shared;
+use super::problem::Problem;
+use super::settle::{self, Wait};
+use crate::supervise::Status;
+use crate::supervise::reload::Reloaded;
+use crate::supervise::status::Part;
+
+/// How it is to be done. What is not known is refused: a misspelt `dry_run` must not be none.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    dry_run: Option<String>,
+    wait: Option<String>,
+}
+
+/// Reloads, or tells what a reload would do.
+pub async fn reload(
+    State(shared): State<Shared>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(wanted) = wanted.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let patience = Wait { wait: wanted.wait }.patience()?;
+    let is_dry = match wanted.dry_run.as_deref() {
+        None | Some("0" | "false") => false,
+        Some("1" | "true") => true,
+        Some(other) => {
+            let why = format!("dry_run: \"{other}\" is neither 1 nor 0");
+            return Err(Problem::bad_request(why));
+        }
+    };
+    if is_dry {
+        let changes = shared.reloader.plan().await?;
+        return Ok(Json(json!({"status": "planned", "changes": changes})));
+    }
+    let reloaded = shared.reloader.reload().await?;
+    let Some(patience) = patience else {
+        let changes = reloaded.changes;
+        return Ok(Json(json!({"status": "accepted", "changes": changes})));
+    };
+    let outcome = |status: &Status| outcome(&reloaded, status);
+    let what = "what has changed";
+    settle::wait(&shared, patience, what, outcome).await?;
+    let changes = reloaded.changes;
+    Ok(Json(json!({"status": "done", "changes": changes})))
+}
+
+/// Whether all that was started is up, or one of it failed.
+fn outcome(reloaded: &Reloaded, status: &Status) -> Option<Result<(), ()>> {
+    let started = reloaded.started.iter();
+    let mut parts = started.filter_map(|name| status.components.get(name));
+    let process = &status.process;
+    let is_started = |before| process.starts > before;
+    let is_in = |state: &str| process.state.starts_with(state);
+    let (process_is_up, process_is_down) = match reloaded.process {
+        None => (true, false),
+        Some(before) => (
+            is_started(before) && is_in("Up > Running"),
+            is_started(before) && is_in("Down"),
+        ),
+    };
+    if process_is_down || parts.clone().any(|part| part.state == "Failed") {
+        return Some(Err(()));
+    }
+    (process_is_up && parts.all(Part::is_up)).then_some(Ok(()))
+}
