@@ -15,6 +15,8 @@ mod files;
 mod health;
 mod hold;
 mod id;
+mod logs;
+mod metrics;
 mod openapi;
 mod ports;
 pub mod problem;
@@ -32,6 +34,7 @@ mod url_proxy;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cgroups::Cgroups;
 use crate::checkpoint::Driver;
 use crate::config::{Secret, UrlProxy};
 use crate::exec::Runner;
@@ -39,6 +42,7 @@ use crate::files::Files;
 use crate::network::{Namespace, Ports};
 use crate::reaper::Reaper;
 use crate::supervise::{Handle, Reloader};
+use crate::telemetry::logs::Logs;
 use crate::telemetry::ring::Ring;
 
 /// What the handlers share.
@@ -54,6 +58,8 @@ pub struct Shared {
     pub ports: Ports,
     /// What becomes of requests for the environment's own web server.
     pub url_proxy: UrlProxy,
+    /// What components have written lately.
+    pub logs: Logs,
     /// The last steps of the machines.
     pub ring: Ring,
     /// Runs commands.
@@ -62,7 +68,9 @@ pub struct Shared {
     pub reloader: Reloader,
     /// The checkpoints, if they are on.
     pub driver: Option<Arc<dyn Driver>>,
-    /// For the debug endpoints.
+    /// The cgroups that everything runs in, if there are any.
+    pub cgroups: Option<Cgroups>,
+    /// Who reaps.
     pub reaper: Reaper,
     /// The token that clients must send; none on a unix socket without one.
     pub token: Option<Secret>,

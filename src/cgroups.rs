@@ -15,6 +15,7 @@
 
 mod find;
 mod limits;
+mod usage;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -33,6 +34,7 @@ use crate::reaper::Reaper;
 
 pub use find::{Error, set_up};
 pub use limits::ResourceLimits;
+pub use usage::Usage;
 
 /// How long a wait for the kernel lasts before it is asked whether to go on.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -255,6 +257,12 @@ impl Cgroups {
     #[must_use]
     pub fn members(&self) -> Vec<i32> {
         members(&self.tree())
+    }
+
+    /// What a group uses. Blocks.
+    #[must_use]
+    pub fn usage(&self, cgroup: &Cgroup) -> Usage {
+        Usage::of(&self.dir_of(cgroup))
     }
 
     /// Removes the groups; whatever still runs in one keeps it.

@@ -7,6 +7,7 @@ mod config;
 mod control;
 mod diagram;
 mod logging;
+mod logs;
 mod replay;
 mod run;
 
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Checkpoints(options)) => checkpoints::run(options),
         Some(Verb::Process(options)) => control::process(options),
         Some(Verb::Components(options)) => control::components(options),
+        Some(Verb::Logs(options)) => logs::run(options),
         Some(Verb::Diagram(options)) => diagram::run(options),
         Some(Verb::Replay(options)) => replay::run(options),
         None => run::run(&arguments.flags()),

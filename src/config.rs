@@ -106,6 +106,8 @@ pub struct Config {
     pub limits: Limits,
     /// The journal of the machines, if one is kept.
     pub journal: Option<Journal>,
+    /// Where what components write is kept in files, if it is.
+    pub logs: Option<Logs>,
     /// Whether a main process that ends in error leaves the API up.
     pub keep_alive_on_error: bool,
     /// The signal that we get when our parent ends; none = none.
@@ -315,4 +317,15 @@ pub struct Journal {
     pub path: PathBuf,
     /// The size in bytes at which it is begun anew.
     pub size: u64,
+}
+
+/// What components write, in files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logs {
+    /// The directory of the files, one for each component.
+    pub dir: PathBuf,
+    /// The size in bytes beyond which one is renamed and begun anew.
+    pub size: u64,
+    /// How many that were renamed are kept.
+    pub keep: u32,
 }

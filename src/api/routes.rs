@@ -12,8 +12,8 @@ use super::problem::Problem;
 use super::settle::{Verb, Wait};
 use super::{
     Shared, auth, body, checkpoint_archives, checkpoint_files, checkpoints, components, config,
-    control, debug, events, exec, files, health, openapi, ports, process, proxy, sprite, status,
-    url_proxy,
+    control, debug, events, exec, files, health, logs, metrics, openapi, ports, process, proxy,
+    sprite, status, url_proxy,
 };
 
 /// Everything that is served.
@@ -69,6 +69,8 @@ fn of_component(verb: Verb) -> MethodRouter<Shared> {
 fn guarded(shared: &Shared) -> Router<Shared> {
     let mut routes = Router::new()
         .route("/status", get(status::get))
+        .route("/metrics", get(metrics::get))
+        .route("/logs", get(logs::get))
         .route("/events", get(events::stream))
         .route("/journal", get(events::journal))
         .route("/exec", get(exec::socket::get).post(exec::post))

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::checkpoints::{CheckpointsOptions, CheckpointsVerb};
 pub use self::control::{
-    ComponentsOptions, ComponentsVerb, DaemonOptions, ProcessOptions, ProcessVerb,
+    ComponentsOptions, ComponentsVerb, DaemonOptions, LogsOptions, ProcessOptions, ProcessVerb,
 };
 use crate::config::value::{FromText, GoDuration, parse_duration};
 use crate::config::{Flags, SignalMap};
@@ -111,6 +111,9 @@ pub enum Verb {
     /// Start, stop, restart or signal the main process of a running sprite-env.
     #[command(after_help = control::HELP)]
     Process(ProcessOptions),
+    /// Print what components of a running sprite-env have written lately.
+    #[command(after_help = control::HELP)]
+    Logs(LogsOptions),
     /// List, start, stop, restart or signal components of a running sprite-env.
     #[command(after_help = control::HELP)]
     Components(ComponentsOptions),

@@ -159,6 +159,25 @@ impl Client {
         })
     }
 
+    /// Hands over each line of an answer, with its end, as it comes.
+    pub async fn lines(
+        &self,
+        mut response: Response,
+        mut tell: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<(), Failure> {
+        let mut line = Vec::new();
+        while let Some(bytes) = response.chunk().await.map_err(|e| self.lost(&e))? {
+            for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+                line.extend_from_slice(part);
+                if part.ends_with(b"\n") {
+                    tell(&line)?;
+                    line.clear();
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// That the connection is of no use.
     pub fn lost(&self, error: &reqwest::Error) -> Failure {
         Failure::Unreachable {

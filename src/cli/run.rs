@@ -32,6 +32,7 @@ use crate::supervise::sockets::Sockets;
 use crate::supervise::status::Phase;
 use crate::supervise::{EventLoop, Handle, Parts, Reloader, automatic, handle};
 use crate::sys::{self, SignalMask};
+use crate::telemetry::logs::Logs;
 use crate::telemetry::ring::Ring;
 
 /// sysexits: the command line is wrong.
@@ -225,7 +226,7 @@ async fn boot_and_serve(start: Start, cgroups: Option<Cgroups>) -> Result<u8, Fa
     );
     let (handle, inbox) = handle::channel();
     let sessions = Sessions::new(reaper.clone(), config.limits.exec_sessions);
-    let ring = Ring::default();
+    let (ring, logs) = (Ring::default(), Logs::default());
     // A bucket may be slow to answer; whoever wants us to stop need not wait for it.
     let store = tokio::select! {
         store = store::open_store(&config, &spawner) => store?,
@@ -253,6 +254,7 @@ async fn boot_and_serve(start: Start, cgroups: Option<Cgroups>) -> Result<u8, Fa
         store.as_ref().map(|(d, _)| Arc::clone(d)),
         Runner::new(current.subscribe(), spawner.clone(), sessions.clone()),
         reloader.clone(),
+        logs.clone(),
     )
     .await?;
     if let Some(pause) = config.storage.as_ref().and_then(|storage| storage.auto) {
@@ -266,7 +268,7 @@ async fn boot_and_serve(start: Start, cgroups: Option<Cgroups>) -> Result<u8, Fa
         reloader.clone(),
     ));
     tokio::spawn(reloader.run());
-    let (sink, writers) = Sink::start(config.log_json);
+    let (sink, writers) = sink(&config, logs)?;
     let in_force = current.subscribe();
     let event_loop = EventLoop::new(Parts {
         sockets: opened,
@@ -302,6 +304,16 @@ async fn boot_and_serve(start: Start, cgroups: Option<Cgroups>) -> Result<u8, Fa
         .unwrap_or(code))
 }
 
+/// Where what components write goes.
+fn sink(config: &Config, logs: Logs) -> Result<(Sink, Writers), Failure> {
+    let files = config.logs.as_ref();
+    Sink::start(config.log_json, logs, files).map_err(|error| {
+        let dir = files.map(|files| files.dir.display().to_string());
+        let dir = dir.unwrap_or_default();
+        Failure::new(CONFIG, format!("logs.dir: cannot make {dir}: {error}"))
+    })
+}
+
 /// Puts away what was used, once nothing runs any more.
 async fn close(config: &Config, driver: Option<Arc<dyn Driver>>, writers: Writers) {
     if let Some(driver) = driver {
@@ -326,6 +338,7 @@ async fn serve(
     driver: Option<Arc<dyn Driver>>,
     runner: Runner,
     reloader: Reloader,
+    logs: Logs,
 ) -> Result<(), Failure> {
     let config = reloader.config();
     let Some(api) = &config.api else {
@@ -347,9 +360,11 @@ async fn serve(
         handle: handle.clone(),
         runner,
         reloader,
+        logs,
         files,
         ring: ring.clone(),
         driver,
+        cgroups: spawner.cgroups.clone(),
         reaper: spawner.reaper.clone(),
         token: api.token.clone(),
         debug_endpoints: config.debug_endpoints,

@@ -1,6 +1,7 @@
 //! From what was written, in all places, to what is meant.
 
 mod init;
+mod logs;
 mod network;
 mod process;
 mod storage;
@@ -102,6 +103,7 @@ impl Checker<'_> {
             network: self.network(),
             url_proxy: self.url_proxy(),
             journal: self.journal(),
+            logs: self.logs(),
             keep_alive_on_error: self.variable_switch("SPRITE_KEEP_ALIVE_ON_ERROR"),
             parent_death_signal: self.parent_death_signal(),
             subreaper: self.subreaper(),

@@ -111,6 +111,8 @@ pub struct File {
     pub url_proxy: Option<UrlProxy>,
     /// Bounds on what clients may use.
     pub limits: Option<Limits>,
+    /// What components write, in files.
+    pub logs: Option<Logs>,
     /// What is recorded of us.
     pub telemetry: Option<Telemetry>,
 }
@@ -316,6 +318,20 @@ pub struct Limits {
     pub exec_sessions: Option<Number>,
     /// How long a request is held while the system starts or restores. Default: 30s.
     pub hold: Option<Time>,
+}
+
+/// What components write, in files.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logs {
+    /// The directory of the files `NAME.log`, one for each component; made if missing.
+    /// Default: there are no files.
+    pub dir: Option<Text>,
+    /// The size, such as `500K` or `10M`, beyond which a file is renamed to `….1`, that to
+    /// `….2` and so on. Default: 10M.
+    pub size: Option<Text>,
+    /// How many that were renamed are kept. Default: 5.
+    pub keep: Option<Value<u8>>,
 }
 
 /// What is recorded of us.

@@ -11,7 +11,10 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, watch};
 
+use crate::config;
 use crate::reaper::Child;
+use crate::telemetry::log_files;
+use crate::telemetry::logs::{Line, Logs};
 
 /// A line longer than this is written in pieces.
 const LONGEST_LINE: usize = 16 * 1024;
@@ -29,51 +32,74 @@ pub enum Stream {
     Stderr,
 }
 
+impl Stream {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
 /// Writes whole lines to our own output.
 #[derive(Clone, Debug)]
 pub struct Sink {
     stdout: mpsc::Sender<Bytes>,
     stderr: mpsc::Sender<Bytes>,
     json: bool,
+    logs: Logs,
+    files: Option<mpsc::Sender<Arc<Line>>>,
 }
 
 /// The tasks behind a [`Sink`]; they end when all its clones are gone.
 #[derive(Debug)]
 pub struct Writers {
-    tasks: [tokio::task::JoinHandle<()>; 2],
+    tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Sink {
-    /// Starts the writers. `json`: one JSON object a line.
-    #[must_use]
-    pub fn start(json: bool) -> (Self, Writers) {
+    /// Starts the writers. `json`: one JSON object a line. Each line is kept in `logs` too, and
+    /// in `files` if there are any. Fails if these cannot be written.
+    pub fn start(
+        json: bool,
+        logs: Logs,
+        files: Option<&config::Logs>,
+    ) -> io::Result<(Self, Writers)> {
         let (stdout, out) = mpsc::channel(QUEUE);
         let (stderr, err) = mpsc::channel(QUEUE);
-        let tasks = [
+        let mut tasks = vec![
             tokio::spawn(write_all(out, tokio::io::stdout())),
             tokio::spawn(write_all(err, tokio::io::stderr())),
         ];
-        let sink = Self {
+        let mut sink = Self {
             stdout,
             stderr,
             json,
+            logs,
+            files: None,
         };
-        (sink, Writers { tasks })
+        if let Some(settings) = files {
+            let (files, task) = log_files::start(settings)?;
+            sink.files = Some(files);
+            tasks.push(task);
+        }
+        Ok((sink, Writers { tasks }))
     }
 
-    async fn line(&self, name: &str, stream: Stream, line: &[u8]) {
+    async fn line(&self, label: &str, stream: Stream, line: &[u8]) {
+        let kept = self.logs.push(label, stream.name(), line);
         let text = if self.json {
             let object = serde_json::json!({
-                "time": crate::clock::now(),
-                "component": name,
-                "stream": if stream == Stream::Stdout { "stdout" } else { "stderr" },
-                "line": String::from_utf8_lossy(line),
+                "time": kept.time,
+                "component": label,
+                "stream": stream.name(),
+                "line": kept.line,
             });
             format!("{object}\n").into()
         } else {
-            let mut text = BytesMut::with_capacity(name.len() + line.len() + 4);
+            let mut text = BytesMut::with_capacity(label.len() + line.len() + 4);
             text.put_slice(b"[");
-            text.put_slice(name.as_bytes());
+            text.put_slice(label.as_bytes());
             text.put_slice(b"] ");
             text.put_slice(line);
             text.put_u8(b'\n');
@@ -85,6 +111,9 @@ impl Sink {
         };
         // The writers outlive all sinks; at the very end nobody reads any more.
         let _ = sender.send(text).await;
+        if let Some(files) = &self.files {
+            let _ = files.send(kept).await;
+        }
     }
 }
 

@@ -112,6 +112,27 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Busy,
+        Self::Serving,
+        Self::Operating,
+        Self::Parked,
+        Self::Ending,
+    ];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Serving => "serving",
+            Self::Operating => "operating",
+            Self::Parked => "parked",
+            Self::Ending => "ending",
+        }
+    }
+
     /// Whether commands may be run.
     #[must_use]
     pub const fn admits_commands(self) -> bool {

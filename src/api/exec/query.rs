@@ -51,8 +51,14 @@ impl Query {
         Some(value.eq_ignore_ascii_case("true") || value == "1")
     }
 
+    /// The names that are none of `known`.
+    pub fn unknown<'a>(&'a self, known: &'a [&str]) -> impl Iterator<Item = &'a str> {
+        let names = self.0.iter().map(|(name, _)| name.as_str());
+        names.filter(|name| !known.contains(name))
+    }
+
     /// All values of `name`.
-    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = String> + 'a {
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = String> + 'a {
         let pairs = self.0.iter().filter(move |(key, _)| key == name);
         pairs.map(|(_, value)| value.clone())
     }

@@ -91,3 +91,26 @@ pub enum ComponentsVerb {
         signal: String,
     },
 }
+
+/// Whose output, and how much of it.
+#[derive(Debug, Args)]
+pub struct LogsOptions {
+    /// Where the daemon is.
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// Print the API's JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Go on with what is written from now on.
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Only so many of the last lines.
+    #[arg(long, short = 'n', value_name = "LINES")]
+    pub tail: Option<u32>,
+    /// Show when each line was written.
+    #[arg(long, short)]
+    pub times: bool,
+    /// The components; all if none is named.
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+}

@@ -14,30 +14,21 @@ use crate::cli::client::{Client, Failure};
 const TICK: Duration = Duration::from_millis(120);
 
 /// Prints the lines of an operation as they come; returns what came of it.
-pub async fn follow(
-    client: &Client,
-    mut response: Response,
-    json: bool,
-) -> Result<Outcome, Failure> {
+pub async fn follow(client: &Client, response: Response, json: bool) -> Result<Outcome, Failure> {
     let mut teller = Teller {
         json,
         bar: None,
         // A bar is for people who look at it.
         draws: io::stderr().is_terminal() && !json,
     };
-    let mut line = Vec::new();
     let mut outcome = Outcome::Failed;
-    while let Some(bytes) = response.chunk().await.map_err(|e| client.lost(&e))? {
-        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            line.extend_from_slice(part);
-            if part.ends_with(b"\n") {
-                if let Some(told) = teller.tell(&line)? {
-                    outcome = told;
-                }
-                line.clear();
-            }
+    let tell = |line: &[u8]| {
+        if let Some(told) = teller.tell(line)? {
+            outcome = told;
         }
-    }
+        Ok(())
+    };
+    client.lines(response, tell).await?;
     teller.clear();
     Ok(outcome)
 }
