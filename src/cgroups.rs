@@ -150,12 +150,7 @@ impl Cgroups {
     /// Has each group use what `limits` say from now on, and those that they do not name as
     /// much as they like. Blocks.
     pub fn limit(&self, limits: Vec<(Cgroup, ResourceLimits)>) -> Result<(), LimitError> {
-        let needed = limits.iter().flat_map(|(_, limits)| limits.controllers());
-        let mut missing = needed.filter(|name| !self.shared.controllers.contains(name));
-        if let Some(missing) = missing.next() {
-            return Err(LimitError::Controller(missing));
-        }
-        drop(missing);
+        self.can_limit(&limits)?;
         let before = std::mem::replace(&mut *self.limits(), limits);
         let applied = self.apply_limits();
         if applied.is_err() {
@@ -163,6 +158,15 @@ impl Cgroups {
             let _ = self.apply_limits();
         }
         applied
+    }
+
+    /// Whether [`Self::limit`] has the controllers that it needs.
+    pub fn can_limit(&self, limits: &[(Cgroup, ResourceLimits)]) -> Result<(), LimitError> {
+        let needed = limits.iter().flat_map(|(_, limits)| limits.controllers());
+        let mut missing = needed.filter(|name| !self.shared.controllers.contains(name));
+        missing
+            .next()
+            .map_or(Ok(()), |name| Err(LimitError::Controller(name)))
     }
 
     fn apply_limits(&self) -> Result<(), LimitError> {

@@ -57,6 +57,7 @@ mod reload;
 mod replay;
 mod run_control;
 mod sdks;
+mod second_service;
 mod sessions;
 mod signals;
 mod sockets;

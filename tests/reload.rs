@@ -345,7 +345,6 @@ fn checkpoints_and_restores_know_the_components_of_now() {
     assert_eq!(wait_for_file(&daemon.sprite.path("restored")), "two\n");
     let listed = verb(&daemon, &["list"]);
     assert!(String::from_utf8_lossy(&listed.stdout).contains(&id));
-    // While one of them is under way nothing is reloaded, and after it the rest is as it was.
     let status = daemon.client().status();
     assert_eq!(status["components"].as_object().unwrap().len(), 3);
     daemon.stop(143);
@@ -360,5 +359,164 @@ fn secrets_are_still_hidden_from_everybody_and_known_to_us() {
     let told = daemon.client().sh("env; cat /proc/self/environ");
     assert!(!told.stdout.contains("test-token"));
     reload(&daemon, "wait=60s");
+    daemon.stop(143);
+}
+
+#[test]
+fn one_that_is_started_again_while_it_is_to_go_goes_in_the_end() {
+    let slow = |what: &str| {
+        let script = format!(
+            "echo {what} >>starts; trap 'sleep 0.3; exit 0' TERM; while :; do sleep 0.02; done"
+        );
+        json!({"start_command": ["sh", "-c", script]})
+    };
+    let mut two = config();
+    two["components"]["db"] = slow("db-one");
+    let mut daemon = start(&two);
+    two["components"]["db"] = slow("db-two");
+    write(&daemon.sprite, &two);
+    let client = daemon.client();
+    let answer = std::thread::scope(|scope| {
+        let reloading = scope.spawn(|| reload(&daemon, "wait=60s"));
+        client.wait_status(|status| {
+            let state = status["components"]["db"]["state"].as_str().unwrap();
+            state.starts_with("Stopping") || status["components"]["db"]["starts"] == 2
+        });
+        client.post("/components/db/restart", &json!({}));
+        reloading.join().unwrap()
+    });
+    assert_eq!(actions(&answer)["db"], "restarted");
+    let starts = std::fs::read_to_string(daemon.sprite.path("starts")).unwrap();
+    assert!(starts.trim_end().ends_with("db-two"), "{starts}");
+    reload(&daemon, "wait=60s");
+    daemon.stop(143);
+}
+
+#[test]
+fn one_that_had_failed_is_started_when_it_was_mended() {
+    let mut broken = config();
+    broken["components"]["old"] = json!({"start_command": ["false"], "on_failure": "ignore"});
+    let mut daemon = begin(Sprite::new(), &broken);
+    daemon.wait_for("the system is Online > Serving > Degraded");
+    broken["components"]["old"]["start_command"] = json!(["sleep", "1000"]);
+    // What somebody has stopped stays so.
+    broken["components"]["web"]["start_command"] = json!(["sleep", "2000"]);
+    let client = daemon.client();
+    client.post("/components/web/stop?wait=60s", &json!({}));
+    write(&daemon.sprite, &broken);
+    let done = reload(&daemon, "wait=60s");
+    assert_eq!(actions(&done)["old"], "restarted");
+    let components = &client.status()["components"];
+    assert_eq!(components["old"]["state"], "Up > Ready");
+    assert_eq!(components["web"]["state"], "Stopped");
+    daemon.stop(143);
+}
+
+#[test]
+fn nobody_waits_for_what_is_not_needed_any_more() {
+    let mut daemon = start(&config());
+    let client = daemon.client();
+    client.post("/components/db/stop?wait=60s", &json!({}));
+    client.post("/components/web/restart", &json!({}));
+    client.wait_component("web", "Waiting");
+    let mut new = config();
+    new["components"]["web"]["needs"] = json!([]);
+    write(&daemon.sprite, &new);
+    assert_eq!(actions(&reload(&daemon, ""))["web"], "adjusted");
+    client.wait_component("web", "Up > Ready");
+    daemon.stop(143);
+}
+
+#[test]
+fn nothing_is_reloaded_while_something_else_is_under_way() {
+    let mut stubborn = config();
+    stubborn["process_command"] = json!([
+        "sh",
+        "-c",
+        "trap : TERM; echo ready; while :; do sleep 0.02; done"
+    ]);
+    stubborn["signal_map"] = json!({"HUP": "reload"});
+    let mut daemon = start(&stubborn);
+    daemon.wait_for("ready");
+    let client = daemon.client();
+    client.post("/process/stop", &json!({}));
+    let refused = client.post("/config/reload", &json!({}));
+    refused.assert_problem(409, "the system is Online > Halting > Parking");
+    // A signal's waits until it is possible.
+    stubborn["components"]
+        .as_object_mut()
+        .unwrap()
+        .remove("old");
+    write(&daemon.sprite, &stubborn);
+    daemon.signal(libc::SIGHUP);
+    client.post("/process/signal", &json!({"signal": "KILL"}));
+    daemon.wait_for("the configuration is reloaded: old removed");
+    assert_eq!(client.status()["state"], "Online > Parked");
+    daemon.stop(137);
+}
+
+#[test]
+fn what_is_refused_cuts_off_nobody() {
+    let mut own = config();
+    own["components"]["db"] = json!({"start_command": ["python3", "-c",
+        "import socket; s = socket.socket(socket.AF_UNIX); s.bind('own.socket'); s.listen()\n\
+         while True: s.accept()[0].sendall(b'here')"]});
+    let mut daemon = start(&own);
+    let path = daemon.sprite.path("own.socket");
+    wait_for_file_to_exist(&path);
+    own["components"]["db"]["listen"] = json!(["unix:own.socket"]);
+    own["components"]["db"]["limits"] = json!({"pids": 50});
+    write(&daemon.sprite, &own);
+    for query in ["", "dry_run=1"] {
+        let path = format!("/config/reload?{query}");
+        let answer = daemon.client().post(&path, &json!({}));
+        answer.assert_problem(422, "start");
+    }
+    let client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let mut said = [0; 4];
+    std::io::Read::read_exact(&mut &client, &mut said).unwrap();
+    assert_eq!(&said, b"here");
+    daemon.stop(143);
+}
+
+#[test]
+fn what_needs_a_new_start_is_told_until_then() {
+    let mut daemon = start(&config());
+    let journal = || daemon.client().get("/journal").text.lines().count();
+    let before = journal();
+    reload(&daemon, "");
+    assert_eq!(
+        journal(),
+        before,
+        "nothing has changed, so it is not begun anew"
+    );
+    let mut new = config();
+    new["sprite_name"] = json!("another");
+    new["components"]["web"]["stop_timeout"] = json!("3s");
+    write(&daemon.sprite, &new);
+    let listed = json!(["sprite_name"]);
+    assert_eq!(reload(&daemon, "")["changes"]["not_taken_over"], listed);
+    assert_eq!(reload(&daemon, "")["changes"]["not_taken_over"], listed);
+    new.as_object_mut().unwrap().remove("sprite_name");
+    write(&daemon.sprite, &new);
+    assert_eq!(reload(&daemon, "")["changes"]["not_taken_over"], json!([]));
+    daemon.stop(143);
+}
+
+#[test]
+fn a_stop_that_takes_longer_than_the_wait_is_told() {
+    let mut slow = config();
+    slow["components"]["old"] = json!({"start_command": ["sh", "-c",
+        "trap 'until test -e go; do sleep 0.02; done; exit 0' TERM; while :; do sleep 0.02; done"]});
+    let mut daemon = start(&slow);
+    slow["components"].as_object_mut().unwrap().remove("old");
+    write(&daemon.sprite, &slow);
+    let client = daemon.client();
+    let late = client.post("/config/reload?wait=1ms", &json!({}));
+    late.assert_problem(504, "the reload goes on");
+    let again = client.post("/config/reload", &json!({}));
+    again.assert_problem(409, "being reloaded already");
+    std::fs::write(daemon.sprite.path("go"), "").unwrap();
+    client.wait_status(|status| status["components"].get("old").is_none());
     daemon.stop(143);
 }

@@ -50,6 +50,15 @@ if [ "$(cat "$tools/python/installed" 2>/dev/null)" != "$pypi" ]; then
     echo "$pypi" >"$tools/python/installed"
 fi
 
+# A second S3 service, from crates.io.
+s3s_fs=0.14.1
+if ! "$tools/s3s-fs/bin/s3s-fs" --version 2>/dev/null | grep -q " $s3s_fs$"; then
+    cargo install --quiet --locked --debug --root "$tools/s3s-fs" --target-dir target/s3s-fs \
+        --features binary --version "$s3s_fs" s3s-fs ||
+        echo "setup: s3s-fs was not built, so no second S3 service is tested" >&2
+    rm -rf target/s3s-fs
+fi
+
 # A kernel to boot, which is not installed.
 kernel=target/tools/kernel/vmlinuz
 if [ ! -e "$kernel" ] && [ "$(uname -m)" = x86_64 ] && command -v apt-get >/dev/null 2>&1; then

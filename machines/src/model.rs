@@ -26,6 +26,11 @@ pub type Progress = (&'static str, fn(&World) -> bool, fn(&World) -> bool);
 pub const PROGRESS: &[Progress] = &[
     ("it comes to rest", |_| true, is_at_rest),
     (
+        "what waits has something to wait for",
+        waits_for_nothing,
+        |w| !waits_for_nothing(w),
+    ),
+    (
         "what is held is let go",
         |w| w.witness.frozen,
         |w| !w.witness.frozen,
@@ -67,6 +72,11 @@ pub const POSSIBLE: &[Possibility] = &[
     ("something is held for a checkpoint", |w| w.witness.frozen),
     ("something is restored", |w| w.witness.intent.is_some()),
 ];
+
+fn waits_for_nothing(w: &World) -> bool {
+    let mut components = 0..w.machines.components().len();
+    components.any(|number| w.machines.waits_for_nothing(number))
+}
 
 fn is_at_rest(w: &World) -> bool {
     use system::State as S;

@@ -331,6 +331,13 @@ impl Machine<Component> {
         matches!(self.state(), S::Stopped | S::Failed)
     }
 
+    /// Whether it has failed, and waits for its next try or has none left.
+    #[must_use]
+    pub const fn is_between_tries(&self) -> bool {
+        use component::State as S;
+        matches!(self.state(), S::Backoff | S::Failed)
+    }
+
     /// Whether it is down for good, and what needs it goes on without.
     #[must_use]
     pub fn may_be_missing(&self) -> bool {

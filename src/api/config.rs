@@ -1,14 +1,18 @@
 //! `POST /config/reload`: the configuration is read again.
 
+use std::time::Instant;
+
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Shared;
 use super::problem::Problem;
 use super::settle::{self, Wait};
+use crate::config::value::format_duration;
 use crate::supervise::Status;
 use crate::supervise::reload::Reloaded;
 use crate::supervise::status::Part;
@@ -40,14 +44,24 @@ pub async fn reload(
         let changes = shared.reloader.plan().await?;
         return Ok(Json(json!({"status": "planned", "changes": changes})));
     }
-    let reloaded = shared.reloader.reload().await?;
+    let begun = Instant::now();
+    // It goes on whether or not anybody waits for it.
+    let reloading = shared.reloader.reload();
     let Some(patience) = patience else {
-        let changes = reloaded.changes;
+        let changes = reloading.await?.changes;
         return Ok(Json(json!({"status": "accepted", "changes": changes})));
     };
+    let reloaded = tokio::time::timeout(patience, reloading).await;
+    let reloaded = reloaded.map_err(|_| {
+        let detail = format!(
+            "the reload goes on, but it is not done within {}; GET /status tells how far it is",
+            format_duration(patience)
+        );
+        Problem::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail)
+    })??;
     let outcome = |status: &Status| outcome(&reloaded, status);
-    let what = "what has changed";
-    settle::wait(&shared, patience, what, outcome).await?;
+    let left = patience.saturating_sub(begun.elapsed());
+    settle::wait(&shared, left, "what has changed", outcome).await?;
     let changes = reloaded.changes;
     Ok(Json(json!({"status": "done", "changes": changes})))
 }

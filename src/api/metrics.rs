@@ -116,7 +116,10 @@ fn children(
     };
     let name = |what: &str| format!("{kind}_{what}");
     let help = "Whether it is up, or has done what it is there for";
-    let is_up = of_parts(|part| flag(part.is_up() || part.state == "Up > Running"));
+    let is_up = of_parts(|part| {
+        let states = ["Up > Running", "Up > Working"];
+        flag(part.is_up() || states.contains(&part.state.as_str()))
+    });
     metrics.gauges(&name("up"), help, is_up);
     let runs = of_parts(|part| flag(part.pid.is_some()));
     metrics.gauges(&name("running"), "Whether it has a process", runs);

@@ -340,14 +340,14 @@ async fn serve(
     reloader: Reloader,
     logs: Logs,
 ) -> Result<(), Failure> {
-    let config = reloader.config();
+    let config = Arc::clone(&reloader.live().borrow());
     let Some(api) = &config.api else {
         return Ok(());
     };
     let listener = api::serve::listen(&api.listen).await;
     let listener = listener.map_err(|error| Failure::new(UNAVAILABLE, error))?;
     tracing::info!("the API listens at {}", listener.address());
-    let files = Files::new(&config.fs_root, config.process.user.clone());
+    let files = Files::new(&config.fs_root, reloader.live());
     let files = files.map_err(|error| {
         let root = config.fs_root.display();
         Failure::new(CONFIG, format!("cannot open fs.root, {root}: {error}"))

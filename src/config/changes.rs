@@ -66,8 +66,12 @@ impl Changes {
         }
         let rest = keys.iter().filter(|key| !is_of_process(key));
         let rest = rest.filter(|key| within(key, "components").is_none());
-        let (taken_over, not_taken_over) =
-            rest.cloned().partition(|key| within(key, "exec").is_some());
+        let is_taken_over = |key: &String| within(key, "exec").is_some();
+        let (taken_over, mut not_taken_over): (Vec<_>, Vec<_>) =
+            rest.cloned().partition(is_taken_over);
+        not_taken_over.extend(changed_secrets(old, new));
+        not_taken_over.sort();
+        not_taken_over.dedup();
         Self {
             process: change(is_run_alike(&old.process, &new.process), process),
             components: components(old, new, &keys),
@@ -150,6 +154,20 @@ fn changed_settings(old: &Config, new: &Config) -> BTreeSet<String> {
     changed.cloned().collect()
 }
 
+/// The keys of the secrets that are not the same: settings show masks of them.
+fn changed_secrets(old: &Config, new: &Config) -> Vec<String> {
+    let access = |config: &Config| Some(config.bucket.as_ref()?.access_key.clone());
+    let secret = |config: &Config| Some(config.bucket.as_ref()?.secret_key.clone());
+    let key = |config: &Config| config.storage.as_ref()?.encryption_key.clone();
+    let changed = [
+        ("s3.access_key", access(old) != access(new)),
+        ("s3.secret_key", secret(old) != secret(new)),
+        ("checkpoint.encryption_key", key(old) != key(new)),
+    ];
+    let changed = changed.into_iter().filter(|(_, is_other)| *is_other);
+    changed.map(|(key, _)| key.to_owned()).collect()
+}
+
 /// What is behind `prefix` and a dot in `key`; nothing if it is the key itself.
 fn within<'a>(key: &'a str, prefix: &str) -> Option<&'a str> {
     match key.strip_prefix(prefix)? {
@@ -165,12 +183,17 @@ fn components(old: &Config, new: &Config, keys: &BTreeSet<String>) -> BTreeMap<S
     };
     let all = old.components.iter().chain(&new.components);
     let names: BTreeSet<_> = all.map(|component| component.name.clone()).collect();
+    let all_names = names.clone();
     let one = |name: String| {
         let found = (find(old, &name), find(new, &name));
         let change = match found {
             (Some(one), Some(other)) => {
                 let prefix = format!("components.{name}");
-                let own = keys.iter().filter_map(|key| within(key, &prefix));
+                // `a.b` may be the component of that name, or a setting of `a`.
+                let longer = of_longer_names(&name, &all_names);
+                let is_own = |key: &&String| !longer.iter().any(|it| within(key, it).is_some());
+                let own = keys.iter().filter(is_own);
+                let own = own.filter_map(|key| within(key, &prefix));
                 let mut changed: BTreeSet<_> = own.map(str::to_owned).collect();
                 // Values of variables are not shown, and so not told apart, by the settings.
                 if one.environment != other.environment {
@@ -192,6 +215,15 @@ fn components(old: &Config, new: &Config, keys: &BTreeSet<String>) -> BTreeMap<S
         (name, change)
     };
     names.into_iter().map(one).collect()
+}
+
+/// The prefixes of the settings of components whose names begin with `name` and a dot.
+fn of_longer_names(name: &str, names: &BTreeSet<String>) -> Vec<String> {
+    let longer = names.iter().filter(|other| {
+        let rest = other.strip_prefix(name);
+        rest.is_some_and(|rest| rest.starts_with('.'))
+    });
+    longer.map(|other| format!("components.{other}")).collect()
 }
 
 fn change(is_run_alike: bool, changed: BTreeSet<String>) -> Change {
@@ -318,6 +350,18 @@ mod tests {
         assert_eq!(of(&found, "web"), needs);
         assert!(found.replaced().eq(["db"]));
         assert_eq!(found.summary(), "db removed, web adjusted");
+    }
+
+    #[test]
+    fn a_component_whose_name_begins_as_anothers_is_told_apart() {
+        let mut old = base();
+        old["components"]["db.replica"] = json!({"start_command": ["replica"]});
+        let mut new = old.clone();
+        new["components"]["db.replica"]["stop_timeout"] = json!("3s");
+        let found = Changes::between(&config(&old), &config(&new));
+        assert_eq!(of(&found, "db"), (Action::Unchanged, vec![]));
+        let replica = (Action::Adjusted, vec!["stop_timeout".to_owned()]);
+        assert_eq!(of(&found, "db.replica"), replica);
     }
 
     #[test]

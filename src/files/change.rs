@@ -194,8 +194,8 @@ impl Files {
     /// Gives a copy the owner and times that it is to have.
     fn dress(&self, made: impl AsFd, stat: &Stat, options: CopyOptions) -> rustix::io::Result<()> {
         if !options.preserve {
-            let owner = self.owner.as_ref().filter(|_| !options.as_root);
-            return give(made, owner);
+            let owner = self.owner(options.as_root);
+            return give(made, owner.as_ref());
         }
         give_to(&made, stat.st_uid, stat.st_gid)?;
         let time = |seconds, nanoseconds: u64| rustix::fs::Timespec {

@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::error::{Error, Result};
-use crate::config::User;
+use crate::config::{Live, User};
 
 /// How many links are followed at the end of a path.
 const LINKS: usize = 40;
@@ -19,8 +19,7 @@ const LINKS: usize = 40;
 #[derive(Clone, Debug)]
 pub struct Files {
     root: Arc<OwnedFd>,
-    /// Who gets what is made, unless it is asked for as root.
-    pub owner: Option<User>,
+    config: Live,
 }
 
 /// A name in a directory that is held open.
@@ -35,8 +34,8 @@ pub struct Place {
 }
 
 impl Files {
-    /// Everything below `root`.
-    pub fn new(root: &Path, owner: Option<User>) -> std::io::Result<Self> {
+    /// Everything below `root`, for the main process of `config`.
+    pub fn new(root: &Path, config: Live) -> std::io::Result<Self> {
         let root = rustix::fs::open(
             root,
             OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
@@ -44,8 +43,14 @@ impl Files {
         )?;
         Ok(Self {
             root: Arc::new(root),
-            owner,
+            config,
         })
+    }
+
+    /// Who gets what is made: the main process's user, unless it is asked for as root.
+    pub(super) fn owner(&self, as_root: bool) -> Option<User> {
+        let user = || self.config.borrow().process.user.clone();
+        (!as_root).then(user).flatten()
     }
 
     /// `path`, relative to `working_dir` unless it is absolute.

@@ -45,7 +45,7 @@ impl Files {
     /// Begins to write `path`.
     pub fn write(&self, path: &Path, options: Options) -> Result<Draft> {
         let what = "write";
-        let owner = self.owner.as_ref().filter(|_| !options.as_root);
+        let owner = self.owner(options.as_root);
         if let Some(parent) = path.parent() {
             self.make_parents(parent, path, options)?;
         }
@@ -83,7 +83,7 @@ impl Files {
         let given = match before {
             // What is replaced keeps its owner.
             Some(stat) => give_to(&draft.file, stat.st_uid, stat.st_gid),
-            None => give(&draft.file, owner),
+            None => give(&draft.file, owner.as_ref()),
         };
         given.map_err(|errno| draft.place.error(what, errno))?;
         Ok(draft)
@@ -113,7 +113,7 @@ impl Files {
     }
 
     fn make_directories(&self, missing: &[&Path], options: Options) -> Result<()> {
-        let owner = self.owner.as_ref().filter(|_| !options.as_root);
+        let owner = self.owner(options.as_root);
         for directory in missing.iter().rev() {
             let what = "make the directory";
             let place = self.place(what, directory)?;
@@ -122,7 +122,7 @@ impl Files {
                 Err(errno) => return Err(place.error(what, errno)),
             }
             let made = self.open(what, directory, OFlags::RDONLY | OFlags::DIRECTORY)?;
-            give(made, owner).map_err(|errno| place.error(what, errno))?;
+            give(made, owner.as_ref()).map_err(|errno| place.error(what, errno))?;
         }
         Ok(())
     }

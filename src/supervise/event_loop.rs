@@ -166,21 +166,24 @@ impl EventLoop {
             return None;
         }
         let replaced: Vec<_> = changes.replaced().collect();
+        let old = Arc::clone(self.executor.config());
         let place = |component: &config::Component| {
             let name = component.name.as_str();
-            let is_kept = !replaced.contains(&name);
-            is_kept.then(|| roster.place_of(name)).flatten()
+            let place = roster.place_of(name)?;
+            let backoff = &old.components.get(place)?.backoff;
+            let machine = self.supervisor.components().get(place)?;
+            // A pause by other rules is not waited for.
+            let is_over = machine.is_between_tries() && *backoff != component.backoff;
+            (!replaced.contains(&name) && !is_over).then_some(place)
         };
         let places: Vec<_> = config.components.iter().map(place).collect();
         let begun = self.supervisor.adopt(plan(&config), &places);
         self.executor.adopt(config, sockets, &begun);
         self.recorder.begin_anew(&self.supervisor);
-        match self.supervisor.news() {
-            Some(event) => {
-                self.take(Input::System(event));
-            }
-            None => self.publish(),
+        while let Some(news) = self.supervisor.news() {
+            self.take(news);
         }
+        self.publish();
         let roster = self.executor.roster();
         let names = begun.iter().filter_map(|place| roster.name(*place));
         Some(names.map(str::to_owned).collect())

@@ -167,20 +167,21 @@ impl Handle {
 
     /// Goes on with another configuration. Whatever it has no more, or otherwise, must be down,
     /// and nothing else under way; it is not taken over if that is not so. Else the names of
-    /// the components that have to be started are returned.
+    /// the components that have to be started are returned. Fails if the machines are gone.
     pub async fn adopt(
         &self,
         config: Arc<Config>,
         sockets: Vec<Vec<Arc<OwnedFd>>>,
-    ) -> Option<Vec<String>> {
+    ) -> Result<Option<Vec<String>>, oneshot::error::RecvError> {
         let (reply, answer) = oneshot::channel();
         let adoption = Adoption {
             config,
             sockets,
             reply,
         };
-        self.inbox.send(Message::Adopt(adoption)).await.ok()?;
-        answer.await.ok().flatten()
+        // What cannot be sent is dropped, and its answer never comes.
+        let _ = self.inbox.send(Message::Adopt(adoption)).await;
+        answer.await
     }
 
     /// Shows a failure in `/status`.

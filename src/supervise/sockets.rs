@@ -55,29 +55,48 @@ impl Sockets {
         self.are_possible
     }
 
-    /// The sockets of each of `components`; those that are open already are the same.
-    pub fn open(&self, components: &[Component]) -> Result<Vec<Vec<Arc<OwnedFd>>>, SocketError> {
+    /// The sockets of each of `components`; those that are open already are the same. Fails
+    /// before a unix socket takes another's place if it does so for a TCP address.
+    pub fn open<'a>(
+        &self,
+        components: &'a [Component],
+    ) -> Result<Vec<Vec<Arc<OwnedFd>>>, SocketError> {
         // Each change is whole before anything could panic.
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, socket| socket.strong_count() > 0);
-        let mut of_one = |component: &Component| {
-            let sockets = component.listen.iter().map(|address| {
-                let key = address.to_string();
-                if let Some(socket) = open.get(&key).and_then(Weak::upgrade) {
-                    return Ok(socket);
-                }
-                let socket = listen(address).map_err(|source| SocketError {
+        let mut known = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, socket| socket.strong_count() > 0);
+        let mut open: BTreeMap<String, Arc<OwnedFd>> = BTreeMap::new();
+        let all = || {
+            let each = |component: &'a Component| {
+                let addresses = component.listen.iter();
+                addresses.map(move |address| (component, address, address.to_string()))
+            };
+            components.iter().flat_map(each)
+        };
+        let is_unix = |address: &Listen| matches!(address, Listen::Unix(_));
+        let tcp = all().filter(|(_, address, _)| !is_unix(address));
+        let unix = all().filter(|(_, address, _)| is_unix(address));
+        for (component, address, key) in tcp.chain(unix) {
+            if open.contains_key(&key) {
+                continue;
+            }
+            let socket = match known.get(&key).and_then(Weak::upgrade) {
+                Some(socket) => socket,
+                None => Arc::new(listen(address).map_err(|source| SocketError {
                     component: component.name.clone(),
                     address: key.clone(),
                     source,
-                })?;
-                let socket = Arc::new(socket);
-                open.insert(key, Arc::downgrade(&socket));
-                Ok(socket)
-            });
+                })?),
+            };
+            open.insert(key, socket);
+        }
+        let weak = |(key, socket): (&String, &Arc<OwnedFd>)| (key.clone(), Arc::downgrade(socket));
+        *known = open.iter().map(weak).collect();
+        let of_one = |component: &Component| {
+            let sockets = component.listen.iter();
+            let sockets = sockets.filter_map(|address| open.get(&address.to_string()).cloned());
             sockets.collect()
         };
-        components.iter().map(&mut of_one).collect()
+        Ok(components.iter().map(of_one).collect())
     }
 }
 

@@ -47,6 +47,9 @@ pub struct Status {
     /// What the system is doing, for those who wait for it.
     #[serde(skip)]
     pub phase: Phase,
+    /// Whether it is up, and nothing is under way.
+    #[serde(skip)]
+    pub is_settled: bool,
 }
 
 /// One process and its machine.
@@ -176,6 +179,7 @@ impl Default for Status {
             last_failure: None,
             stale_events: 0,
             phase: Phase::Busy,
+            is_settled: false,
         }
     }
 }
@@ -211,6 +215,7 @@ impl Status {
             last_failure: facts.last_failure.clone(),
             stale_events: facts.stale_events,
             phase: Phase::of(*supervisor.system().state()),
+            is_settled: supervisor.is_settled_down(),
         }
     }
 }

@@ -81,8 +81,9 @@ impl Logs {
         {
             kept.bytes -= size(&oldest);
         }
-        drop(kept);
+        // While it is held: nobody is told of a line before the one ahead of it.
         self.last.send_replace(line.seq);
+        drop(kept);
         line
     }
 

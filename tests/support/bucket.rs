@@ -20,6 +20,7 @@ const BUCKET: &str = "bucket";
 /// What the keys of the records begin with, and those of the packs.
 pub const LOG: &str = "checkpoints/log/";
 pub const PACKS: &str = "checkpoints/packs/";
+const ACCESS_KEY: &str = "an-access-key";
 pub const SECRET_KEY: &str = "a-secret-key-that-nobody-must-see";
 
 /// What makes the service take a request as its owner's; it does not check the signature.
@@ -138,6 +139,56 @@ impl Drop for Service {
     }
 }
 
+/// Another service (s3s-fs), which keeps each object in a file and checks signatures; it ends with
+/// its value.
+pub struct Strict {
+    child: Child,
+    url: String,
+    root: tempfile::TempDir,
+}
+
+impl Strict {
+    /// Starts it; none if it is not installed, with the reason printed.
+    pub fn start() -> Option<Self> {
+        let program = tool("s3s-fs/bin/s3s-fs")?;
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join(BUCKET)).unwrap();
+        let mut child = Command::new(program)
+            .args(["--host", "127.0.0.1", "--port", "0"])
+            .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY])
+            .arg(root.path())
+            .env("RUST_LOG", "info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("tests/setup.sh installs it");
+        let output = Output::default();
+        output.collect("s3s-fs", child.stdout.take().unwrap());
+        let line = output.wait_for("server is running at http://", 1);
+        let url = line.split_once("running at ").unwrap().1;
+        let url = url.split([',', ' ']).next().unwrap().to_owned();
+        Some(Self { child, url, root })
+    }
+
+    /// A sprite that uses the bucket.
+    pub fn sprite(&self) -> Sprite {
+        with_bucket(&self.url, &json!({}))
+    }
+
+    /// The files of the objects whose keys begin with `prefix`.
+    pub fn objects(&self, prefix: &str) -> Vec<PathBuf> {
+        super::store::try_files(&self.root.path().join(BUCKET).join(prefix))
+    }
+}
+
+impl Drop for Strict {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// A sprite with the bucket at `url`, and a lease that does not live long.
 fn with_bucket(url: &str, config: &Value) -> Sprite {
     let mut config = config.clone();
@@ -147,7 +198,7 @@ fn with_bucket(url: &str, config: &Value) -> Sprite {
         .storage()
         .env("SPRITE_S3_ENDPOINT_URL", url)
         .env("SPRITE_S3_BUCKET", BUCKET)
-        .env("SPRITE_S3_ACCESS_KEY", "an-access-key")
+        .env("SPRITE_S3_ACCESS_KEY", ACCESS_KEY)
         .env("SPRITE_S3_SECRET_ACCESS_KEY", SECRET_KEY)
         .config(&config)
 }

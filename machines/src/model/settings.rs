@@ -255,6 +255,21 @@ pub const SETTINGS: &[Setting] = &[
         ..BARE
     },
     Setting {
+        name: "a new configuration says that a service needs no other, which somebody has stopped",
+        components: &[Ignore, Restart],
+        needs: &[&[], &[0]],
+        faults: 0,
+        crashes: 0,
+        control: true,
+        reload: Some(Reload {
+            components: &[Ignore, Restart],
+            needs: &[],
+            places: &[Some(0), Some(1)],
+            retries: 0,
+        }),
+        ..BARE
+    },
+    Setting {
         name: "a new configuration gives up restarts, with the system kept alive",
         components: &[Restart],
         retries: 1,

@@ -162,8 +162,13 @@ impl World {
                     _ => Proc::default(),
                 };
                 self.witness.components = places.iter().enumerate().map(kept).collect();
-                let news = self.machines.news();
-                news.map(|event| self.handle(&Input::System(event)))
+                let mut all = Reaction::default();
+                while let Some(news) = self.machines.news() {
+                    let reaction = self.handle(&news);
+                    all.steps.extend(reaction.steps);
+                    all.commands.extend(reaction.commands);
+                }
+                Some(all)
             }
             Action::Crash(plan) => {
                 let (intent, control) = (self.witness.intent, self.control);

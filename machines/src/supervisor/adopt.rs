@@ -1,6 +1,6 @@
 //! Another plan for machines that run: what a new configuration changes.
 
-use super::{Plan, Supervisor};
+use super::{Input, Plan, Supervisor};
 use crate::component::{self, Component};
 use crate::machine::Machine;
 use crate::process::{self, Process};
@@ -22,7 +22,7 @@ impl Supervisor {
     /// begin, in `plan`, are returned.
     ///
     /// Those of ours that are not in `places` must be down, and [`Self::is_settled_down`]
-    /// must hold. What comes of it for the system is told by [`Self::news`].
+    /// must hold. What comes of it for the machines is told by [`Self::news`].
     pub fn adopt(&mut self, plan: Plan, places: &[Option<usize>]) -> Vec<usize> {
         let components = plan.components.into_iter().enumerate();
         let mut begun = Vec::new();
@@ -41,26 +41,34 @@ impl Supervisor {
         begun
     }
 
-    /// What the system has to be told after another plan was taken over: a part that is
-    /// missing may be gone, and one may have come that is not up yet.
+    /// What the machines have to be told after another plan was taken over, again and again
+    /// until it is nothing: a part that is missing may be gone, one may have come that is not up
+    /// yet, and what is waited for may not be needed any more.
     #[must_use]
-    pub fn news(&self) -> Option<Event> {
+    pub fn news(&self) -> Option<Input> {
         let is_whole = self.all_ready() && *self.process.state() == process::State::Running;
         match self.system.state() {
-            State::Running if !is_whole => Some(Event::ComponentDown),
-            State::Degraded if is_whole => Some(Event::AllUp),
-            _ => None,
+            State::Running if !is_whole => return Some(Input::System(Event::ComponentDown)),
+            State::Degraded if is_whole => return Some(Input::System(Event::AllUp)),
+            _ => {}
         }
+        let mut components = 0..self.components.len();
+        let waiting = components.find(|number| self.waits_for_nothing(*number));
+        waiting.map(|number| Input::Component(number, component::Event::NeedsReady))
+    }
+
+    /// Whether a component waits although all that it needs is there.
+    #[must_use]
+    pub fn waits_for_nothing(&self, number: usize) -> bool {
+        self.is_in(number, component::State::Waiting) && self.needs_settled(number)
     }
 }
 
 /// A machine as it is, with the rules of `chart`; none if it must begin anew.
 fn adjusted(machine: &Machine<Component>, chart: &Component) -> Option<Machine<Component>> {
-    use component::State as S;
     let old = machine.chart();
     let same_rules = old.on_failure == chart.on_failure && old.budget == chart.budget;
-    let counts = matches!(machine.state(), S::Backoff | S::Failed);
-    if old.kind != chart.kind || !same_rules && counts {
+    if old.kind != chart.kind || !same_rules && machine.is_between_tries() {
         return None;
     }
     let mut machine = machine.clone();

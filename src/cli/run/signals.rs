@@ -45,7 +45,7 @@ pub async fn pass_on(mut signals: Signals, handle: Handle, config: Live, reloade
                 if let Some(number) = apply(signal) {
                     handle.signal(Who::Process, Signal { number, value }).await;
                 } else if config.borrow().process.signal_map.reloads(signal) {
-                    tracing::info!("signal {signal}: the configuration is reloaded");
+                    tracing::info!("signal {signal}: the configuration is to be reloaded");
                     reloader.want();
                 }
             }
