@@ -21,7 +21,8 @@ MUSL := x86_64-unknown-linux-musl
 .PHONY: static
 static: ## Build the static binary (musl)
 	@command -v musl-gcc >/dev/null || { echo "needs musl-gcc: install musl-tools" >&2; exit 1; }
-	CC_x86_64_unknown_linux_musl=musl-gcc $(CARGO) build --release --locked --target $(MUSL)
+	CC_x86_64_unknown_linux_musl=musl-gcc $(CARGO) build --release --locked --target $(MUSL) --bin sprite-env
+	@ln -sf sprite-env target/$(MUSL)/release/spritectl
 
 .PHONY: release-linux-amd64
 release-linux-amd64: ## Build dist/sprite-env-linux-amd64.tar.gz, linked statically

@@ -154,12 +154,20 @@ impl Bucket {
 
     /// The last `length` bytes of an object; none if there is none.
     pub async fn get_last(&self, key: &str, length: u64) -> Result<Option<Bytes>, Error> {
-        let range = Some(GetRange::Suffix(length));
-        let options = GetOptions {
-            range,
+        let range = |range| GetOptions {
+            range: Some(range),
             ..GetOptions::default()
         };
-        self.read(key, options).await
+        let error = match self.read(key, range(GetRange::Suffix(length))).await {
+            Err(error) => error,
+            found => return found,
+        };
+        // Some services fail where more is asked for than there is: it is all, by RFC 9110.
+        let Ok(meta) = self.store.head(&self.path(key)).await else {
+            return Err(error);
+        };
+        let from = meta.size.saturating_sub(length);
+        self.read(key, range(GetRange::Offset(from))).await
     }
 
     async fn read(&self, key: &str, options: GetOptions) -> Result<Option<Bytes>, Error> {
