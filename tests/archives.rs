@@ -308,3 +308,57 @@ fn how_far_an_operation_is_can_be_told() {
     let lines = client.request("POST", "/checkpoint", b"").lines();
     assert!(lines.iter().all(|line| line["type"] != "progress"));
 }
+
+#[test]
+fn a_crash_in_the_middle_of_an_import_leaves_nothing_of_it() {
+    use std::io::Write as _;
+    let mut random = fastrand::Rng::with_seed(11);
+    let there = tempfile::tempdir().unwrap();
+    for name in ["one", "two", "three"] {
+        let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..))
+            .take(3 << 20)
+            .collect();
+        fs::write(there.path().join(name), bytes).unwrap();
+    }
+    let archive = tar(there.path(), &[], &["one", "two", "three"]);
+    let mut daemon = Sprite::new().storage().idle();
+    fs::write(daemon.sprite.fs().join("file"), "here").unwrap();
+    let id = daemon.client().checkpoint();
+    for round in 1..=8 {
+        let base = daemon.client().base().to_owned();
+        let mut stream = std::net::TcpStream::connect(base.trim_start_matches("http://")).unwrap();
+        let head = format!(
+            "POST /checkpoints/import HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {}\r\n\
+             Content-Length: {}\r\n\r\n",
+            crate::support::TOKEN,
+            archive.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        // The last round has sent all of it, and does not wait for the answer.
+        let part = &archive[..archive.len() * round / 8];
+        stream.write_all(part).unwrap();
+        daemon = daemon.crash().idle();
+        let listed = daemon.client().get("/checkpoints").json();
+        let ids: Vec<_> = listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| &it["id"])
+            .collect();
+        assert!(ids.contains(&&json!(id)), "{listed}");
+        assert!(round == 8 || ids.len() == 1, "{listed}");
+        let (code, said) = verb(&daemon, &["verify"]);
+        assert_eq!(code, 0, "{said}");
+    }
+    let answer = import(&daemon, &archive);
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    // What the others had stored is no more than this one needs.
+    daemon.client().post("/checkpoints/gc", &json!({}));
+    let packs = store::packs(&daemon.sprite);
+    let bytes: u64 = packs
+        .iter()
+        .map(|path| path.metadata().unwrap().len())
+        .sum();
+    assert!(bytes < 12 << 20, "{bytes}");
+    daemon.stop(143);
+}
