@@ -21,15 +21,15 @@ MUSL := x86_64-unknown-linux-musl
 .PHONY: static
 static: ## Build the static binary (musl)
 	@command -v musl-gcc >/dev/null || { echo "needs musl-gcc: install musl-tools" >&2; exit 1; }
-	CC_x86_64_unknown_linux_musl=musl-gcc $(CARGO) build --release --locked --target $(MUSL) --bin sprite-env
-	@ln -sf sprite-env target/$(MUSL)/release/spritectl
+	CC_x86_64_unknown_linux_musl=musl-gcc $(CARGO) build --profile static --locked --target $(MUSL) --bin sprite-env
+	@ln -sf sprite-env target/$(MUSL)/static/spritectl
 
 .PHONY: release-linux-amd64
 release-linux-amd64: ## Build dist/sprite-env-linux-amd64.tar.gz, linked statically
 	rustup target add $(MUSL)
 	$(MAKE) --no-print-directory static
 	@mkdir -p dist
-	tar -C target/$(MUSL)/release -czf dist/sprite-env-linux-amd64.tar.gz sprite-env spritectl
+	tar -C target/$(MUSL)/static -czf dist/sprite-env-linux-amd64.tar.gz sprite-env spritectl
 
 .PHONY: release-linux-arm64
 release-linux-arm64: ## Build dist/sprite-env-linux-arm64.tar.gz, on a machine of that kind

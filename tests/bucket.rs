@@ -11,10 +11,14 @@ use crate::support::{Daemon, Sprite, Value, is_root, json, store, trees};
 
 #[test]
 fn what_is_durable_survives_the_loss_of_the_machine() {
-    let Some(service) = Service::start() else {
-        return;
-    };
-    let daemon = service.sprite().idle();
+    if let Some(service) = Service::start() {
+        survives_the_loss_of_the_machine(&|| service.sprite());
+    }
+}
+
+/// Loses machines that use one bucket, which `sprite` has.
+pub fn survives_the_loss_of_the_machine(sprite: &dyn Fn() -> Sprite) {
+    let daemon = sprite().idle();
     trees::make(&daemon.sprite.fs(), is_root());
     assert_eq!(durable(&daemon)["checkpoint_id"], "v0");
     let first = tree(&daemon);
@@ -27,7 +31,7 @@ fn what_is_durable_survives_the_loss_of_the_machine() {
     fs::write(daemon.sprite.fs().join("large"), "not captured").unwrap();
     drop(daemon.crash());
 
-    let mut daemon = service.sprite().idle();
+    let mut daemon = sprite().idle();
     daemon.wait_for("v1 of the bucket");
     assert_eq!(tree(&daemon), second);
     assert_eq!(durability(&daemon, "v0"), "durable");
@@ -38,7 +42,7 @@ fn what_is_durable_survives_the_loss_of_the_machine() {
     daemon.stop(143);
 
     // What was restored last is what comes back, and an orderly stop gives up the lease.
-    let daemon = service.sprite().idle();
+    let daemon = sprite().idle();
     daemon.wait_for("v2 of the bucket");
     assert_eq!(tree(&daemon), first);
     assert!(!daemon.output.text().contains("waiting up to"));

@@ -22,7 +22,7 @@ impl Parts {
     /// Says what is missing.
     fn find() -> Option<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let program = root.join("target/x86_64-unknown-linux-musl/release/sprite-env");
+        let program = root.join("target/x86_64-unknown-linux-musl/static/sprite-env");
         let kernel = root.join("target/tools/kernel/vmlinuz");
         let busybox = PathBuf::from("/bin/busybox");
         for (what, path) in [

@@ -12,7 +12,7 @@ const BIN: &str = env!("CARGO_BIN_EXE_sprite-env");
 /// What `make static` builds.
 const STATIC: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
-    "/target/x86_64-unknown-linux-musl/release/sprite-env"
+    "/target/x86_64-unknown-linux-musl/static/sprite-env"
 );
 /// How long anything may take before the measurement is given up.
 const PATIENCE: Duration = Duration::from_secs(60);

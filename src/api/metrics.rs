@@ -7,11 +7,12 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use jiff::Timestamp;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::TypedMetric;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 
 use super::Shared;
 use super::checkpoints::replication;
@@ -182,17 +183,11 @@ impl Metrics {
         self.gauges(name, help, [(vec![], value.into())]);
     }
 
-    /// Numbers that go up and down, each with its labels; without any there is no such metric.
+    /// Numbers that go up and down, each with its labels.
     fn gauges(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, f64)>) {
-        let family = Family::<Labels, Gauge<f64, AtomicU64>>::default();
-        let mut values = values.into_iter().peekable();
-        if values.peek().is_none() {
-            return;
-        }
-        for (labels, value) in values {
-            family.get_or_create(&labels).set(value);
-        }
-        self.0.register(name, help, family);
+        self.family::<Gauge<f64, AtomicU64>>(name, help, values, |gauge, value| {
+            gauge.set(value);
+        });
     }
 
     /// The same for numbers that only go up.
@@ -202,13 +197,26 @@ impl Metrics {
         help: &str,
         values: impl IntoIterator<Item = (Labels, f64)>,
     ) {
-        let family = Family::<Labels, Counter<f64, AtomicU64>>::default();
+        self.family::<Counter<f64, AtomicU64>>(name, help, values, |counter, value| {
+            counter.inc_by(value);
+        });
+    }
+
+    /// Without values there is no such metric.
+    fn family<M: Metric + TypedMetric + Default>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (Labels, f64)>,
+        set: fn(&M, f64),
+    ) {
+        let family = Family::<Labels, M>::default();
         let mut values = values.into_iter().peekable();
         if values.peek().is_none() {
             return;
         }
         for (labels, value) in values {
-            family.get_or_create(&labels).inc_by(value);
+            set(&*family.get_or_create(&labels), value);
         }
         self.0.register(name, help, family);
     }

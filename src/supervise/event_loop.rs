@@ -180,8 +180,11 @@ impl EventLoop {
         let begun = self.supervisor.adopt(plan(&config), &places);
         self.executor.adopt(config, sockets, &begun);
         self.recorder.begin_anew(&self.supervisor);
-        while let Some(news) = self.supervisor.news() {
-            self.take(news);
+        // At most one for the system, and one for each component.
+        for _ in 0..=self.supervisor.components().len() {
+            if let Some(news) = self.supervisor.news() {
+                self.take(news);
+            }
         }
         self.publish();
         let roster = self.executor.roster();

@@ -163,10 +163,12 @@ impl World {
                 };
                 self.witness.components = places.iter().enumerate().map(kept).collect();
                 let mut all = Reaction::default();
-                while let Some(news) = self.machines.news() {
-                    let reaction = self.handle(&news);
-                    all.steps.extend(reaction.steps);
-                    all.commands.extend(reaction.commands);
+                for _ in 0..=self.machines.components().len() {
+                    if let Some(news) = self.machines.news() {
+                        let reaction = self.handle(&news);
+                        all.steps.extend(reaction.steps);
+                        all.commands.extend(reaction.commands);
+                    }
                 }
                 Some(all)
             }

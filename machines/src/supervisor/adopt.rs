@@ -41,8 +41,8 @@ impl Supervisor {
         begun
     }
 
-    /// What the machines have to be told after another plan was taken over, again and again
-    /// until it is nothing: a part that is missing may be gone, one may have come that is not up
+    /// What the machines have to be told after another plan was taken over, one thing after
+    /// another (at most one for the system and one for each component): a part that is missing may be gone, one may have come that is not up
     /// yet, and what is waited for may not be needed any more.
     #[must_use]
     pub fn news(&self) -> Option<Input> {
