@@ -310,7 +310,7 @@ fn how_far_an_operation_is_can_be_told() {
 }
 
 #[test]
-fn a_crash_in_the_middle_of_an_import_leaves_nothing_of_it() {
+fn a_crash_while_an_import_comes_in_leaves_nothing_of_it() {
     use std::io::Write as _;
     let mut random = fastrand::Rng::with_seed(11);
     let there = tempfile::tempdir().unwrap();
@@ -334,8 +334,8 @@ fn a_crash_in_the_middle_of_an_import_leaves_nothing_of_it() {
             archive.len()
         );
         stream.write_all(head.as_bytes()).unwrap();
-        // The last round has sent all of it, and does not wait for the answer.
-        let part = &archive[..archive.len() * round / 8];
+        // From the fourth round on all of it is sent, and no answer waited for.
+        let part = &archive[..archive.len() * round.min(4) / 4];
         stream.write_all(part).unwrap();
         daemon = daemon.crash().idle();
         let listed = daemon.client().get("/checkpoints").json();
@@ -346,7 +346,7 @@ fn a_crash_in_the_middle_of_an_import_leaves_nothing_of_it() {
             .map(|it| &it["id"])
             .collect();
         assert!(ids.contains(&&json!(id)), "{listed}");
-        assert!(round == 8 || ids.len() == 1, "{listed}");
+        assert!(round >= 4 || ids.len() == 1, "{listed}");
         let (code, said) = verb(&daemon, &["verify"]);
         assert_eq!(code, 0, "{said}");
     }

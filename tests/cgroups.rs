@@ -208,7 +208,10 @@ fn limits_that_cannot_be_set_are_refused() {
             "process_limits.memory: \"5\" is no size of at least 1M",
         ),
         (json!({"cpus": 0}), "process_limits.cpus: must be from 0.01"),
-        (json!({"pids": 0}), "process_limits.pids: must be 1 or more"),
+        (
+            json!({"pids": 0}),
+            "process_limits.pids: must be from 1 to 4194304",
+        ),
     ] {
         let config = json!({"process_limits": limits});
         let (code, text) = Sprite::new().config(&config).command(&["true"]).run();

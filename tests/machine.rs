@@ -273,6 +273,34 @@ fn a_kernel_boots_it_and_it_turns_the_machine_off() {
 }
 
 #[test]
+fn limits_of_one_kind_need_the_others_neither_at_the_start_nor_later() {
+    let Some(parts) = Parts::find() else { return };
+    let limited = |memory: &str| {
+        let mut config = config("power-off");
+        config["components"]
+            .as_object_mut()
+            .unwrap()
+            .remove("hungry");
+        config["components"]["bridge"]["limits"] = json!({"memory": memory});
+        config
+    };
+    let other = limited("32M").to_string();
+    let files = [("bridge", BRIDGE), ("other.json", other.as_str())];
+    let mut machine = Machine::boot(&parts, &limited("64M"), &files);
+    let mut channel = machine.channel();
+    channel.ask("SH cat /other.json >/config.json");
+    let reload = "SH SPRITE_HTTP_API_TOKEN=vm-token /sprite-env config reload";
+    let changes = channel.ask(reload);
+    assert!(changes.contains("adjusted: limits.memory"), "{changes}");
+    let limit = "/sys/fs/cgroup/sprite-env-1/tree/component-bridge/memory.max";
+    let limit = channel.ask(&format!("SH cat {limit}"));
+    assert_eq!(limit, (32 << 20).to_string());
+    channel.ask("SH : >/end");
+    let console = machine.wait();
+    assert!(console.contains("Power down"), "{console}");
+}
+
+#[test]
 fn a_machine_whose_configuration_is_wrong_turns_off_and_says_why() {
     let Some(parts) = Parts::find() else { return };
     let config = json!({"init": {"hostname": "not a name", "at_end": "explode"}});

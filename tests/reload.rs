@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use crate::support::verbs::{ask, verb};
-use crate::support::{Daemon, Sprite, Value, json, wait_for_file, wait_for_file_to_exist};
+use crate::support::{
+    Daemon, PATIENCE, Sprite, Value, json, wait_for_file, wait_for_file_to_exist,
+};
 
 /// Two services, one of which needs the other, and one beside them.
 fn config() -> Value {
@@ -114,8 +116,11 @@ fn what_has_changed_is_changed_and_the_rest_goes_on() {
     assert_eq!(status["state"], "Online > Serving > Running");
     assert_eq!(status["components"]["db"]["starts"], 2);
     assert_eq!(pids(&daemon, &["web"]), before, "they were not touched");
-    let starts = std::fs::read_to_string(daemon.sprite.path("starts")).unwrap();
-    assert_eq!(starts, "db-one\ndb-two\n");
+    let start = std::time::Instant::now();
+    let starts = || std::fs::read_to_string(daemon.sprite.path("starts")).unwrap();
+    while starts() != "db-one\ndb-two\n" {
+        assert!(start.elapsed() < PATIENCE, "{}", starts());
+    }
     // Those whose places have changed are still the same to whoever asks for them.
     let stopped = daemon
         .client()
@@ -386,8 +391,12 @@ fn one_that_is_started_again_while_it_is_to_go_goes_in_the_end() {
         reloading.join().unwrap()
     });
     assert_eq!(actions(&answer)["db"], "restarted");
-    let starts = std::fs::read_to_string(daemon.sprite.path("starts")).unwrap();
-    assert!(starts.trim_end().ends_with("db-two"), "{starts}");
+    // It has said so only once it runs.
+    let start = std::time::Instant::now();
+    let starts = || std::fs::read_to_string(daemon.sprite.path("starts")).unwrap();
+    while !starts().ends_with("db-two\n") {
+        assert!(start.elapsed() < PATIENCE, "{}", starts());
+    }
     reload(&daemon, "wait=60s");
     daemon.stop(143);
 }
@@ -507,8 +516,10 @@ fn what_needs_a_new_start_is_told_until_then() {
 fn a_stop_that_takes_longer_than_the_wait_is_told() {
     let mut slow = config();
     slow["components"]["old"] = json!({"start_command": ["sh", "-c",
-        "trap 'until test -e go; do sleep 0.02; done; exit 0' TERM; while :; do sleep 0.02; done"]});
+        "trap 'until test -e go; do sleep 0.02; done; exit 0' TERM; echo trapped; \
+         while :; do sleep 0.02; done"]});
     let mut daemon = start(&slow);
+    daemon.wait_for("trapped");
     slow["components"].as_object_mut().unwrap().remove("old");
     write(&daemon.sprite, &slow);
     let client = daemon.client();

@@ -1,7 +1,7 @@
 //! What a group may use of the machine.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 /// The period of `cpu.max` in microseconds: the kernel's own choice.
@@ -33,31 +33,25 @@ impl ResourceLimits {
 
     /// Writes them to the files of the group at `dir`.
     pub(super) fn apply(&self, dir: &Path) -> io::Result<()> {
-        set(
-            dir,
-            "memory.max",
-            self.memory.map(|bytes| bytes.to_string()),
-        )?;
+        let memory = self.memory.map(|bytes| bytes.to_string());
+        set(dir, "memory.max", memory.as_deref())?;
         // Without this the group swaps instead. Not every kernel has it.
-        let swap = self.memory.map(|_| "0".to_owned());
-        let _ = set(dir, "memory.swap.max", swap);
+        let _ = set(dir, "memory.swap.max", memory.map(|_| "0"));
         let quota = self.cpus.map(|cpus| (cpus * PERIOD).round());
-        set(
-            dir,
-            "cpu.max",
-            quota.map(|quota| format!("{quota} {PERIOD}")),
-        )?;
-        set(dir, "pids.max", self.pids.map(|pids| pids.to_string()))
+        let cpu = quota.map(|quota| format!("{quota} {PERIOD}"));
+        set(dir, "cpu.max", cpu.as_deref())?;
+        let pids = self.pids.map(|pids| pids.to_string());
+        set(dir, "pids.max", pids.as_deref())
     }
 }
 
-/// Sets one limit. Where there is none, there may be no such file either.
-fn set(dir: &Path, file: &str, limit: Option<String>) -> io::Result<()> {
-    match (
-        fs::write(dir.join(file), limit.as_deref().unwrap_or("max")),
-        limit,
-    ) {
-        (Err(error), None) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        (written, _) => written,
+/// Sets one limit. Where there is none, there may be no such file either. (To open it as one that
+/// may be made would be forbidden then, instead of telling that it is not there.)
+fn set(dir: &Path, file: &str, limit: Option<&str>) -> io::Result<()> {
+    let text = limit.unwrap_or("max");
+    let opened = fs::OpenOptions::new().write(true).open(dir.join(file));
+    match opened.and_then(|mut file| file.write_all(text.as_bytes())) {
+        Err(error) if limit.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(()),
+        written => written,
     }
 }

@@ -142,10 +142,17 @@ impl Reloader {
         loop {
             self.shared.wanted.notified().await;
             let _turn = self.shared.turn.lock().await;
-            if self.shared.until_settled().await.is_err() {
-                return;
-            }
-            if let Err(error) = self.shared.reload().await {
+            let reloaded = loop {
+                if self.shared.until_settled().await.is_err() {
+                    return;
+                }
+                match self.shared.reload().await {
+                    // Something else has begun while it was read.
+                    Err(ReloadError::NotNow(_)) => {}
+                    reloaded => break reloaded,
+                }
+            };
+            if let Err(error) = reloaded {
                 tracing::error!("the configuration is not reloaded: {error}");
                 let why = format!("the configuration is not reloaded: {error}");
                 handle.failed(why).await;

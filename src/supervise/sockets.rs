@@ -90,7 +90,7 @@ impl Sockets {
             open.insert(key, socket);
         }
         let weak = |(key, socket): (&String, &Arc<OwnedFd>)| (key.clone(), Arc::downgrade(socket));
-        *known = open.iter().map(weak).collect();
+        known.extend(open.iter().map(weak));
         let of_one = |component: &Component| {
             let sockets = component.listen.iter();
             let sockets = sockets.filter_map(|address| open.get(&address.to_string()).cloned());

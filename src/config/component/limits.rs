@@ -5,6 +5,9 @@ use crate::config::origin::{Ledger, from_file};
 use crate::config::raw;
 use crate::config::value::parse_size;
 
+/// More the kernel has on no machine (`PID_MAX_LIMIT`), and takes for no limit.
+const MOST_PIDS: u64 = 4 << 20;
+
 /// The least memory that anything runs in.
 const SMALLEST: u64 = 1 << 20;
 
@@ -38,8 +41,11 @@ pub fn limits(key: &str, raw: Option<&raw::ResourceLimits>, ledger: &mut Ledger)
     {
         ledger.wrong(&cpus, "must be from 0.01 to 4096 processors");
     }
-    if limits.pids == Some(0) {
-        ledger.wrong(&pids, "must be 1 or more");
+    if limits
+        .pids
+        .is_some_and(|most| !(1..=MOST_PIDS).contains(&most))
+    {
+        ledger.wrong(&pids, format!("must be from 1 to {MOST_PIDS}"));
     }
     limits
 }
