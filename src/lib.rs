@@ -15,6 +15,7 @@ pub mod config;
 pub mod error;
 pub mod exec;
 pub mod files;
+pub mod http;
 pub mod network;
 pub mod pid1;
 pub mod reaper;

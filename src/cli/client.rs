@@ -88,17 +88,17 @@ impl Client {
     /// A client of the daemon at `server`, with the token of the environment.
     fn new(server: &str) -> Result<Self, Failure> {
         let address = || Failure::Address(server.to_owned());
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        // The API is on this machine, or reached directly.
-        let mut http = reqwest::Client::builder().no_proxy();
-        let base = match server.strip_prefix("unix:") {
-            Some(path) if path.starts_with('/') => {
-                http = http.unix_socket(Path::new(path));
-                Url::parse("http://localhost/")
-            }
-            _ => Url::parse(server),
+        let socket = server.strip_prefix("unix:");
+        let socket = socket.filter(|path| path.starts_with('/'));
+        let base = match socket {
+            Some(_) => Url::parse("http://localhost/"),
+            None => Url::parse(server),
         };
         let base = base.map_err(|_| address())?;
+        let mut http = crate::http::client(&base);
+        if let Some(path) = socket {
+            http = http.unix_socket(Path::new(path));
+        }
         if !["http", "https"].contains(&base.scheme()) || !base.has_host() {
             return Err(address());
         }

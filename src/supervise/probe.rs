@@ -131,10 +131,8 @@ async fn connect(address: &str) -> Result<(), String> {
 
 async fn get(url: &str) -> Result<(), String> {
     let url = Url::parse(url).map_err(|error| error.to_string())?;
-    let _ = rustls::crypto::ring::default_provider().install_default();
     // A new connection each time: whether one can be made is part of the question.
-    let client = reqwest::Client::builder()
-        .no_proxy()
+    let client = crate::http::client(&url)
         .pool_max_idle_per_host(0)
         .redirect(reqwest::redirect::Policy::none())
         .build();

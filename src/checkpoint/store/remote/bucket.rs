@@ -49,8 +49,11 @@ impl Bucket {
     pub fn new(settings: &config::Bucket) -> Result<Self, Error> {
         // Somebody may have done it before; then it is done.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        // A bare machine or container has no certificates, and needs none for http.
+        let is_http = |endpoint: &String| endpoint.starts_with("http://");
         let client = ClientOptions::new()
             .with_allow_http(true)
+            .with_no_system_certificates(settings.endpoint.as_ref().is_some_and(is_http))
             .with_timeout(REQUEST_TIMEOUT)
             .with_connect_timeout(CONNECT_TIMEOUT);
         let retry = RetryConfig {
