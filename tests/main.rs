@@ -54,6 +54,7 @@ mod readiness;
 mod recovery;
 mod regressions;
 mod reload;
+mod reload_corners;
 mod replay;
 mod run_control;
 mod sdks;

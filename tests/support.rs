@@ -5,6 +5,8 @@ pub mod disk;
 pub mod http;
 pub mod objects;
 pub mod output;
+pub mod paths;
+pub mod processes;
 pub mod socket;
 pub mod store;
 pub mod trees;
@@ -17,6 +19,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 pub use output::Output;
+pub use paths::{wait_for_file, wait_for_file_to_exist, wait_for_text};
+pub use processes::{is_alive, signal_process};
 pub use serde_json::{Value, json};
 
 /// How long anything may take before a test is given up. Not a bar: a stop for hangs.
@@ -360,39 +364,6 @@ impl Drop for Daemon {
     }
 }
 
-pub fn signal_process(pid: i32, signal: i32) {
-    let status = Command::new("kill")
-        .args([format!("-{signal}"), pid.to_string()])
-        .status();
-    assert!(status.is_ok());
-}
-
-/// Whether a process exists and has not ended.
-pub fn is_alive(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat
-        .rsplit_once(')')
-        .map_or("", |(_, rest)| rest.trim_start());
-    !state.is_empty() && !state.starts_with(['Z', 'X'])
-}
-
-/// Waits until `path` exists and is not empty; returns its text.
-pub fn wait_for_file(path: &Path) -> String {
-    let start = Instant::now();
-    loop {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        if !text.is_empty() {
-            return text;
-        }
-        assert!(
-            start.elapsed() < PATIENCE,
-            "{} did not appear",
-            path.display()
-        );
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 static UNSHARE: LazyLock<Option<Vec<&'static str>>> = LazyLock::new(|| {
     let plain = vec!["unshare", "--pid", "--fork", "--mount-proc"];
     let user = vec![
@@ -429,17 +400,4 @@ pub fn is_root() -> bool {
 pub fn skipped(why: &str) {
     let thread = std::thread::current();
     eprintln!("SKIPPED {}: {why}", thread.name().unwrap_or("a test"));
-}
-
-/// Waits until `path` exists.
-pub fn wait_for_file_to_exist(path: &Path) {
-    let start = Instant::now();
-    while !path.exists() {
-        assert!(
-            start.elapsed() < PATIENCE,
-            "{} did not appear",
-            path.display()
-        );
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }

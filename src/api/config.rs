@@ -5,14 +5,12 @@ use std::time::Instant;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Shared;
 use super::problem::Problem;
 use super::settle::{self, Wait};
-use crate::config::value::format_duration;
 use crate::supervise::Status;
 use crate::supervise::reload::Reloaded;
 use crate::supervise::status::Part;
@@ -52,13 +50,7 @@ pub async fn reload(
         return Ok(Json(json!({"status": "accepted", "changes": changes})));
     };
     let reloaded = tokio::time::timeout(patience, reloading).await;
-    let reloaded = reloaded.map_err(|_| {
-        let detail = format!(
-            "the reload goes on, but it is not done within {}; GET /status tells how far it is",
-            format_duration(patience)
-        );
-        Problem::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail)
-    })??;
+    let reloaded = reloaded.map_err(|_| settle::late("the reload goes on", patience))??;
     let outcome = |status: &Status| outcome(&reloaded, status);
     let left = patience.saturating_sub(begun.elapsed());
     settle::wait(&shared, left, "what has changed", outcome).await?;
@@ -70,18 +62,12 @@ pub async fn reload(
 fn outcome(reloaded: &Reloaded, status: &Status) -> Option<Result<(), ()>> {
     let started = reloaded.started.iter();
     let mut parts = started.filter_map(|name| status.components.get(name));
-    let process = &status.process;
-    let is_started = |before| process.starts > before;
-    let is_in = |state: &str| process.state.starts_with(state);
-    let (process_is_up, process_is_down) = match reloaded.process {
-        None => (true, false),
-        Some(before) => (
-            is_started(before) && is_in("Up > Running"),
-            is_started(before) && is_in("Down"),
-        ),
+    let process = match reloaded.process {
+        None => Some(Ok(())),
+        Some(before) => status.process.outcome_since(before),
     };
-    if process_is_down || parts.clone().any(|part| part.state == "Failed") {
+    if process == Some(Err(())) || parts.clone().any(|part| part.state == "Failed") {
         return Some(Err(()));
     }
-    (process_is_up && parts.all(Part::is_up)).then_some(Ok(()))
+    (process.is_some() && parts.all(Part::is_up)).then_some(Ok(()))
 }

@@ -27,17 +27,10 @@ pub async fn control(shared: Shared, wait: Wait, verb: Verb) -> Result<Json<Valu
     };
     let outcome = |status: &Status| {
         let part = &status.process;
-        let is_up = part.state == "Up > Running";
         match verb {
-            Verb::Start if is_up => Some(Ok(())),
-            Verb::Restart if is_up && part.starts > before => Some(Ok(())),
-            Verb::Stop if status.state.ends_with("Parked") => Some(Ok(())),
-            Verb::Start | Verb::Restart
-                if part.starts > before && part.state.starts_with("Down") =>
-            {
-                Some(Err(()))
-            }
-            _ => None,
+            Verb::Start if part.state == "Up > Running" => Some(Ok(())),
+            Verb::Stop => status.state.ends_with("Parked").then_some(Ok(())),
+            Verb::Start | Verb::Restart => part.outcome_since(before),
         }
     };
     settle::wait(&shared, patience, "the main process", outcome).await?;

@@ -17,6 +17,7 @@ use crate::supervise::{Status, Who};
 /// The query `?wait=30s`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Wait {
+    /// As it was written; none = not at all.
     pub wait: Option<String>,
 }
 
@@ -57,13 +58,7 @@ pub async fn wait(
     let found = match tokio::time::timeout(patience, settled).await {
         Ok(Ok(status)) => outcome(&status),
         Ok(Err(_)) => return Err(Problem::unavailable("the system is going down")),
-        Err(_) => {
-            let detail = format!(
-                "{what} is told, but it is not done within {}; GET /status tells how far it is",
-                format_duration(patience)
-            );
-            return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail));
-        }
+        Err(_) => return Err(late(&format!("{what} is told"), patience)),
     };
     if found == Some(Ok(())) {
         return Ok(());
@@ -75,6 +70,15 @@ pub async fn wait(
         "failed",
         format!("{what} does not come up{why}"),
     ))
+}
+
+/// That something goes on, but has taken longer than `patience`.
+pub fn late(told: &str, patience: Duration) -> Problem {
+    let detail = format!(
+        "{told}, but it is not done within {}; GET /status tells how far it is",
+        format_duration(patience)
+    );
+    Problem::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail)
 }
 
 #[derive(Deserialize)]

@@ -40,12 +40,12 @@ pub fn run(options: &CheckpointsOptions) -> u8 {
 
 /// Does it.
 async fn perform(options: &CheckpointsOptions) -> Result<Outcome, Failure> {
-    let client = Client::found(options.server.as_deref())?;
+    let client = Client::found(options.at.server.as_deref())?;
     let get = async |path: &[&str], query: &[(&str, &str)]| {
         let response = client.send(Method::GET, path, query, None).await?;
         client.json(response).await
     };
-    let json = options.json;
+    let json = options.at.json;
     match &options.verb {
         CheckpointsVerb::Create { comment, wait } => {
             let body = json!({ "wait": wait, "comment": comment }).to_string();

@@ -41,7 +41,7 @@ pub fn components(options: &ComponentsOptions) -> u8 {
 /// Has the configuration read again, or asks what that would do; returns the exit code.
 pub fn reload(daemon: &DaemonOptions, dry_run: bool) -> u8 {
     exit_code(async {
-        let client = Client::found(daemon.server.as_deref())?;
+        let client = Client::found(daemon.at.server.as_deref())?;
         let wait = format_duration(daemon.wait);
         let query = match (dry_run, daemon.wait.is_zero()) {
             (true, _) => vec![("dry_run", "1")],
@@ -52,7 +52,7 @@ pub fn reload(daemon: &DaemonOptions, dry_run: bool) -> u8 {
         let response = client.send(Method::POST, &path, &query, None).await?;
         let answer = client.json(response).await?;
         let mut out = std::io::stdout().lock();
-        if daemon.json {
+        if daemon.at.json {
             return Ok(writeln!(out, "{answer}")?);
         }
         let changes = answer.get("changes").unwrap_or(&Value::Null);
@@ -93,7 +93,7 @@ fn exit_code(work: impl Future<Output = Result<(), Failure>>) -> u8 {
 }
 
 async fn tell(daemon: &DaemonOptions, path: &[&str], signal: Option<&str>) -> Result<(), Failure> {
-    let client = Client::found(daemon.server.as_deref())?;
+    let client = Client::found(daemon.at.server.as_deref())?;
     let wait = format_duration(daemon.wait);
     let query = [("wait", wait.as_str())];
     let waits = signal.is_none() && !daemon.wait.is_zero();
@@ -102,7 +102,7 @@ async fn tell(daemon: &DaemonOptions, path: &[&str], signal: Option<&str>) -> Re
     let response = client.send(Method::POST, path, query, body).await?;
     let answer = client.json(response).await?;
     let mut out = std::io::stdout().lock();
-    if daemon.json {
+    if daemon.at.json {
         return Ok(writeln!(out, "{answer}")?);
     }
     let part = answer.get("process").or_else(|| answer.get("component"));
@@ -114,11 +114,11 @@ async fn tell(daemon: &DaemonOptions, path: &[&str], signal: Option<&str>) -> Re
 }
 
 async fn list(daemon: &DaemonOptions) -> Result<(), Failure> {
-    let client = Client::found(daemon.server.as_deref())?;
+    let client = Client::found(daemon.at.server.as_deref())?;
     let response = client.send(Method::GET, &["components"], &[], None).await?;
     let found = client.json(response).await?;
     let mut out = std::io::stdout().lock();
-    if daemon.json {
+    if daemon.at.json {
         return Ok(writeln!(out, "{found}")?);
     }
     for (name, part) in found.as_object().into_iter().flatten() {

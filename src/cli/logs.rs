@@ -11,7 +11,7 @@ use super::client::{Client, finish};
 /// Prints what components have written; returns the exit code.
 pub fn run(options: &LogsOptions) -> u8 {
     let work = async {
-        let client = Client::found(options.server.as_deref())?;
+        let client = Client::found(options.at.server.as_deref())?;
         let tail = options.tail.map(|lines| lines.to_string());
         let names = options
             .names
@@ -29,7 +29,7 @@ pub fn run(options: &LogsOptions) -> u8 {
 /// Prints one line as the daemon does.
 fn tell(line: &[u8], options: &LogsOptions) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    if options.json {
+    if options.at.json {
         out.write_all(line)?;
         return out.flush();
     }

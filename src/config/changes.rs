@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Component, Config, Process};
+use super::{Attributes, Component, Config, Process};
 
 /// Settings of the main process that do not say so by their first word.
 const OF_PROCESS: &[&str] = &["forward_to", "signal_map", "exit_code_map"];
@@ -58,12 +58,11 @@ impl Changes {
             key.starts_with("process_") || OF_PROCESS.iter().any(|of| within(key, of).is_some())
         };
         let mut process: BTreeSet<String> = keys.iter().filter(is_of_process).cloned().collect();
-        if old.process.environment != new.process.environment {
-            process.insert("process_environment".to_owned());
-        }
-        if old.process.attributes.environment != new.process.attributes.environment {
-            process.insert("process_attributes.env_file".to_owned());
-        }
+        process.extend(changed_variables(
+            (&old.process.environment, &old.process.attributes),
+            (&new.process.environment, &new.process.attributes),
+            ["process_environment", "process_attributes.env_file"],
+        ));
         let rest = keys.iter().filter(|key| !is_of_process(key));
         let rest = rest.filter(|key| within(key, "components").is_none());
         let is_taken_over = |key: &String| within(key, "exec").is_some();
@@ -73,7 +72,7 @@ impl Changes {
         not_taken_over.sort();
         not_taken_over.dedup();
         Self {
-            process: change(is_run_alike(&old.process, &new.process), process),
+            process: change(process_runs_alike(&old.process, &new.process), process),
             components: components(old, new, &keys),
             taken_over,
             not_taken_over,
@@ -177,32 +176,25 @@ fn within<'a>(key: &'a str, prefix: &str) -> Option<&'a str> {
 }
 
 fn components(old: &Config, new: &Config, keys: &BTreeSet<String>) -> BTreeMap<String, Change> {
-    let find = |config: &Config, name: &str| {
-        let mut components = config.components.iter();
-        components.find(|component| component.name == name).cloned()
-    };
     let all = old.components.iter().chain(&new.components);
     let names: BTreeSet<_> = all.map(|component| component.name.clone()).collect();
-    let all_names = names.clone();
-    let one = |name: String| {
-        let found = (find(old, &name), find(new, &name));
+    let one = |name: &String| {
+        let found = (find(old, name), find(new, name));
         let change = match found {
             (Some(one), Some(other)) => {
                 let prefix = format!("components.{name}");
                 // `a.b` may be the component of that name, or a setting of `a`.
-                let longer = of_longer_names(&name, &all_names);
+                let longer = of_longer_names(name, &names);
                 let is_own = |key: &&String| !longer.iter().any(|it| within(key, it).is_some());
                 let own = keys.iter().filter(is_own);
                 let own = own.filter_map(|key| within(key, &prefix));
                 let mut changed: BTreeSet<_> = own.map(str::to_owned).collect();
-                // Values of variables are not shown, and so not told apart, by the settings.
-                if one.environment != other.environment {
-                    changed.insert("environment".to_owned());
-                }
-                if one.attributes.environment != other.attributes.environment {
-                    changed.insert("attributes.env_file".to_owned());
-                }
-                change(runs_alike(&one, &other), changed)
+                changed.extend(changed_variables(
+                    (&one.environment, &one.attributes),
+                    (&other.environment, &other.attributes),
+                    ["environment", "attributes.env_file"],
+                ));
+                change(component_runs_alike(one, other), changed)
             }
             (found, _) => Change {
                 action: match found {
@@ -212,9 +204,29 @@ fn components(old: &Config, new: &Config, keys: &BTreeSet<String>) -> BTreeMap<S
                 changed: Vec::new(),
             },
         };
-        (name, change)
+        (name.clone(), change)
     };
-    names.into_iter().map(one).collect()
+    names.iter().map(one).collect()
+}
+
+fn find<'a>(config: &'a Config, name: &str) -> Option<&'a Component> {
+    let mut components = config.components.iter();
+    components.find(|component| component.name == name)
+}
+
+/// Those of `keys`, for variables and for their file, whose values are not the same: settings do
+/// not show them.
+fn changed_variables(
+    old: (&BTreeMap<String, String>, &Attributes),
+    new: (&BTreeMap<String, String>, &Attributes),
+    [variables, file]: [&'static str; 2],
+) -> impl Iterator<Item = String> {
+    let changed = [
+        (variables, old.0 != new.0),
+        (file, old.1.environment != new.1.environment),
+    ];
+    let changed = changed.into_iter().filter(|(_, is_other)| *is_other);
+    changed.map(|(key, _)| key.to_owned())
 }
 
 /// The prefixes of the settings of components whose names begin with `name` and a dot.
@@ -226,9 +238,9 @@ fn of_longer_names(name: &str, names: &BTreeSet<String>) -> Vec<String> {
     longer.map(|other| format!("components.{other}")).collect()
 }
 
-fn change(is_run_alike: bool, changed: BTreeSet<String>) -> Change {
+fn change(runs_alike: bool, changed: BTreeSet<String>) -> Change {
     Change {
-        action: match (is_run_alike, changed.is_empty()) {
+        action: match (runs_alike, changed.is_empty()) {
             (false, _) => Action::Restarted,
             (true, false) => Action::Adjusted,
             (true, true) => Action::Unchanged,
@@ -239,7 +251,7 @@ fn change(is_run_alike: bool, changed: BTreeSet<String>) -> Change {
 
 /// Whether what runs by `old` does as it would by `new`. The rest counts only later: when it
 /// stops, fails or is checkpointed; limits are those of its cgroup.
-fn runs_alike(old: &Component, new: &Component) -> bool {
+fn component_runs_alike(old: &Component, new: &Component) -> bool {
     let new = new.clone();
     *old == Component {
         name: new.name,
@@ -259,7 +271,7 @@ fn runs_alike(old: &Component, new: &Component) -> bool {
 }
 
 /// The same for the main process.
-fn is_run_alike(old: &Process, new: &Process) -> bool {
+fn process_runs_alike(old: &Process, new: &Process) -> bool {
     let new = new.clone();
     *old == Process {
         command: new.command,

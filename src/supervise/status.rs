@@ -85,6 +85,17 @@ impl Part {
         ["Up > Ready", "Completed", "Scheduled"].contains(&self.state.as_str())
     }
 
+    /// What came of the main process, once it was started more often than `before`: whether it
+    /// runs, or is down again; none = that is not told yet.
+    #[must_use]
+    pub fn outcome_since(&self, before: u64) -> Option<Result<(), ()>> {
+        match self.state.as_str() {
+            _ if self.starts <= before => None,
+            "Up > Running" => Some(Ok(())),
+            state => state.starts_with("Down").then_some(Err(())),
+        }
+    }
+
     /// Whether it is a component that is down, and stays so until it is started.
     #[must_use]
     pub fn is_down(&self) -> bool {

@@ -99,9 +99,7 @@ impl Drop for Journal {
 /// device) is written to as it is.
 fn begin(path: &Path, header: &str) -> io::Result<File> {
     if path.is_file() {
-        let mut old = path.as_os_str().to_owned();
-        old.push(".1");
-        std::fs::rename(path, old)?;
+        super::rotate(path, 1)?;
     }
     let mut file = OpenOptions::new().create(true).append(true).open(path)?;
     file.write_all(header.as_bytes())?;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -78,7 +78,7 @@ impl Log {
         if self.file.is_some() && self.length > 0 && self.length + length > settings.size {
             self.flush();
             self.file = None;
-            rotate(&self.path, settings.keep)?;
+            super::rotate(&self.path, settings.keep)?;
         }
         let file = match &mut self.file {
             Some(file) => file,
@@ -123,27 +123,5 @@ impl Log {
                 }
             }
         }
-    }
-}
-
-/// Renames `path` to `….1`, that to `….2` and so on; `keep` of them stay.
-fn rotate(path: &Path, keep: u32) -> io::Result<()> {
-    let numbered = |number: u32| {
-        let mut name = path.as_os_str().to_owned();
-        if number > 0 {
-            name.push(format!(".{number}"));
-        }
-        PathBuf::from(name)
-    };
-    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-    for number in (0..keep).rev() {
-        match fs::rename(numbered(number), numbered(number + 1)) {
-            Err(error) if !gone(&error) => return Err(error),
-            _ => {}
-        }
-    }
-    match fs::remove_file(path) {
-        Err(error) if !gone(&error) => Err(error),
-        _ => Ok(()),
     }
 }

@@ -91,10 +91,10 @@ impl Logs {
     #[must_use]
     pub fn after(&self, seq: u64) -> (u64, Vec<Arc<Line>>) {
         let kept = self.lock();
-        let newer = kept.lines.iter().filter(|line| line.seq > seq).cloned();
-        let newer: Vec<_> = newer.collect();
-        let next = newer.first().map_or(kept.last + 1, |line| line.seq);
-        (next.saturating_sub(seq + 1), newer)
+        let oldest = kept.last - kept.lines.len() as u64;
+        let skipped = usize::try_from(seq.saturating_sub(oldest)).unwrap_or(usize::MAX);
+        let newer = kept.lines.iter().skip(skipped).cloned().collect();
+        (oldest.saturating_sub(seq), newer)
     }
 
     /// The number of the last line, and a way to wait for the next.

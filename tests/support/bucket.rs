@@ -32,7 +32,7 @@ const SIGNED: (&str, &str) = (
 
 /// A service; it ends with its value.
 pub struct Service {
-    child: Child,
+    _server: Server,
     url: String,
     agent: ureq::Agent,
 }
@@ -57,7 +57,7 @@ impl Service {
             .timeout_global(Some(PATIENCE))
             .build();
         let service = Self {
-            child,
+            _server: Server(child),
             url,
             agent: config.into(),
         };
@@ -132,17 +132,20 @@ impl Service {
     }
 }
 
-impl Drop for Service {
+/// A program that ends with its value.
+struct Server(Child);
+
+impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
 /// Another service (s3s-fs), which keeps each object in a file and checks signatures; it ends with
 /// its value.
 pub struct Strict {
-    child: Child,
+    _server: Server,
     url: String,
     root: tempfile::TempDir,
 }
@@ -168,7 +171,11 @@ impl Strict {
         let line = output.wait_for("server is running at http://", 1);
         let url = line.split_once("running at ").unwrap().1;
         let url = url.split([',', ' ']).next().unwrap().to_owned();
-        Some(Self { child, url, root })
+        Some(Self {
+            _server: Server(child),
+            url,
+            root,
+        })
     }
 
     /// A sprite that uses the bucket.
@@ -179,13 +186,6 @@ impl Strict {
     /// The files of the objects whose keys begin with `prefix`.
     pub fn objects(&self, prefix: &str) -> Vec<PathBuf> {
         super::store::try_files(&self.root.path().join(BUCKET).join(prefix))
-    }
-}
-
-impl Drop for Strict {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -132,8 +132,9 @@ impl World {
         if self.crashes_left > 0 {
             out.push(Action::Crash(setting.plan()));
         }
-        if let Some((plan, places)) = setting.next_plan()
-            && self.can_adopt(&places)
+        if let Some(reload) = &setting.reload
+            && self.can_adopt(reload.places)
+            && let Some((plan, places)) = setting.next_plan()
         {
             out.push(Action::Reload(plan, places));
         }

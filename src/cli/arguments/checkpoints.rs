@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::control::ServerOptions;
+
 /// What follows the help.
 pub(super) const HELP: &str = "\
 Environment:
@@ -16,12 +18,9 @@ be read, 64 bad command line, 69 nobody answers.";
 /// Where the daemon is, and what is to be done.
 #[derive(Debug, Args)]
 pub struct CheckpointsOptions {
-    /// Its API: http://HOST:PORT or unix:/PATH [default: http://127.0.0.1:7778].
-    #[arg(long, value_name = "URL", global = true)]
-    pub server: Option<String>,
-    /// Print the API's JSON.
-    #[arg(long, global = true)]
-    pub json: bool,
+    /// Where the daemon is.
+    #[command(flatten)]
+    pub at: ServerOptions,
     /// What is to be done.
     #[command(subcommand)]
     pub verb: CheckpointsVerb,

@@ -10,15 +10,23 @@ Environment:
 
 Exit codes: 0 done, 1 it failed or was refused, 64 bad command line, 69 nobody answers.";
 
-/// Where the daemon is, and how it is asked.
+/// Where the daemon is, and in which form it answers.
 #[derive(Debug, Args)]
-pub struct DaemonOptions {
+pub struct ServerOptions {
     /// Its API: http://HOST:PORT or unix:/PATH [default: http://127.0.0.1:7778].
     #[arg(long, value_name = "URL", global = true)]
     pub server: Option<String>,
     /// Print the API's JSON.
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+/// Where the daemon is, and how it is asked.
+#[derive(Debug, Args)]
+pub struct DaemonOptions {
+    /// Where it is.
+    #[command(flatten)]
+    pub at: ServerOptions,
     /// How long to wait until it is done; 0 = not at all.
     #[arg(long, value_name = "DURATION", value_parser = super::duration, default_value = "60s",
           global = true)]
@@ -96,11 +104,8 @@ pub enum ComponentsVerb {
 #[derive(Debug, Args)]
 pub struct LogsOptions {
     /// Where the daemon is.
-    #[arg(long, value_name = "URL")]
-    pub server: Option<String>,
-    /// Print the API's JSON.
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub at: ServerOptions,
     /// Go on with what is written from now on.
     #[arg(long, short)]
     pub follow: bool,

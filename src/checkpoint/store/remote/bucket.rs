@@ -47,8 +47,7 @@ pub struct Bucket {
 impl Bucket {
     /// As `settings` says. Nothing is sent.
     pub fn new(settings: &config::Bucket) -> Result<Self, Error> {
-        // Somebody may have done it before; then it is done.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        crate::http::provide_cryptography();
         // A bare machine or container has no certificates, and needs none for http.
         let is_http = |endpoint: &String| endpoint.starts_with("http://");
         let client = ClientOptions::new()
