@@ -85,7 +85,7 @@ impl Scan<'_> {
                 entry.marks.doubtful = true;
             }
         }
-        let relinked = match self.look.limit {
+        let mut relinked = match self.look.limit {
             Some(_) => limit::relinked(self.previous, &fresh),
             None => HashSet::new(),
         };
@@ -99,7 +99,7 @@ impl Scan<'_> {
             }
         }
         if self.look.limit.is_some() {
-            limit::drop_removed(&mut live, self.previous, &changed);
+            relinked.extend(limit::drop_removed(&mut live, self.previous, &changed));
         } else {
             for (slot, seen) in live.slots.iter_mut().zip(seen) {
                 if !seen {

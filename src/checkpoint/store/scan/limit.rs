@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::live::{Directory, Entry, Live, Slot};
+use super::super::live::{Directory, Entry, Live};
 
 /// The directories that are looked at, by their numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,7 +76,9 @@ impl Limit {
 }
 
 /// Frees the slots of directories that are no more in one of those that were made anew.
-pub fn drop_removed(live: &mut Live, previous: &Live, fresh: &[u32]) {
+/// Returns the inodes of files with several names that had one in them: nobody was told of
+/// the directories that their other names are in.
+pub fn drop_removed(live: &mut Live, previous: &Live, fresh: &[u32]) -> HashSet<u64> {
     let directories = |directory: Option<&std::sync::Arc<Directory>>| -> Vec<u32> {
         let entries = directory
             .into_iter()
@@ -96,6 +98,7 @@ pub fn drop_removed(live: &mut Live, previous: &Live, fresh: &[u32]) {
                 .map(|child| (*number, child)),
         );
     }
+    let mut relinked = HashSet::new();
     while let Some((parent, number)) = left.pop() {
         // It may only have been moved.
         if live
@@ -111,9 +114,13 @@ pub fn drop_removed(live: &mut Live, previous: &Live, fresh: &[u32]) {
                 .map(|child| (number, child)),
         );
         if let Some(slot) = live.slots.get_mut(number as usize) {
-            *slot = Slot::default();
+            let dropped = std::mem::take(slot).directory;
+            let entries = dropped.iter().flat_map(|directory| &directory.entries);
+            let groups = entries.filter(|entry| entry.stamp.is_group());
+            relinked.extend(groups.map(|entry| entry.stamp.inode));
         }
     }
+    relinked
 }
 
 /// The inodes of files with several names of which one has changed, appeared or gone: all
