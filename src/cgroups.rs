@@ -8,6 +8,8 @@
 //!         process/             the main process
 //!         component-<name>/    one for each component
 //!         others/              commands, checks, hooks
+//!     storage/                 what carries the storage, which is not held
+//!         component-<name>/
 //! ```
 //!
 //! The files are those of the kernel's `Documentation/admin-guide/cgroup-v2.rst`. Where
@@ -39,6 +41,9 @@ pub use usage::Usage;
 /// How long a wait for the kernel lasts before it is asked whether to go on.
 const AGAIN: Duration = Duration::from_millis(10);
 
+/// The directory of the groups that carry the storage.
+const STORAGE: &str = "storage";
+
 /// The lines of `cgroup.events` that say that something runs there, and that all of it is held.
 const POPULATED: &str = "populated 1";
 const FROZEN: &str = "frozen 1";
@@ -50,6 +55,8 @@ pub enum Cgroup {
     Process,
     /// That of the component with this name.
     Component(String),
+    /// That of the component with this name, which carries the storage.
+    Storage(String),
     /// That of everything else.
     #[default]
     Others,
@@ -85,7 +92,7 @@ impl Cgroup {
     fn name(&self) -> String {
         match self {
             Self::Process => "process".to_owned(),
-            Self::Component(name) => format!("component-{name}"),
+            Self::Component(name) | Self::Storage(name) => format!("component-{name}"),
             Self::Others => "others".to_owned(),
         }
     }
@@ -122,8 +129,16 @@ impl Cgroups {
         self.shared.base.join("tree")
     }
 
+    fn storage(&self) -> PathBuf {
+        self.shared.base.join(STORAGE)
+    }
+
     fn dir_of(&self, cgroup: &Cgroup) -> PathBuf {
-        self.tree().join(cgroup.name())
+        let above = match cgroup {
+            Cgroup::Storage(_) => self.storage(),
+            _ => self.tree(),
+        };
+        above.join(cgroup.name())
     }
 
     /// Opens a group, which is made if it is not there.
@@ -173,7 +188,10 @@ impl Cgroups {
         if self.shared.controllers.is_empty() {
             return Ok(());
         }
-        for dir in subdirectories(&self.tree()) {
+        for dir in [self.tree(), self.storage()]
+            .iter()
+            .flat_map(|dir| subdirectories(dir))
+        {
             let limits = self.limits();
             let mut limits = limits.iter();
             let is_of = |cgroup: &Cgroup| dir.file_name() == Some(cgroup.name().as_ref());
@@ -195,7 +213,7 @@ impl Cgroups {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Kills everything in a group at once; none = in all of them.
+    /// Kills everything in a group at once; none = in all that do not carry the storage.
     pub fn kill(&self, cgroup: Option<&Cgroup>) {
         let dir = cgroup.map_or_else(|| self.tree(), |cgroup| self.dir_of(cgroup));
         if let Err(error) = fs::write(dir.join("cgroup.kill"), "1")
@@ -229,7 +247,7 @@ impl Cgroups {
         }
     }
 
-    /// Holds everything in all groups; gives up when `keep_on` says no. Blocks.
+    /// Holds everything in all groups that do not carry the storage; gives up when `keep_on` says no. Blocks.
     pub fn freeze(&self, keep_on: &dyn Fn() -> bool) -> io::Result<()> {
         let dir = self.tree();
         fs::write(dir.join("cgroup.freeze"), "1")?;
@@ -257,10 +275,16 @@ impl Cgroups {
         }
     }
 
-    /// The process ids of everything in all groups.
+    /// The process ids of everything in the groups that are held.
     #[must_use]
     pub fn members(&self) -> Vec<i32> {
         members(&self.tree())
+    }
+
+    /// The process ids of everything that carries the storage.
+    #[must_use]
+    pub fn storage_members(&self) -> Vec<i32> {
+        members(&self.storage())
     }
 
     /// What a group uses. Blocks.

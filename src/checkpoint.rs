@@ -9,6 +9,7 @@ mod durable;
 pub mod engine;
 pub mod hooks;
 mod intent;
+pub mod juicefs;
 mod manifest;
 mod mapped;
 pub mod meter;

@@ -6,6 +6,7 @@ mod client;
 mod config;
 mod control;
 mod diagram;
+mod juicefs;
 mod logging;
 mod logs;
 mod replay;
@@ -43,6 +44,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Components(options)) => control::components(options),
         Some(Verb::Logs(options)) => logs::run(options),
         Some(Verb::Diagram(options)) => diagram::run(options),
+        Some(Verb::Juicefs { step, volume }) => juicefs::run(*step, volume),
         Some(Verb::Replay(options)) => replay::run(options),
         None => run::run(&arguments.flags()),
     };

@@ -149,14 +149,20 @@ impl Config {
         ordered
     }
 
+    /// Whether a component carries the storage.
+    #[must_use]
+    pub fn has_storage_components(&self) -> bool {
+        self.components.iter().any(|component| component.storage)
+    }
+
     /// What each cgroup may use, as far as anything is limited.
     #[must_use]
     pub fn resource_limits(&self) -> Vec<(Cgroup, ResourceLimits)> {
         let process = (Cgroup::Process, &self.process.limits);
-        let components = self.components.iter().map(|component| {
-            let cgroup = Cgroup::Component(component.name.clone());
-            (cgroup, &component.limits)
-        });
+        let components = self
+            .components
+            .iter()
+            .map(|component| (component.cgroup(), &component.limits));
         let all = std::iter::once(process).chain(components);
         let limited = all.filter(|(_, limits)| **limits != ResourceLimits::default());
         limited

@@ -13,7 +13,7 @@
 //! Signalling holds it too: a pid stays ours until it is reaped, so a signal under the
 //! lock cannot reach a stranger that got the same number.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,6 +44,8 @@ pub struct Child {
 pub struct Started {
     /// Its process id.
     pub pid: i32,
+    /// Whether it carries the storage.
+    pub carries_storage: bool,
     /// Our end of its standard input, if it is a pipe.
     pub stdin: Option<ChildStdin>,
     /// Our end of its standard output, if it is a pipe.
@@ -62,9 +64,16 @@ pub struct Reaper {
 struct Shared {
     /// Taken to read while a child is started, to write while everything is held.
     gate: Arc<RwLock<()>>,
-    waiters: Mutex<HashMap<i32, oneshot::Sender<Exit>>>,
+    waiters: Mutex<HashMap<i32, Waiter>>,
     /// How many were reaped so far, and whether any child was left then.
     reaped: watch::Sender<Tally>,
+}
+
+/// Who waits for a child.
+#[derive(Debug)]
+struct Waiter {
+    sender: oneshot::Sender<Exit>,
+    carries_storage: bool,
 }
 
 /// What reaping has come to.
@@ -97,7 +106,14 @@ impl Reaper {
         let child = start()?;
         let pid = child.pid;
         let (sender, exit) = oneshot::channel();
-        waiters.insert(pid, sender);
+        let carries_storage = child.carries_storage;
+        waiters.insert(
+            pid,
+            Waiter {
+                sender,
+                carries_storage,
+            },
+        );
         self.shared
             .reaped
             .send_modify(|tally| tally.childless = false);
@@ -122,7 +138,7 @@ impl Reaper {
                     tally.reaped += 1;
                     if let Some(waiter) = waiters.remove(&pid) {
                         // Whoever started it may have lost interest.
-                        let _ = waiter.send(exit);
+                        let _ = waiter.sender.send(exit);
                     } else {
                         tally.orphans += 1;
                         tracing::debug!(pid, %exit, "reaped an orphan");
@@ -144,6 +160,14 @@ impl Reaper {
             }
         }
         self.shared.reaped.send_replace(tally);
+    }
+
+    /// The children that carry the storage.
+    #[must_use]
+    pub fn storage(&self) -> BTreeSet<i32> {
+        let waiters = self.lock();
+        let storage = waiters.iter().filter(|(_, waiter)| waiter.carries_storage);
+        storage.map(|(pid, _)| *pid).collect()
     }
 
     /// What reaping has come to, and a way to wait for more.
@@ -209,7 +233,7 @@ impl Reaper {
         act()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<i32, oneshot::Sender<Exit>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<i32, Waiter>> {
         // A panic elsewhere leaves the map whole: each change to it is one call.
         self.shared
             .waiters

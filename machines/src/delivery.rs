@@ -34,10 +34,14 @@ pub enum FromSystem {
 
 /// What the system asks of the components.
 pub enum ForComponents {
+    /// Start those that carry the storage.
+    StartStorage,
     /// Start them.
     Start,
-    /// Stop them in reverse order of need.
+    /// Stop them in reverse order of need, but those that carry the storage.
     Stop,
+    /// Stop these too.
+    StopStorage,
 }
 
 /// Where an effect of the system goes.
@@ -45,8 +49,10 @@ pub enum ForComponents {
 pub const fn of_system(effect: system::Effect) -> FromSystem {
     use system::Effect as E;
     match effect {
+        E::StartStorage => FromSystem::Components(ForComponents::StartStorage),
         E::StartComponents => FromSystem::Components(ForComponents::Start),
         E::StopComponents => FromSystem::Components(ForComponents::Stop),
+        E::StopStorage => FromSystem::Components(ForComponents::StopStorage),
         E::StartProcess => FromSystem::Process(process::Event::Start),
         E::StopProcess => FromSystem::Process(process::Event::Stop),
         E::StartComponent(id) => FromSystem::Component(id, component::Event::Start),
@@ -59,7 +65,8 @@ pub const fn of_system(effect: system::Effect) -> FromSystem {
         E::ResumeRollBack => FromSystem::Operation(operation::Event::ResumeRollBack),
         E::ReportDrained => FromSystem::Operation(operation::Event::Drained),
         E::AbortOperation => FromSystem::Operation(operation::Event::Abort),
-        E::CloseSessions
+        E::OpenStorage
+        | E::CloseSessions
         | E::SweepTree
         | E::KillTree
         | E::SetTimer(_)

@@ -53,8 +53,9 @@ pub const PROGRESS: &[Progress] = &[
     (
         "what stopped without a failure, with everything down, ends as stopped",
         |w| {
-            w.system() == system::State::SweepingTree
-                && w.machines.system().chart().failure.is_none()
+            let chart = w.machines.system().chart();
+            let is_last = w.system() == system::State::SweepingTree && !chart.mounted;
+            is_last && chart.failure.is_none()
         },
         |w| w.system() == system::State::Stopped,
     ),

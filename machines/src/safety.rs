@@ -127,7 +127,7 @@ pub const PROPERTIES: &[Property] = &[
             use system::Failure;
             let own = !matches!(
                 m.system().chart().failure,
-                Some(Failure::Component | Failure::Operation)
+                Some(Failure::Component | Failure::Operation | Failure::Storage)
             );
             let last = w.last_exit.map(crate::exit::Exit::code);
             !(is_over(m) && own) || last.is_none() || m.exit_code() == last

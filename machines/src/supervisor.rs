@@ -31,6 +31,9 @@ pub struct Supervisor {
     /// Whether the components are on their way down: then those that nothing needs
     /// any more are stopped as the others go.
     stopping_components: bool,
+    /// Whether those that carry the storage stay up meanwhile.
+    #[serde(default)]
+    keeping_storage: bool,
 }
 
 impl Supervisor {
@@ -44,6 +47,7 @@ impl Supervisor {
             components: plan.components.into_iter().map(Machine::new).collect(),
             needs: plan.needs,
             stopping_components: false,
+            keeping_storage: false,
         }
     }
 
@@ -106,14 +110,14 @@ impl Supervisor {
     }
 
     /// The exit code that the daemon ends with, once the system is Stopped or Failed:
-    /// 70 if a component or a roll-back failed, else the main process's own.
+    /// 70 if a component, a roll-back or the storage failed, else the main process's own.
     #[must_use]
     pub fn exit_code(&self) -> Option<u8> {
         if !System::is_final(self.system.state()) {
             return None;
         }
         Some(match self.system.chart().failure {
-            Some(Failure::Component | Failure::Operation) => 70,
+            Some(Failure::Component | Failure::Operation | Failure::Storage) => 70,
             Some(Failure::Process) | None => {
                 self.process.chart().last.map_or(0, crate::exit::Exit::code)
             }
@@ -160,13 +164,18 @@ impl Supervisor {
             FromSystem::Operation(event) => inbox.push_back(Input::Operation(event)),
             FromSystem::Process(event) => inbox.push_back(Input::Process(event)),
             FromSystem::Component(id, event) => inbox.push_back(Input::Component(id, event)),
+            FromSystem::Components(ForComponents::StartStorage) => self.start_storage(inbox),
             FromSystem::Components(ForComponents::Start) => self.start_components(inbox),
-            FromSystem::Components(ForComponents::Stop) => self.stop_components(inbox),
+            FromSystem::Components(ForComponents::Stop) => self.stop_components(true, inbox),
+            FromSystem::Components(ForComponents::StopStorage) => {
+                self.stop_components(false, inbox);
+            }
             FromSystem::Escalate => {
                 inbox.push_back(Input::Process(process::Event::Kill));
                 // All of them on the way down; before that, those that somebody wanted down.
                 let told = (0..self.components.len()).filter(|id| {
-                    self.stopping_components || self.is_in(*id, component::State::Terminating)
+                    self.stopping_components && self.is_to_stop(*id)
+                        || self.is_in(*id, component::State::Terminating)
                 });
                 inbox.extend(told.map(|id| Input::Component(id, component::Event::Kill)));
             }
@@ -217,9 +226,19 @@ impl Supervisor {
         }
     }
 
+    /// Starts the components that carry the storage.
+    fn start_storage(&self, inbox: &mut VecDeque<Input>) {
+        let storage = (0..self.components.len()).filter(|id| self.is_storage(*id));
+        inbox.extend(storage.map(|id| Input::Component(id, component::Event::Start)));
+        if self.storage_ready() {
+            inbox.push_back(Input::System(system::Event::StorageReady));
+        }
+    }
+
     /// Starts all components; those that are up already take no notice.
     fn start_components(&mut self, inbox: &mut VecDeque<Input>) {
         self.stopping_components = false;
+        self.keeping_storage = false;
         let all = 0..self.components.len();
         inbox.extend(all.map(|id| Input::Component(id, component::Event::Start)));
         if self.all_ready() {
@@ -228,14 +247,15 @@ impl Supervisor {
     }
 
     /// Stops the components that nothing needs; the others follow as these go.
-    fn stop_components(&mut self, inbox: &mut VecDeque<Input>) {
+    fn stop_components(&mut self, keep_storage: bool, inbox: &mut VecDeque<Input>) {
         self.stopping_components = true;
+        self.keeping_storage = keep_storage;
         if self.all_down() {
             inbox.push_back(Input::System(system::Event::ComponentsDown));
             return;
         }
         for id in 0..self.components.len() {
-            if self.is_unneeded(id) {
+            if self.is_to_stop(id) && self.is_unneeded(id) {
                 inbox.push_back(Input::Component(id, component::Event::Stop));
             }
         }
@@ -247,6 +267,9 @@ impl Supervisor {
             self.is_in(*dependent, component::State::Waiting) && self.needs_settled(*dependent)
         });
         inbox.extend(waiting.map(|d| Input::Component(d, component::Event::NeedsReady)));
+        if *self.system.state() == system::State::Mounting && self.storage_ready() {
+            inbox.push_back(Input::System(system::Event::StorageReady));
+        }
         if self.all_settled() {
             inbox.push_back(Input::System(system::Event::ComponentsReady));
         }
@@ -258,7 +281,7 @@ impl Supervisor {
     /// Component `id` is down while all are being stopped: what it needed may go next.
     fn component_down(&self, id: usize, inbox: &mut VecDeque<Input>) {
         for need in self.needs.get(id).into_iter().flatten() {
-            if self.is_unneeded(*need) {
+            if self.is_to_stop(*need) && self.is_unneeded(*need) {
                 inbox.push_back(Input::Component(*need, component::Event::Stop));
             }
         }
@@ -308,8 +331,23 @@ impl Supervisor {
         self.components.iter().all(Machine::is_usable)
     }
 
+    /// Whether all are down that are on their way down.
     fn all_down(&self) -> bool {
-        (0..self.components.len()).all(|id| self.is_down(id))
+        (0..self.components.len()).all(|id| self.is_down(id) || !self.is_to_stop(id))
+    }
+
+    fn is_storage(&self, id: usize) -> bool {
+        let machine = self.components.get(id);
+        machine.is_some_and(|machine| machine.chart().storage)
+    }
+
+    fn is_to_stop(&self, id: usize) -> bool {
+        !(self.keeping_storage && self.is_storage(id))
+    }
+
+    fn storage_ready(&self) -> bool {
+        let mut storage = self.components.iter().filter(|it| it.chart().storage);
+        storage.all(Machine::is_usable)
     }
 }
 

@@ -18,18 +18,13 @@ pub use words::{Effect, Event, Failure, State, System};
 )]
 impl System {
     #[state]
-    fn off(context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
+    fn off(&mut self, context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
         match event {
-            Event::Boot => Transition(State::StartingComponents),
-            Event::ResumeRestore => {
-                context.emit(Effect::ResumeRestore);
-                Transition(State::Swapping)
+            Event::Mount => {
+                self.mounted = true;
+                Transition(State::Mounting)
             }
-            Event::ResumeRollBack => {
-                context.emit(Effect::ResumeRollBack);
-                Transition(State::RollingBack)
-            }
-            _ => Super,
+            _ => Self::begin(event, context),
         }
     }
 
@@ -57,6 +52,22 @@ impl System {
     #[superstate(superstate = "online")]
     fn starting() -> Outcome<State> {
         Super
+    }
+
+    #[state(superstate = "starting", entry_action = "start_storage")]
+    fn mounting(event: &Event) -> Outcome<State> {
+        match event {
+            Event::StorageReady => Transition(State::Opening),
+            _ => Super,
+        }
+    }
+
+    #[state(superstate = "starting", entry_action = "open_storage")]
+    fn opening(&mut self, context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
+        match event {
+            Event::OpenFailed => self.fail(Failure::Storage, State::StoppingProcess),
+            _ => Self::begin(event, context),
+        }
     }
 
     #[state(superstate = "starting", entry_action = "start_components")]
@@ -289,6 +300,10 @@ impl System {
     )]
     fn sweeping_tree(&mut self, context: &mut Outbox<Effect>, event: &Event) -> Outcome<State> {
         match event {
+            Event::TreeEmpty if context.when("storage", self.mounted) => {
+                self.mounted = false;
+                Transition(State::StoppingStorage)
+            }
             Event::TreeEmpty if context.when("failed", self.failure.is_some()) => {
                 Transition(State::Failed)
             }
@@ -301,6 +316,15 @@ impl System {
         }
     }
 
+    /// Nothing uses it any more.
+    #[state(superstate = "stopping", entry_action = "stop_storage")]
+    fn stopping_storage(event: &Event) -> Outcome<State> {
+        match event {
+            Event::ComponentsDown => Transition(State::SweepingTree),
+            _ => Super,
+        }
+    }
+
     #[state]
     fn stopped() -> Outcome<State> {
         Super
@@ -309,6 +333,16 @@ impl System {
     #[state]
     fn failed() -> Outcome<State> {
         Super
+    }
+
+    #[action]
+    fn start_storage(context: &mut Outbox<Effect>) {
+        context.emit(Effect::StartStorage);
+    }
+
+    #[action]
+    fn open_storage(context: &mut Outbox<Effect>) {
+        context.emit(Effect::OpenStorage);
     }
 
     #[action]
@@ -340,6 +374,12 @@ impl System {
         // The process may have ended by itself: then nothing closed the sessions yet.
         context.emit(Effect::CloseSessions);
         context.emit(Effect::StopComponents);
+        self.hurry(Effect::Escalate, context);
+    }
+
+    #[action]
+    fn stop_storage(&mut self, context: &mut Outbox<Effect>) {
+        context.emit(Effect::StopStorage);
         self.hurry(Effect::Escalate, context);
     }
 

@@ -320,6 +320,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&dyn Driver) -> Result<T, checkpoint::Error> + Send + 'static,
 ) -> Result<T, Problem> {
     let driver = driver(shared)?;
+    shared.hold_until_open().await?;
     let done = tokio::task::spawn_blocking(move || work(&*driver)).await;
     let done = done.map_err(|panic| {
         let status = StatusCode::INTERNAL_SERVER_ERROR;

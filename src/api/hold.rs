@@ -12,14 +12,27 @@ impl Shared {
         match tokio::time::timeout(self.hold, settled).await {
             Ok(Ok(status)) => Ok(status.phase),
             Ok(Err(_)) => Err(Problem::unavailable("the system is going down")),
-            Err(_) => {
-                let state = self.handle.status().borrow().state.clone();
-                Err(Problem::unavailable(format!(
-                    "the system is still {state}; the request was held for {} and given up. Try \
-                     again later; GET /status tells how far it is",
-                    crate::config::value::format_duration(self.hold)
-                )))
-            }
+            Err(_) => Err(self.given_up()),
+        }
+    }
+
+    fn given_up(&self) -> Problem {
+        let state = self.handle.status().borrow().state.clone();
+        Problem::unavailable(format!(
+            "the system is still {state}; the request was held for {} and given up. Try again \
+             later; GET /status tells how far it is",
+            crate::config::value::format_duration(self.hold)
+        ))
+    }
+
+    /// Waits until the checkpoints can be looked at; at most `limits.hold`.
+    pub(super) async fn hold_until_open(&self) -> Result<(), Problem> {
+        let mut status = self.handle.status();
+        let open = status.wait_for(|status| status.is_open);
+        match tokio::time::timeout(self.hold, open).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Problem::unavailable("the system is going down")),
+            Err(_) => Err(self.given_up()),
         }
     }
 

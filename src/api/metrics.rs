@@ -41,9 +41,11 @@ fn text(shared: &Shared) -> String {
     system(shared, &status, &mut metrics);
     let process = [(String::new(), &status.process, Cgroup::Process)];
     children("process", &process, shared, &mut metrics);
-    let components = status.components.iter().map(|(name, part)| {
-        let cgroup = Cgroup::Component(name.clone());
-        (name.clone(), part, cgroup)
+    let config = std::sync::Arc::clone(&shared.reloader.live().borrow());
+    let components = status.components.iter().filter_map(|(name, part)| {
+        let mut components = config.components.iter();
+        let component = components.find(|component| component.name == *name)?;
+        Some((name.clone(), part, component.cgroup()))
     });
     let components: Vec<_> = components.collect();
     children("component", &components, shared, &mut metrics);

@@ -105,9 +105,12 @@ impl From<ReloadError> for Problem {
     fn from(error: ReloadError) -> Self {
         use ReloadError as E;
         let (status, word) = match &error {
-            E::Config(_) | E::NothingToRun | E::Socket(_) | E::Descriptors(_) | E::Limits(_) => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "bad_config")
-            }
+            E::Config(_)
+            | E::NothingToRun
+            | E::Socket(_)
+            | E::Descriptors(_)
+            | E::Storage(_)
+            | E::Limits(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_config"),
             E::UnderWay | E::NotNow(_) => (StatusCode::CONFLICT, "conflict"),
             E::Ending => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             E::Panicked(_) => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{Cgroup, Cgroups, ResourceLimits, Shared, open_dir, subdirectories};
+use super::{Cgroup, Cgroups, ResourceLimits, STORAGE, Shared, open_dir, subdirectories};
 
 /// What the names of our directories begin with.
 const PREFIX: &str = "sprite-env-";
@@ -73,7 +73,8 @@ pub fn set_up(limits: Vec<(Cgroup, ResourceLimits)>) -> Result<Cgroups, Error> {
     tidy(&own);
     let claimed = claim(&own).and_then(|(base, lock)| {
         let tree = base.join("tree");
-        fs::create_dir(&tree).map(|()| (base, tree, lock))
+        let storage = fs::create_dir(base.join(STORAGE));
+        storage.and_then(|()| fs::create_dir(&tree).map(|()| (base, tree, lock)))
     });
     let (base, tree, lock) = claimed.map_err(|source| Error::Refused {
         dir: own.clone(),
@@ -196,7 +197,8 @@ fn enable(needed: &BTreeSet<&'static str>, own: &Path, base: &Path) -> Result<()
         .and_then(|()| fs::write(supervisor.join("cgroup.procs"), "0"))
         .and_then(|()| fs::write(own.join("cgroup.subtree_control"), &added))
         .and_then(|()| fs::write(base.join("cgroup.subtree_control"), &added))
-        .and_then(|()| fs::write(base.join("tree/cgroup.subtree_control"), &added));
+        .and_then(|()| fs::write(base.join("tree/cgroup.subtree_control"), &added))
+        .and_then(|()| fs::write(base.join("storage/cgroup.subtree_control"), &added));
     enabled.map_err(|source| Error::Delegate {
         dir: own.to_owned(),
         source,
@@ -211,7 +213,7 @@ pub(super) fn leave(base: &Path, enabled: &[&str]) {
     };
     if base.join("supervisor").exists() {
         // A group whose parts are controlled takes no processes, so that must end first.
-        for dir in [&base.join("tree"), base] {
+        for dir in [&base.join("tree"), &base.join(STORAGE), base] {
             let divided = fs::read_to_string(dir.join("cgroup.subtree_control"));
             for name in divided.unwrap_or_default().split_whitespace() {
                 let _ = fs::write(dir.join("cgroup.subtree_control"), format!("-{name}"));

@@ -3,13 +3,14 @@
 mod job;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use machines::operation::{Effect, Event};
 
 pub use self::job::Job;
-use super::driver::{Driver, Error};
+use super::driver::{Driver, Error, Interrupted};
 use super::hooks::{Hook, Hooks};
 use super::order::Request;
 use super::replication::Replication;
@@ -49,17 +50,41 @@ pub struct Engine {
     driver: Arc<dyn Driver>,
     hooks: Hooks,
     freezer: Option<Arc<dyn Freezer>>,
+    mount: Option<PathBuf>,
 }
 
 impl Engine {
-    /// With a `freezer`, everything is held while the instant is taken.
+    /// With a `freezer`, everything is held while the instant is taken. With `mount`, the newest
+    /// checkpoints are shown there once they are open.
     #[must_use]
-    pub fn new(driver: Arc<dyn Driver>, hooks: Hooks, freezer: Option<Arc<dyn Freezer>>) -> Self {
+    pub fn new(
+        driver: Arc<dyn Driver>,
+        hooks: Hooks,
+        freezer: Option<Arc<dyn Freezer>>,
+        mount: Option<PathBuf>,
+    ) -> Self {
         Self {
             driver,
             hooks,
             freezer,
+            mount,
         }
+    }
+
+    /// Makes ready for use, before anything else; what a crash has cut off.
+    pub async fn open(&self) -> Result<Option<Interrupted>, Error> {
+        let (driver, mount) = (Arc::clone(&self.driver), self.mount.clone());
+        let opening = tokio::task::spawn_blocking(move || {
+            let interrupted = driver.open()?;
+            // Nobody's environment depends on it.
+            if let Some(at) = mount
+                && let Err(error) = Arc::clone(&driver).mount(&at)
+            {
+                tracing::warn!("the checkpoints are not mounted: {error}");
+            }
+            Ok(interrupted)
+        });
+        opening.await.unwrap_or_else(|panic| Err(failed(&panic)))
     }
 
     /// Does what `effect` asks for; returns the event that tells of it.
@@ -335,6 +360,10 @@ impl Engine {
         let (driver, job) = (Arc::clone(&self.driver), Arc::clone(job));
         tokio::task::spawn_blocking(move || work(&*driver, &job))
             .await
-            .unwrap_or_else(|panic| Err(Error::Unusable(format!("the work failed: {panic}"))))
+            .unwrap_or_else(|panic| Err(failed(&panic)))
     }
+}
+
+fn failed(panic: &tokio::task::JoinError) -> Error {
+    Error::Unusable(format!("the work failed: {panic}"))
 }

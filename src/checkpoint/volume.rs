@@ -81,7 +81,7 @@ async fn make_image(volume: &Volume, spawner: &Spawner) -> Result<(), Error> {
 }
 
 /// Whether something is mounted at `dir`.
-fn is_mounted(dir: &Path) -> Result<bool, Error> {
+pub fn is_mounted(dir: &Path) -> Result<bool, Error> {
     let looks = |path: &Path| {
         let flags = rustix::fs::AtFlags::empty();
         let mask = rustix::fs::StatxFlags::BASIC_STATS;

@@ -114,9 +114,26 @@ pub enum Verb {
     /// Print what components of a running sprite-env have written lately.
     #[command(after_help = control::HELP)]
     Logs(LogsOptions),
+    /// Serve a JuiceFS volume: what the component that carries the storage runs.
+    #[command(hide = true)]
+    Juicefs {
+        /// What is done.
+        step: JuicefsStep,
+        /// The volume, as JSON.
+        volume: String,
+    },
     /// List, start, stop, restart or signal components of a running sprite-env.
     #[command(after_help = control::HELP)]
     Components(ComponentsOptions),
+}
+
+/// What is done with a JuiceFS volume.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum JuicefsStep {
+    /// Mount it.
+    Mount,
+    /// Tell whether the mount can be used.
+    Ready,
 }
 
 /// What to do with the configuration.

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::logging;
 use crate::api::{self, Shared};
 use crate::cgroups::Cgroups;
-use crate::checkpoint::{Driver, volume};
+use crate::checkpoint::{Driver, juicefs, volume};
 use crate::config::{AtEnd, Component, Config, ConfigError, Flags, Listen, load};
 use crate::exec::{Runner, Sessions};
 use crate::files::Files;
@@ -43,6 +43,9 @@ const SOFTWARE: u8 = 70;
 const UNAVAILABLE: u8 = 69;
 /// sysexits: the configuration is wrong.
 const CONFIG: u8 = 78;
+
+/// How long what is killed in the end may take to go.
+const LAST: Duration = Duration::from_secs(5);
 
 /// How long what our tasks have open may take to be closed, where something follows our end.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -227,15 +230,19 @@ async fn boot_and_serve(start: Start, cgroups: Option<Cgroups>) -> Result<u8, Fa
     let (handle, inbox) = handle::channel();
     let sessions = Sessions::new(reaper.clone(), config.limits.exec_sessions);
     let (ring, logs) = (Ring::default(), Logs::default());
+    let current = watch::Sender::new(Arc::clone(&config));
+    let store = async {
+        let driver = store::store(&config, &spawner).await?;
+        let engine = |driver| store::engine(current.subscribe(), driver, &spawner);
+        let engine = driver.as_ref().map(engine);
+        let interrupted = store::open(&config, engine.as_ref()).await?;
+        Ok::<_, Failure>((driver, engine, interrupted))
+    };
     // A bucket may be slow to answer; whoever wants us to stop need not wait for it.
-    let store = tokio::select! {
-        store = store::open_store(&config, &spawner) => store?,
+    let (driver, engine, interrupted) = tokio::select! {
+        store = store => store?,
         code = signals::stop_signal(&mut signals, &config.process.signal_map) => return Ok(code),
     };
-    let current = watch::Sender::new(Arc::clone(&config));
-    let engine = store
-        .as_ref()
-        .map(|(driver, _)| store::engine(current.subscribe(), driver, &spawner));
     let opened = sockets.open(&config.components);
     let opened = opened.map_err(|error| Failure::new(UNAVAILABLE, error))?;
     let base_dir = spawner.base_dir.clone();
@@ -251,7 +258,7 @@ async fn boot_and_serve(start: Start, cgroups: Option<Cgroups>) -> Result<u8, Fa
         &handle,
         &spawner,
         &ring,
-        store.as_ref().map(|(d, _)| Arc::clone(d)),
+        driver.clone(),
         Runner::new(current.subscribe(), spawner.clone(), sessions.clone()),
         reloader.clone(),
         logs.clone(),
@@ -282,15 +289,11 @@ async fn boot_and_serve(start: Start, cgroups: Option<Cgroups>) -> Result<u8, Fa
         ring,
         inbox,
     });
-    let (driver, interrupted) = store.unzip();
-    let interrupted = interrupted.flatten();
     let code = match tokio::spawn(event_loop.run(interrupted)).await {
         Ok(code) => code,
         Err(panic) => {
             tracing::error!("the event loop failed: {panic}; everything is killed");
-            let (_, kill) = watch::channel(true);
-            let killed = sweep::sweep(reaper, cgroups, kill);
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), killed).await;
+            kill_everything(reaper, cgroups).await;
             SOFTWARE
         }
     };
@@ -302,6 +305,19 @@ async fn boot_and_serve(start: Start, cgroups: Option<Cgroups>) -> Result<u8, Fa
         .get(&code)
         .copied()
         .unwrap_or(code))
+}
+
+async fn kill_everything(reaper: Reaper, cgroups: Option<Cgroups>) {
+    let (_, kill) = watch::channel(true);
+    let killed = sweep::sweep(reaper.clone(), cgroups, kill);
+    let _ = tokio::time::timeout(LAST, killed).await;
+    // What carries the storage may have something to write.
+    for pid in reaper.storage() {
+        reaper.signal_group(pid, libc::SIGTERM);
+    }
+    let mut tally = reaper.tally();
+    let gone = tally.wait_for(|tally| tally.childless);
+    let _ = tokio::time::timeout(LAST, gone).await;
 }
 
 /// Where what components write goes.
@@ -321,6 +337,10 @@ async fn close(config: &Config, driver: Option<Arc<dyn Driver>>, writers: Writer
     }
     if let Some(volume) = config.storage.as_ref().and_then(|it| it.volume.clone()) {
         let _ = tokio::task::spawn_blocking(move || volume::unmount(&volume)).await;
+    }
+    if let Some(volume) = config.storage.as_ref().and_then(|it| it.juicefs.clone()) {
+        // Its component has unmounted it, unless it had to be killed.
+        let _ = tokio::task::spawn_blocking(move || juicefs::detach(&volume)).await;
     }
     // What components wrote last is still on its way. Pipes that somebody outside our
     // tree holds open must not keep us.

@@ -1,6 +1,7 @@
 //! From what was written, in all places, to what is meant.
 
 mod init;
+mod juicefs;
 mod logs;
 mod network;
 mod process;
@@ -81,6 +82,8 @@ impl Checker<'_> {
     ) -> Result<Config, ConfigError> {
         let log_level = self.log_level();
         let write_dir = self.write_dir();
+        let juicefs = self.juicefs(write_dir.as_deref());
+        let (juicefs, mount) = juicefs.unzip();
         let bucket = self.bucket();
         let init = self.init();
         let sprite_name = self.sprite_name(init.hostname.as_deref());
@@ -95,8 +98,8 @@ impl Checker<'_> {
             init,
             sprite_name,
             process: self.process(),
-            components: self.components(components),
-            storage: self.storage(write_dir.as_deref()),
+            components: self.components(components, mount.as_ref()),
+            storage: self.storage(write_dir.as_deref(), juicefs),
             exec: self.exec(),
             limits: self.limits(),
             fs_root: self.fs_root(),
@@ -195,10 +198,23 @@ impl Checker<'_> {
             .map(PathBuf::from)
     }
 
-    fn components(&mut self, written: &BTreeMap<String, raw::Component>) -> Vec<Component> {
-        let names: Vec<_> = written.keys().map(String::as_str).collect();
+    /// The components that are written, and `built_in`, which comes last.
+    fn components(
+        &mut self,
+        written: &BTreeMap<String, raw::Component>,
+        built_in: Option<&Component>,
+    ) -> Vec<Component> {
+        let mut names: Vec<_> = written.keys().map(String::as_str).collect();
+        if let Some(built_in) = built_in {
+            if names.contains(&built_in.name.as_str()) {
+                let why = "there is one of this name already, that of storage.volume; take another";
+                self.ledger
+                    .wrong(&format!("components.{}", built_in.name), why);
+            }
+            names.push(&built_in.name);
+        }
         let valid = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        let components: Vec<_> = written
+        let mut components: Vec<_> = written
             .iter()
             .map(|(name, raw)| {
                 if name.is_empty() || name.starts_with('.') || !name.chars().all(valid) {
@@ -208,6 +224,19 @@ impl Checker<'_> {
                 component::check(name, raw, &names, &mut self.ledger)
             })
             .collect();
+        components.extend(built_in.cloned());
+        for component in components.iter().filter(|component| component.storage) {
+            let mut needs = component.needs.iter().filter_map(|id| components.get(*id));
+            if let Some(need) = needs.find(|need| !need.storage) {
+                let key = format!("components.{}.needs", component.name);
+                let why = format!(
+                    "what carries the storage is up before {}, which does not; give that one \
+                     \"storage\": true too, or leave it out",
+                    need.name
+                );
+                self.ledger.wrong(&key, why);
+            }
+        }
         if let Some(cycle) = find_cycle(&components) {
             let why = format!("these components need each other in a circle: {cycle}");
             self.ledger.wrong("components", why);

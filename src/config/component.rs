@@ -17,7 +17,7 @@ use super::origin::{Ledger, Origin, from_file};
 use super::raw::{Environment, Text};
 use super::user::User;
 use super::value::{GoDuration, Value, format_duration};
-use crate::cgroups::ResourceLimits;
+use crate::cgroups::{Cgroup, ResourceLimits};
 use attributes::Attributes;
 use probe::{Hook, Probe, Ready, Schedule};
 
@@ -64,6 +64,8 @@ pub struct Component {
     pub attributes: Attributes,
     /// What it may use of the machine.
     pub limits: ResourceLimits,
+    /// Whether it carries the storage.
+    pub storage: bool,
     /// The sockets that it is given.
     pub listen: Vec<Listen>,
     /// The exit codes that mean success, beside 0.
@@ -79,6 +81,17 @@ pub struct Component {
 }
 
 impl Component {
+    /// The cgroup that it runs in.
+    #[must_use]
+    pub fn cgroup(&self) -> Cgroup {
+        let name = self.name.clone();
+        if self.storage {
+            Cgroup::Storage(name)
+        } else {
+            Cgroup::Component(name)
+        }
+    }
+
     /// Whether it is given descriptors beside its streams, by numbers that must be free.
     #[must_use]
     pub const fn is_given_descriptors(&self) -> bool {

@@ -2,6 +2,7 @@
 //! their meaning. The JSON Schema and the reference page are generated from here.
 
 mod component;
+mod juicefs;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,6 +14,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use super::value::{GoDuration, Value};
 
 pub use component::{Attributes, Backoff, Component, FailurePolicy, Hook, Probe, ResourceLimits};
+pub use juicefs::JuiceFs;
 
 /// A text, or `{"$env": "NAME"}`.
 pub type Text = Value<String>;
@@ -83,6 +85,8 @@ pub struct File {
     pub components: Option<BTreeMap<String, Component>>,
     /// The environment's own directory.
     pub storage: Option<Storage>,
+    /// The JuiceFS volume that it is on, with `storage.volume.type` `juicefs`.
+    pub juicefs: Option<JuiceFs>,
     /// Checkpoints of it.
     pub checkpoint: Option<Checkpoint>,
     /// The S3 bucket.
@@ -186,12 +190,14 @@ pub struct Storage {
 #[serde(deny_unknown_fields, default)]
 pub struct Volume {
     /// What it is: `btrfs-image`, a btrfs filesystem in `$SPRITE_WRITE_DIR/volume.btrfs`,
-    /// mounted at `$SPRITE_WRITE_DIR/volume`. Needs root and btrfs-progs.
+    /// mounted at `$SPRITE_WRITE_DIR/volume`, for which root and btrfs-progs are needed; or
+    /// `juicefs`, a JuiceFS volume in `$SPRITE_WRITE_DIR/juicefs`, mounted at `mnt` in it, for
+    /// which JuiceFS, root and /dev/fuse are.
     #[serde(rename = "type")]
-    #[schemars(with = "Option<String>", regex(pattern = "^btrfs-image$"))]
+    #[schemars(with = "Option<String>", regex(pattern = "^(btrfs-image|juicefs)$"))]
     pub kind: Option<Text>,
     /// How much fits in; what is not used takes no room. It can be made larger later.
-    /// Default: 100G.
+    /// Default: 100G; for `juicefs`, as much as its directory's filesystem has room for.
     pub size: Option<Text>,
 }
 

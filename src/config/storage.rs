@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Key, Secret};
+use crate::checkpoint::juicefs;
 
 /// The environment's directory and its checkpoints.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub struct Storage {
     pub make_dir: bool,
     /// The filesystem that it is in, if that is one of its own.
     pub volume: Option<Volume>,
+    /// The JuiceFS volume that it is on, if it is on one.
+    pub juicefs: Option<juicefs::Volume>,
     /// Whether a first start restores the newest checkpoint of the bucket.
     pub restore_on_boot: bool,
     /// Where checkpoints are kept.

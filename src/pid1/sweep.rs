@@ -19,17 +19,21 @@ use crate::sys;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The longest pause between two looks.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How many looks must find nothing but what carries the storage: one alone may miss the child
+/// of a process that ends under its eyes.
+const LOOKS: u32 = 2;
 /// How long after the kill it is given up: what is left then is not ours to kill, or is
 /// stuck in the kernel.
 const UNKILLABLE: Duration = Duration::from_secs(5);
 
-/// Tells everything below us to go and waits until nothing is left. `kill` becomes
-/// true when there is no more time.
+/// Tells everything below us to go and waits until nothing is left but what carries the
+/// storage. `kill` becomes true when there is no more time.
 pub async fn sweep(reaper: Reaper, cgroups: Option<Cgroups>, mut kill: watch::Receiver<bool>) {
     let mut told = HashSet::new();
     let mut tally = reaper.tally();
     let mut pause = LOOK_AGAIN;
     let mut killing: Option<Instant> = None;
+    let mut quiet = 0;
     loop {
         reaper.reap();
         if tally.borrow_and_update().childless {
@@ -48,19 +52,28 @@ pub async fn sweep(reaper: Reaper, cgroups: Option<Cgroups>, mut kill: watch::Re
         } else {
             libc::SIGTERM
         };
-        let teller = reaper.clone();
+        let (teller, groups) = (reaper.clone(), cgroups.clone());
         let telling = tokio::task::spawn_blocking(move || {
-            let result = tell(&teller, signal, &mut told);
+            let result = tell(&teller, groups.as_ref(), signal, &mut told);
             (result, told)
         });
         told = match telling.await {
-            Ok((Ok(()), told)) => told,
+            Ok((Ok(left), told)) => {
+                quiet = if left == 0 { quiet + 1 } else { 0 };
+                told
+            }
             Ok((Err(error), told)) => {
                 tracing::warn!(%error, "cannot see what is left of the process tree");
                 told
             }
             Err(_panic) => HashSet::new(),
         };
+        if quiet > 0 && !reaper.storage().is_empty() {
+            if quiet == LOOKS {
+                return;
+            }
+            continue;
+        }
         tokio::select! {
             _ = tally.changed() => {}
             _ = kill.changed() => {}
@@ -69,16 +82,30 @@ pub async fn sweep(reaper: Reaper, cgroups: Option<Cgroups>, mut kill: watch::Re
     }
 }
 
-/// Sends `signal` to everything below us that was not told before.
-fn tell(reaper: &Reaper, signal: i32, told: &mut HashSet<(i32, u64)>) -> io::Result<()> {
+/// Sends `signal` to everything below us that was not told before, but to what carries the
+/// storage. How much is left of it.
+fn tell(
+    reaper: &Reaper,
+    cgroups: Option<&Cgroups>,
+    signal: i32,
+    told: &mut HashSet<(i32, u64)>,
+) -> io::Result<usize> {
     if !tree::is_visible() {
         // As PID 1 everything else is ours to signal, whoever is there.
         if is_pid_1() && (told.insert((-1, 0)) || signal == libc::SIGKILL) {
             let _ = sys::kill(-1, signal);
         }
-        return Ok(());
+        return Ok(1);
     }
-    for entry in tree::descendants()? {
+    let mut storage = reaper.storage();
+    if !storage.is_empty() {
+        storage.extend(cgroups.map(Cgroups::storage_members).unwrap_or_default());
+    }
+    let mut found = tree::descendants()?;
+    let storage = tree::storage(&found, &storage);
+    found.retain(|entry| !storage.contains(&entry.pid));
+    let left = found.len();
+    for entry in found {
         if entry.is_dead() || told.contains(&(entry.pid, entry.started)) {
             continue;
         }
@@ -96,5 +123,5 @@ fn tell(reaper: &Reaper, signal: i32, told: &mut HashSet<(i32, u64)>) -> io::Res
             }
         });
     }
-    Ok(())
+    Ok(left)
 }

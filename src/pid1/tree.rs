@@ -1,6 +1,6 @@
 //! The process tree below us, as `/proc` shows it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -93,6 +93,24 @@ pub fn descendants() -> io::Result<Vec<Entry>> {
         }
     }
     Ok(found)
+}
+
+/// Those of `found` that carry the storage: the children `roots`, what they have started, and
+/// what is in their sessions.
+#[must_use]
+pub fn storage(found: &[Entry], roots: &BTreeSet<i32>) -> BTreeSet<i32> {
+    let mut storage = roots.clone();
+    loop {
+        let before = storage.len();
+        let more = found
+            .iter()
+            .filter(|entry| storage.contains(&entry.parent) || storage.contains(&entry.session));
+        let more: Vec<_> = more.map(|entry| entry.pid).collect();
+        storage.extend(more);
+        if storage.len() == before {
+            return storage;
+        }
+    }
 }
 
 fn children_of(pid: i32) -> io::Result<Vec<i32>> {
@@ -196,12 +214,13 @@ impl Frozen {
 
 /// Stops everything below us, until two whole passes find nothing that runs: one alone
 /// may miss the child of a process that ends under its eyes. What is `held` otherwise, or was
-/// stopped by somebody else, is left alone, now and at the thaw. `keep_on` is asked before
-/// each pass. On failure, what was stopped so far is in `frozen`.
+/// stopped by somebody else, is left alone, now and at the thaw, and so is what carries the
+/// storage, by the children `storage`. `keep_on` is asked before each pass. On failure, what was stopped so far is in `frozen`.
 pub fn freeze(
     frozen: &mut Frozen,
     keep_on: impl Fn() -> bool,
     held: impl Fn() -> Vec<i32>,
+    storage: impl Fn() -> BTreeSet<i32>,
 ) -> io::Result<()> {
     let mut known = HashSet::new();
     let mut quiet = 0;
@@ -211,7 +230,8 @@ pub fn freeze(
         }
         let (mut running, mut let_go) = (false, Vec::new());
         let found = descendants()?;
-        let held: HashSet<i32> = held().into_iter().collect();
+        let mut held: HashSet<i32> = held().into_iter().collect();
+        held.extend(self::storage(&found, &storage()));
         for entry in &found {
             if entry.is_dead() || held.contains(&entry.pid) {
                 continue;

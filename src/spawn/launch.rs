@@ -12,6 +12,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Gid, Uid};
 
 use super::{Program, Spawner, Streams};
+use crate::cgroups::Cgroup;
 use crate::reaper::{Child, Started};
 use crate::sys::child_setup::ChildSetup;
 use crate::sys::fork::{Forked, fork_and_exec};
@@ -56,6 +57,7 @@ pub fn launch(spawner: &Spawner, program: &Program) -> io::Result<Child> {
         };
         Ok(Started {
             pid,
+            carries_storage: matches!(program.cgroup, Cgroup::Storage(_)),
             stdin: stdin.map(ChildStdin::from),
             stdout: stdout.map(ChildStdout::from),
             stderr: stderr.map(ChildStderr::from),

@@ -85,7 +85,8 @@ impl Task {
     /// What a component leaves behind in its cgroup goes with it: its end is over then.
     async fn clear(&self) {
         let cgroup = &self.start.program.cgroup;
-        if let (Some(cgroups), Cgroup::Component(_)) = (&self.spawner.cgroups, cgroup) {
+        let is_own = matches!(cgroup, Cgroup::Component(_) | Cgroup::Storage(_));
+        if let Some(cgroups) = self.spawner.cgroups.as_ref().filter(|_| is_own) {
             let reaper = &self.spawner.reaper;
             cgroups.clear(cgroup, self.start.patience, reaper).await;
         }

@@ -83,9 +83,10 @@ impl EventLoop {
         this
     }
 
-    /// Boots and runs to the end. Returns the exit code.
+    /// Boots and runs to the end. Returns the exit code. `interrupted` is what a crash has cut
+    /// off; where a component carries the storage, that is found out later.
     pub async fn run(mut self, interrupted: Option<Interrupted>) -> u8 {
-        self.boot(interrupted);
+        self.start(interrupted);
         loop {
             if let Some(code) = self.supervisor.exit_code() {
                 return code;
@@ -95,6 +96,14 @@ impl EventLoop {
                 return 70;
             };
             self.receive(message);
+        }
+    }
+
+    fn start(&mut self, interrupted: Option<Interrupted>) {
+        if self.executor.config().has_storage_components() {
+            self.take(Input::System(system::Event::Mount));
+        } else {
+            self.boot(interrupted);
         }
     }
 
@@ -144,6 +153,23 @@ impl EventLoop {
                 let begun = self.adopt(adoption.config, adoption.sockets);
                 // Whoever asked may be gone.
                 let _ = adoption.reply.send(begun);
+            }
+            Message::Opened(opened) => self.opened(opened),
+        }
+    }
+
+    /// Goes on with the boot, unless the system is on its way down since.
+    fn opened(&mut self, opened: Result<Option<Interrupted>, String>) {
+        if *self.supervisor.system().state() != system::State::Opening {
+            return;
+        }
+        match opened {
+            Ok(interrupted) => self.boot(interrupted),
+            Err(why) => {
+                let why = format!("the checkpoints cannot be opened: {why}");
+                tracing::error!("{why}");
+                self.executor.facts.last_failure = Some(why);
+                self.take(Input::System(system::Event::OpenFailed));
             }
         }
     }
@@ -351,6 +377,7 @@ fn plan(config: &Config) -> Plan {
                 success: component.success_exit_codes.clone(),
                 on_failure: component.on_failure,
                 budget: component.max_restarts,
+                storage: component.storage,
                 ..Component::default()
             })
             .collect(),

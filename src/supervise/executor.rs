@@ -201,6 +201,7 @@ impl Executor {
         use system::Effect as E;
         match effect {
             E::CloseSessions => self.sessions.close(),
+            E::OpenStorage => self.open_storage(),
             E::SweepTree => self.sweep_tree(),
             E::KillTree => {
                 self.kill_tree.send_replace(true);
@@ -270,7 +271,7 @@ impl Executor {
                 let name = component.name.clone();
                 self.terminate(who, name, hook, stop, component.stop_signal);
             }
-            E::Kill => self.kill(who, Some(&Cgroup::Component(component.name))),
+            E::Kill => self.kill(who, Some(&component.cgroup())),
             E::SetTimer(timer) => {
                 let timed_out = Input::Component(number, component::Event::TimedOut);
                 self.set_timer(who, timer, timed_out);

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::incarnation::{Incarnation, Who};
 use super::status::Status;
-use crate::checkpoint::Order;
+use crate::checkpoint::{Interrupted, Order};
 use crate::config::Config;
 
 /// How many messages may wait. Senders wait beyond that; the loop never does.
@@ -61,6 +61,8 @@ pub enum Message {
     Failure(String),
     /// Another configuration.
     Adopt(Adoption),
+    /// The checkpoints were opened: what a crash has cut off, or why they cannot be.
+    Opened(Result<Option<Interrupted>, String>),
 }
 
 /// Another configuration, to be taken over at once or not at all.

@@ -18,7 +18,7 @@ use super::incarnation::{Incarnation, Who};
 use super::output::Sink;
 use super::readiness::Ready;
 use crate::cgroups::Cgroup;
-use crate::checkpoint::{Engine, Job};
+use crate::checkpoint::{Engine, Interrupted, Job};
 use crate::config::{Probe, Schedule};
 use crate::pid1::sweep;
 use crate::spawn::{Program, Spawner};
@@ -68,6 +68,9 @@ pub trait Outside: Send + Sync + fmt::Debug {
     /// Tells everything left in the tree to go, and ends when nothing is left. `kill`
     /// becomes true when there is no more time.
     fn sweep(&self, kill: watch::Receiver<bool>) -> BoxFuture<'static, ()>;
+    /// Opens the checkpoints, once what they are on is there. What a crash has cut off, or in
+    /// a sentence why they cannot be opened.
+    fn open(&self) -> BoxFuture<'static, Result<Option<Interrupted>, String>>;
     /// Does a piece of work of an operation.
     fn work(&self, effect: Effect, job: Arc<Job>) -> BoxFuture<'static, Event>;
 }
@@ -124,6 +127,13 @@ impl Outside for RealWorld {
     fn sweep(&self, kill: watch::Receiver<bool>) -> BoxFuture<'static, ()> {
         let spawner = &self.spawner;
         sweep::sweep(spawner.reaper.clone(), spawner.cgroups.clone(), kill).boxed()
+    }
+
+    fn open(&self) -> BoxFuture<'static, Result<Option<Interrupted>, String>> {
+        let Some(engine) = self.engine.clone() else {
+            return std::future::ready(Ok(None)).boxed();
+        };
+        async move { engine.open().await.map_err(|error| error.to_string()) }.boxed()
     }
 
     fn work(&self, effect: Effect, job: Arc<Job>) -> BoxFuture<'static, Event> {

@@ -39,12 +39,17 @@ pub fn component(
 ) -> Start {
     let command = component.start_command.clone();
     let mut program = Program::of_component(component, command, Streams::Output);
-    program.cgroup = Cgroup::Component(component.name.clone());
+    program.cgroup = component.cgroup();
     super::sockets::give(sockets, &mut program);
+    let mut check = Program::of_component(component, vec![], Streams::Piped);
+    if component.storage {
+        // It is not held either, and stays when the rest of the tree goes.
+        check.cgroup = component.cgroup();
+    }
     Start {
         name: component.name.clone(),
         program,
-        check: Program::of_component(component, vec![], Streams::Piped),
+        check,
         patience: component.stop_timeout,
         ready: match &component.ready {
             _ if component.kind != Kind::Service => Ready::Never,

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, Notify};
 use super::handle::Handle;
 use super::sockets::{SocketError, Sockets};
 use crate::cgroups::{Cgroups, LimitError};
-use crate::config::{Changes, Config, ConfigError, Flags, Live, load};
+use crate::config::{Action, Changes, Component, Config, ConfigError, Flags, Live, load};
 
 /// Why nothing was taken over.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,11 @@ pub enum ReloadError {
          them at the start of sprite-env; start it again"
     )]
     Descriptors(String),
+    /// What carries the storage would change.
+    #[error(
+        "{0}: the storage is on it, which is in use; start sprite-env again, or leave it as it is"
+    )]
+    Storage(String),
     /// A limit cannot be set.
     #[error(transparent)]
     Limits(#[from] LimitError),
@@ -116,7 +121,7 @@ impl Reloader {
     /// What a reload would change.
     pub async fn plan(&self) -> Result<Changes, ReloadError> {
         let (config, changes) = self.shared.read().await?;
-        self.shared.check(&config)?;
+        self.shared.check(&config, &changes)?;
         Ok(changes)
     }
 
@@ -161,6 +166,16 @@ impl Reloader {
     }
 }
 
+/// The component of this name, without the numbers of what it needs: those may be others.
+fn alike(config: &Config, name: &str) -> Option<Component> {
+    let mut components = config.components.iter();
+    let component = components.find(|component| component.name == name)?;
+    Some(Component {
+        needs: Vec::new(),
+        ..component.clone()
+    })
+}
+
 impl Shared {
     /// The configuration as it is now, and what it changes. What cannot be taken over is as it
     /// was at the start.
@@ -186,7 +201,18 @@ impl Shared {
     }
 
     /// Whether what was set up at the start is enough for it.
-    fn check(&self, config: &Config) -> Result<(), ReloadError> {
+    fn check(&self, config: &Config, changes: &Changes) -> Result<(), ReloadError> {
+        let in_force = self.parts.config.borrow().clone();
+        let all = in_force.components.iter().chain(&config.components);
+        let mut storage = all.filter(|component| component.storage);
+        let is_other = |component: &&Component| {
+            let change = changes.components.get(&component.name);
+            change.is_some_and(|change| change.action != Action::Unchanged)
+                || alike(&in_force, &component.name) != alike(config, &component.name)
+        };
+        if let Some(component) = storage.find(is_other) {
+            return Err(ReloadError::Storage(component.name.clone()));
+        }
         let mut components = config.components.iter();
         if !self.parts.sockets.are_possible()
             && let Some(component) = components.find(|component| component.is_given_descriptors())

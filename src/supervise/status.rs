@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use machines::supervisor::Supervisor;
-use machines::system;
+use machines::system::{self, State};
 use serde::Serialize;
 
 use super::incarnation::Who;
@@ -50,6 +50,9 @@ pub struct Status {
     /// Whether it is up, and nothing is under way.
     #[serde(skip)]
     pub is_settled: bool,
+    /// Whether the checkpoints can be looked at.
+    #[serde(skip)]
+    pub is_open: bool,
 }
 
 /// One process and its machine.
@@ -160,6 +163,8 @@ impl Phase {
             S::Checkpointing | S::Preparing => Self::Operating,
             S::Parking | S::Parked => Self::Parked,
             S::Off
+            | S::Mounting
+            | S::Opening
             | S::StartingComponents
             | S::StartingProcess
             | S::Restarting
@@ -172,6 +177,7 @@ impl Phase {
             | S::StoppingProcess
             | S::StoppingComponents
             | S::SweepingTree
+            | S::StoppingStorage
             | S::Stopped
             | S::Failed => Self::Ending,
         }
@@ -191,6 +197,7 @@ impl Default for Status {
             stale_events: 0,
             phase: Phase::Busy,
             is_settled: false,
+            is_open: false,
         }
     }
 }
@@ -227,6 +234,10 @@ impl Status {
             stale_events: facts.stale_events,
             phase: Phase::of(*supervisor.system().state()),
             is_settled: supervisor.is_settled_down(),
+            is_open: !matches!(
+                supervisor.system().state(),
+                State::Off | State::Mounting | State::Opening
+            ),
         }
     }
 }

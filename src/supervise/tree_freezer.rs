@@ -1,5 +1,6 @@
 //! Holds the process tree while a checkpoint takes its instant.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ const GATE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct TreeFreezer {
     cgroups: Option<Cgroups>,
+    reaper: Reaper,
     frozen: Mutex<tree::Frozen>,
     gate: Arc<RwLock<()>>,
     closed: Mutex<Option<OwnedRwLockWriteGuard<()>>>,
@@ -30,10 +32,19 @@ impl TreeFreezer {
     pub fn new(reaper: &Reaper, cgroups: Option<Cgroups>) -> Self {
         Self {
             cgroups,
+            reaper: reaper.clone(),
             frozen: Mutex::default(),
             gate: reaper.gate(),
             closed: Mutex::default(),
         }
+    }
+
+    /// What carries the storage is not held: without it the checkpoint could not be taken.
+    fn storage(&self) -> BTreeSet<i32> {
+        let mut storage = self.reaper.storage();
+        let cgroups = self.cgroups.as_ref().filter(|_| !storage.is_empty());
+        storage.extend(cgroups.map(Cgroups::storage_members).unwrap_or_default());
+        storage
     }
 
     fn in_cgroups(&self) -> Vec<i32> {
@@ -64,7 +75,12 @@ impl Freezer for TreeFreezer {
         if let Some(cgroups) = &self.cgroups {
             cgroups.freeze(keep_on)?;
         }
-        tree::freeze(&mut frozen, keep_on, || self.in_cgroups())
+        tree::freeze(
+            &mut frozen,
+            keep_on,
+            || self.in_cgroups(),
+            || self.storage(),
+        )
     }
 
     fn held(&self) -> Vec<i32> {

@@ -116,6 +116,9 @@ pub struct Component {
     pub restarts: u8,
     /// Whether it is told to go in order to be started again.
     pub again: bool,
+    /// Whether it carries the storage: it is up before the checkpoints are opened, and stays up
+    /// while one is restored.
+    pub storage: bool,
 }
 
 /// The leaf states.

@@ -15,6 +15,8 @@ pub struct Setting {
     pub components: &'static [Sort],
     /// For each component, the numbers of those that it needs.
     pub needs: &'static [&'static [usize]],
+    /// How many of them, from the first on, carry the storage.
+    pub storage: usize,
     /// How many restarts the main process may have.
     pub retries: u8,
     /// Whether the system stays up when the main process ends in error.
@@ -70,7 +72,10 @@ impl Setting {
                 budget: retries,
                 ..Process::default()
             },
-            components: components.iter().copied().map(component).collect(),
+            components: (0..)
+                .zip(components)
+                .map(|(number, sort)| component(*sort, number < self.storage))
+                .collect(),
             needs: (0..components.len())
                 .map(|id| needs.get(id).map_or_else(Vec::new, |n| n.to_vec()))
                 .collect(),
@@ -78,7 +83,7 @@ impl Setting {
     }
 }
 
-const fn component((kind, on_failure): Sort) -> Component {
+const fn component((kind, on_failure): Sort, storage: bool) -> Component {
     Component {
         kind,
         success: vec![],
@@ -86,6 +91,7 @@ const fn component((kind, on_failure): Sort) -> Component {
         budget: 1,
         restarts: 0,
         again: false,
+        storage,
     }
 }
 
@@ -94,6 +100,7 @@ const BARE: Setting = Setting {
     name: "no component",
     components: &[],
     needs: &[],
+    storage: 0,
     retries: 0,
     keep_alive: false,
     faults: 3,
@@ -282,6 +289,32 @@ pub const SETTINGS: &[Setting] = &[
             places: &[Some(0)],
             retries: 0,
         }),
+        ..BARE
+    },
+    Setting {
+        name: "a component that carries the storage, and another",
+        components: &[Shutdown, Restart],
+        storage: 1,
+        faults: 2,
+        ..BARE
+    },
+    Setting {
+        name: "a mount that is done once and a service on it carry the storage, kept alive",
+        components: &[OnceAtLeast, Restart],
+        needs: &[&[], &[0]],
+        storage: 2,
+        keep_alive: true,
+        faults: 2,
+        ..BARE
+    },
+    Setting {
+        name: "what carries the storage is stopped and started by somebody",
+        components: &[Restart, Ignore],
+        needs: &[&[], &[0]],
+        storage: 1,
+        faults: 1,
+        crashes: 0,
+        control: true,
         ..BARE
     },
     Setting {

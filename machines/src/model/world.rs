@@ -53,7 +53,7 @@ impl World {
     pub fn new(setting: &Setting) -> Self {
         let mut world = Self::off(&setting.plan(), setting.faults, setting.crashes);
         world.control = setting.control;
-        world.handle(&Input::System(system::Event::Boot));
+        world.handle(&Input::System(world.first()));
         world
     }
 
@@ -68,6 +68,25 @@ impl World {
             crashes_left: crashes,
             control: false,
             reloaded: false,
+        }
+    }
+
+    /// What the machines are told first.
+    fn first(&self) -> system::Event {
+        let mut components = self.machines.components().iter();
+        if components.any(|machine| machine.chart().storage) {
+            system::Event::Mount
+        } else {
+            self.next()
+        }
+    }
+
+    /// What the machines are told once the storage is there.
+    const fn next(&self) -> system::Event {
+        match self.witness.intent {
+            None => system::Event::Boot,
+            Some(Intent::Restore) => system::Event::ResumeRestore,
+            Some(Intent::RollBack) => system::Event::ResumeRollBack,
         }
     }
 
@@ -97,8 +116,12 @@ impl World {
         self.component_actions(out);
         self.process_actions(out);
         self.operation_actions(out);
+        if self.system() == system::State::Opening {
+            out.push(Action::Own(Input::System(self.next())));
+            out.push(Action::Fault(Input::System(system::Event::OpenFailed)));
+        }
         if self.witness.sweeping {
-            if !self.anything_alive() {
+            if !self.strays && !self.witness.is_swept_alive(&self.machines) {
                 out.push(Action::Own(Input::System(system::Event::TreeEmpty)));
             }
             if self.witness.system_timer {
@@ -178,11 +201,7 @@ impl World {
                 *self = Self::off(plan, self.faults_left, self.crashes_left.saturating_sub(1));
                 self.control = control;
                 self.witness.intent = intent;
-                Some(self.handle(&Input::System(match intent {
-                    None => system::Event::Boot,
-                    Some(Intent::Restore) => system::Event::ResumeRestore,
-                    Some(Intent::RollBack) => system::Event::ResumeRollBack,
-                })))
+                Some(self.handle(&Input::System(self.first())))
             }
         }
     }
@@ -193,10 +212,6 @@ impl World {
         !self.reloaded
             && self.machines.is_settled_down()
             && components.all(|(old, machine)| places.contains(&Some(old)) || machine.is_down())
-    }
-
-    fn anything_alive(&self) -> bool {
-        self.strays || self.witness.anything_alive()
     }
 
     fn admits_sessions(&self) -> bool {
@@ -308,6 +323,12 @@ impl World {
         use operation::Effect as E;
         match command {
             Command::System(system::Effect::KillTree) => self.strays = false,
+            Command::Component(_, component::Effect::Terminate)
+                if self.strays && self.system() == system::State::StoppingStorage =>
+            {
+                self.witness
+                    .violate("what carries the storage was stopped under something that runs");
+            }
             Command::Operation(E::Swap | E::RollBack) if self.strays => {
                 self.witness
                     .violate("the tree was exchanged under something that runs");

@@ -159,9 +159,19 @@ pub const STEPS: &[StepProperty] = &[
     (
         "after a second shutdown the process is not started, nor, once they go down, a component",
         |step, m| {
-            let goes_down = *m.system().state() == system::State::StoppingComponents;
+            use system::State as S;
+            let goes_down = |id: &usize| {
+                let component = m.components().get(*id);
+                // What carries the storage goes last.
+                let storage = component.is_some_and(|it| it.chart().storage);
+                match m.system().state() {
+                    S::StoppingComponents => !storage,
+                    S::StoppingStorage => storage,
+                    _ => false,
+                }
+            };
             let starts = step.effects.iter().any(|effect| match effect {
-                Command::Component(_, component::Effect::Spawn) => goes_down,
+                Command::Component(id, component::Effect::Spawn) => goes_down(id),
                 Command::Process(process::Effect::Spawn) => true,
                 _ => false,
             });

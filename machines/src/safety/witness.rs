@@ -5,11 +5,12 @@ pub(super) mod of_state;
 
 use crate::component;
 use crate::exit::Exit;
+use crate::machine::Machine;
 use crate::operation;
 use crate::process;
 use crate::supervisor::{Command, Input, Reaction, Supervisor};
 use crate::system;
-use of_state::{awaits_empty_tree, component, intent, is_pausing, job, process};
+use of_state::{awaits_empty_tree, component, intent, is_pausing, is_restoring, job, process};
 
 /// Keeps account of the world from one input to the next.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -107,8 +108,8 @@ impl Witness {
         }
         for command in &reaction.commands {
             match command {
-                Command::System(effect) => self.for_system(*effect),
-                Command::Operation(effect) => self.for_operation(*effect),
+                Command::System(effect) => self.for_system(*effect, machines),
+                Command::Operation(effect) => self.for_operation(*effect, machines),
                 Command::Process(effect) => self.for_process(*effect, machines),
                 Command::Component(id, effect) => self.for_component(*id, *effect, machines),
             }
@@ -119,6 +120,24 @@ impl Witness {
     #[must_use]
     pub fn anything_alive(&self) -> bool {
         self.process.alive || self.components.iter().any(|c| c.alive)
+    }
+
+    /// Whether anything runs that a sweep of the tree has to wait for: what carries the storage
+    /// stays in a restore, and goes last in a stop.
+    #[must_use]
+    pub fn is_swept_alive(&self, machines: &Supervisor) -> bool {
+        let system = machines.system();
+        if *system.state() == system::State::SweepingTree && !system.chart().mounted {
+            self.anything_alive()
+        } else {
+            self.is_tree_alive(machines)
+        }
+    }
+
+    /// Whether anything runs that uses the storage.
+    fn is_tree_alive(&self, machines: &Supervisor) -> bool {
+        let mut components = self.components.iter().zip(machines.components());
+        self.process.alive || components.any(|(it, machine)| it.alive && !machine.chart().storage)
     }
 
     /// Whether nothing runs, is armed, held or under way.
@@ -185,11 +204,11 @@ impl Witness {
         }
     }
 
-    fn for_system(&mut self, effect: system::Effect) {
+    fn for_system(&mut self, effect: system::Effect, machines: &Supervisor) {
         use system::Effect as E;
         match effect {
             E::SweepTree => {
-                if self.anything_alive() {
+                if self.is_swept_alive(machines) {
                     self.violate(
                         "the tree was swept before the process and the components were down",
                     );
@@ -205,6 +224,9 @@ impl Witness {
     fn for_component(&mut self, id: usize, effect: component::Effect, machines: &Supervisor) {
         use component::Effect as E;
         let state = machines.components().get(id).map(|c| *c.state());
+        let chart = machines.components().get(id).map(Machine::chart);
+        let storage = chart.is_some_and(|chart| chart.storage);
+        let system = machines.system().state();
         let stopping = matches!(
             state,
             Some(component::State::Terminating | component::State::Killing)
@@ -214,10 +236,20 @@ impl Witness {
         };
         match effect {
             E::Spawn if proc.alive => self.violate("a component was started twice"),
+            E::Spawn if storage => {}
             E::Spawn if self.is_swapping() => {
                 self.violate("a component was started during a swap");
             }
+            E::Spawn if matches!(system, system::State::Mounting | system::State::Opening) => {
+                self.violate("a component was started before the checkpoints were opened");
+            }
             E::Terminate | E::Kill if proc.halted => {}
+            E::Terminate | E::Kill if storage && stopping && is_restoring(*system) => {
+                self.violate("what carries the storage was stopped by a restore");
+            }
+            E::Terminate | E::Kill if storage && stopping && self.is_tree_alive(machines) => {
+                self.violate("what carries the storage was stopped under something that runs");
+            }
             E::Terminate | E::Kill if stopping && self.process.alive => {
                 self.violate("a component was stopped under the main process");
             }
@@ -270,7 +302,7 @@ impl Witness {
         matches!(self.job, Some(E::Swap | E::Verify | E::RollBack))
     }
 
-    fn for_operation(&mut self, effect: operation::Effect) {
+    fn for_operation(&mut self, effect: operation::Effect, machines: &Supervisor) {
         use operation::Effect as E;
         match effect {
             E::SetTimer(_) => self.operation_timer = true,
@@ -291,7 +323,7 @@ impl Witness {
             E::Swap | E::RollBack if self.frozen => {
                 self.violate("a checkpoint and a restore overlap");
             }
-            E::Swap | E::RollBack if self.anything_alive() => {
+            E::Swap | E::RollBack if self.is_tree_alive(machines) => {
                 self.violate("the tree was exchanged under something that runs");
             }
             E::Swap | E::RollBack | E::Seal if self.winding_down => {

@@ -6,6 +6,23 @@ use super::{Effect, Event, Failure, State, System};
 use crate::chart::Outbox;
 
 impl System {
+    /// Where the system goes first, once the storage is there: a restore that was cut off
+    /// comes before everything else.
+    pub(super) fn begin(event: &Event, context: &mut Outbox<Effect>) -> Outcome<State> {
+        match event {
+            Event::Boot => Transition(State::StartingComponents),
+            Event::ResumeRestore => {
+                context.emit(Effect::ResumeRestore);
+                Transition(State::Swapping)
+            }
+            Event::ResumeRollBack => {
+                context.emit(Effect::ResumeRollBack);
+                Transition(State::RollingBack)
+            }
+            _ => Super,
+        }
+    }
+
     /// Where the system goes once an operation or the start is over.
     pub(super) fn settled(&self, context: &mut Outbox<Effect>) -> State {
         if context.when("parked", self.parked) {

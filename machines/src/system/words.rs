@@ -11,6 +11,12 @@ use crate::timer::Timer;
     Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, EnumIter, EnumMessage, IntoStaticStr,
 )]
 pub enum Event {
+    /// First bring up what the environment's directory is on.
+    Mount,
+    /// Every component that carries the storage is ready.
+    StorageReady,
+    /// The checkpoints cannot be opened.
+    OpenFailed,
     /// Bring everything up.
     Boot,
     /// First finish a restore that a crash of the daemon cut off, then bring everything up.
@@ -19,7 +25,7 @@ pub enum Event {
     ResumeRollBack,
     /// Every component is ready, or is down and may be ignored.
     ComponentsReady,
-    /// No component is up.
+    /// No component is up, those that carry the storage aside as long as they are to stay.
     ComponentsDown,
     /// A component is down for the moment, or down and ignored.
     ComponentDown,
@@ -108,10 +114,17 @@ impl Event {
     IntoStaticStr,
 )]
 pub enum Effect {
+    /// Start the components that carry the storage.
+    StartStorage,
+    /// Open the checkpoints, and look whether a restore was cut off.
+    OpenStorage,
     /// Start every component.
     StartComponents,
-    /// Stop every component, those first that nothing needs any more.
+    /// Stop every component but those that carry the storage, those first that nothing needs
+    /// any more.
     StopComponents,
+    /// Stop the components that carry the storage, in the same order.
+    StopStorage,
     /// Start the main process.
     StartProcess,
     /// Stop the main process.
@@ -159,6 +172,8 @@ pub enum Failure {
     Component,
     /// A restore failed, and so did its roll-back.
     Operation,
+    /// The checkpoints could not be opened.
+    Storage,
 }
 
 /// The data the system keeps across states.
@@ -174,6 +189,9 @@ pub struct System {
     pub degraded: bool,
     /// Whether the main process ended and is not to be restarted by itself.
     pub parked: bool,
+    /// Whether components carry the storage that are still to be stopped.
+    #[serde(default)]
+    pub mounted: bool,
     /// Whether a second shutdown was asked for: whatever is left is killed without grace.
     pub urgent: bool,
     /// The first failure that made the system stop.
@@ -197,6 +215,10 @@ pub struct System {
 pub enum State {
     /// Nothing was started yet.
     Off,
+    /// Waiting for the components that carry the storage to be ready.
+    Mounting,
+    /// The checkpoints are being opened.
+    Opening,
     /// Waiting for every component to be ready.
     StartingComponents,
     /// Waiting for the main process to be up.
@@ -230,10 +252,12 @@ pub enum State {
     StoppingOperation,
     /// The main process is being stopped for good.
     StoppingProcess,
-    /// The components are being stopped for good.
+    /// The components are being stopped for good, but those that carry the storage.
     StoppingComponents,
     /// Whatever else is left is being stopped for good.
     SweepingTree,
+    /// The components that carry the storage are being stopped for good.
+    StoppingStorage,
     /// All is down, in order.
     Stopped,
     /// All is down, after a failure.
@@ -266,7 +290,7 @@ impl Chart for System {
             ),
             (
                 "Starting",
-                "Coming up: components first, then the main process.",
+                "Coming up: the storage first, then components, then the main process.",
             ),
             (
                 "Serving",

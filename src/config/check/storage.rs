@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Checker, raw, variable};
+use crate::checkpoint::juicefs;
 use crate::config::component::time;
 use crate::config::origin::{Origin, from_file};
 use crate::config::value::parse_size;
@@ -17,7 +18,11 @@ use crate::config::{
 const SMALLEST: u64 = 256 << 20;
 
 impl Checker<'_> {
-    pub(super) fn storage(&mut self, write_dir: Option<&Path>) -> Option<Storage> {
+    pub(super) fn storage(
+        &mut self,
+        write_dir: Option<&Path>,
+        juicefs: Option<juicefs::Volume>,
+    ) -> Option<Storage> {
         let storage = self.file.storage.clone().unwrap_or_default();
         let checkpoint = self.file.checkpoint.clone().unwrap_or_default();
         let default = |name: &str| write_dir.map(|dir| dir.join(name).display().to_string());
@@ -27,15 +32,18 @@ impl Checker<'_> {
         let restore_on_boot = self
             .ledger
             .pick("storage.restore_on_boot", restore_on_boot, true);
-        let volume = storage.volume.as_ref();
+        let is_juicefs = juicefs.is_some();
+        let volume = storage.volume.as_ref().filter(|_| !is_juicefs);
         let volume = volume.and_then(|volume| self.volume(volume, write_dir));
-        if volume.is_some() && dir.is_some() {
+        if storage.volume.is_some() && dir.is_some() {
             let why = "cannot be set beside storage.volume, which has a directory of its own";
             self.ledger.wrong("storage.dir", why);
         }
         let in_volume = volume
             .as_ref()
-            .map(|it| it.dir.join("fs").display().to_string());
+            .map(|it| it.dir.join("fs"))
+            .or_else(|| juicefs.as_ref().map(juicefs::Volume::tree))
+            .map(|dir| dir.display().to_string());
         let dir = self.directory("storage.dir", dir, in_volume.or_else(|| default("fs")));
         let kept = from_file(checkpoint.dir.as_ref());
         let kept = self.directory("checkpoint.dir", kept, default("store"));
@@ -78,6 +86,7 @@ impl Checker<'_> {
                 dir,
                 make_dir,
                 volume,
+                juicefs,
                 restore_on_boot,
                 checkpoint_dir,
                 freeze,
@@ -157,7 +166,7 @@ impl Checker<'_> {
         let kind = [from_file(volume.kind.as_ref())];
         let kind = self.ledger.pick("storage.volume.type", kind, String::new());
         if kind != "btrfs-image" {
-            let why = format!("\"{kind}\" is not \"btrfs-image\", the only type that there is");
+            let why = format!("\"{kind}\" is neither \"btrfs-image\" nor \"juicefs\"");
             self.ledger.wrong("storage.volume.type", why);
         }
         let size = [from_file(volume.size.as_ref())];

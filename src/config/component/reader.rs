@@ -59,6 +59,7 @@ pub fn check(name: &str, raw: &raw::Component, names: &[&str], ledger: &mut Ledg
         user: user(&key("user"), raw.user.as_ref(), reader.ledger),
         attributes: attributes(&key("attributes"), raw.attributes.as_ref(), reader.ledger),
         limits: limits(&key("limits"), raw.limits.as_ref(), reader.ledger),
+        storage: reader.storage(raw, kind),
         listen: reader.listen(raw),
         success_exit_codes: probe::success_exit_codes(
             &key("success_exit_codes"),
@@ -114,6 +115,21 @@ impl Reader<'_> {
         let schedule = Schedule::parse(&times);
         let schedule = schedule.map_err(|why| self.ledger.wrong(&self.key("schedule"), why));
         (Kind::Scheduled, schedule.ok())
+    }
+
+    fn storage(&mut self, raw: &raw::Component, kind: Kind) -> bool {
+        let key = self.key("storage");
+        let storage = [from_file(raw.storage.as_ref())];
+        let storage = self.ledger.pick(&key, storage, false);
+        if storage && kind == Kind::Scheduled {
+            let why = "what runs at its times cannot carry the storage";
+            self.ledger.wrong(&key, why);
+        }
+        if storage && matches!(raw.on_failure, Some(raw::FailurePolicy::Ignore)) {
+            let why = "nothing goes on without the storage; give shutdown or restart";
+            self.ledger.wrong(&self.key("on_failure"), why);
+        }
+        storage
     }
 
     fn ready(&mut self, raw: &raw::Component, kind: Kind) -> Option<Ready> {

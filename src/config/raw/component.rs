@@ -70,6 +70,10 @@ pub struct Component {
     pub attributes: Option<Attributes>,
     /// What it may use of the machine. Needs a cgroup v2 that we may change.
     pub limits: Option<ResourceLimits>,
+    /// Whether the environment's directory is on what it mounts or serves: it is up before the
+    /// checkpoints are opened, is not held for one, and stays up while one is restored.
+    /// Default: false.
+    pub storage: Option<Value<bool>>,
     /// Sockets that are opened for it before it starts and kept while it is restarted:
     /// `host:port` or `unix:/path`. It gets them as descriptors from 3 on, as `LISTEN_FDS` says.
     pub listen: Option<Vec<Text>>,

@@ -75,6 +75,21 @@ async fn every_step_of_what_somebody_stops_and_starts() {
 }
 
 #[tokio::test]
+async fn every_step_of_what_carries_the_storage() {
+    cover(&Setting {
+        components: &[
+            (Kind::Service, OnFailure::Restart),
+            (Kind::Service, OnFailure::Ignore),
+        ],
+        needs: &[&[], &[0]],
+        storage: 1,
+        faults: 1,
+        ..SETTINGS[0]
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn every_step_with_a_new_configuration() {
     let quiet = Setting {
         components: &[(Kind::Service, OnFailure::Restart)],
@@ -134,6 +149,13 @@ async fn cover(setting: &Setting) {
     );
 }
 
+const fn interrupted(intent: Intent) -> Interrupted {
+    match intent {
+        Intent::Restore => Interrupted::Restore,
+        Intent::RollBack => Interrupted::RollBack,
+    }
+}
+
 /// The configuration, and the one that a reload brings.
 type Configs = (Arc<Config>, Option<Arc<Config>>);
 
@@ -154,7 +176,7 @@ impl Drive {
     fn new(setting: &Setting, configs: Configs) -> Self {
         let world = World::new(setting);
         let mut drive = Self::off(configs, world);
-        drive.event_loop.boot(None);
+        drive.event_loop.start(None);
         drive.settle_children();
         drive.hands.calls();
         drive
@@ -193,10 +215,7 @@ impl Drive {
             Action::Crash(_) => {
                 let configs = (Arc::clone(&self.config), self.next.clone());
                 *self = Self::off(configs, self.world.clone());
-                self.event_loop.boot(intent.map(|intent| match intent {
-                    Intent::Restore => Interrupted::Restore,
-                    Intent::RollBack => Interrupted::RollBack,
-                }));
+                self.event_loop.start(intent.map(interrupted));
             }
             Action::Request(input @ Input::System(_)) => self.request(input, reaction.as_ref())?,
             Action::Own(input) | Action::Fault(input) | Action::Request(input) => {
@@ -290,8 +309,20 @@ impl Drive {
             }
             Input::Operation(operation::Event::TimedOut) => self.fire(Who::Operation).await,
             Input::System(system::Event::TimedOut) => self.fire(Who::System).await,
-            Input::System(_) => {
+            Input::System(system::Event::TreeEmpty) => {
                 self.hands.end_sweep();
+                self.next().await
+            }
+            Input::System(event) => {
+                let cut_off = match event {
+                    system::Event::ResumeRestore => Some(Interrupted::Restore),
+                    system::Event::ResumeRollBack => Some(Interrupted::RollBack),
+                    _ => None,
+                };
+                self.hands.end_opening(match event {
+                    system::Event::OpenFailed => Err("no".to_owned()),
+                    _ => Ok(cut_off),
+                });
                 self.next().await
             }
             Input::Operation(event) => {

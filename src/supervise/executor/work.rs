@@ -7,6 +7,7 @@ use machines::supervisor::Input;
 use machines::{operation, system};
 
 use super::{Executor, report};
+use crate::supervise::handle::Message;
 use crate::supervise::incarnation::{Kind, Who};
 
 impl Executor {
@@ -33,6 +34,16 @@ impl Executor {
             }
             effect => self.work(effect),
         }
+    }
+
+    pub(super) fn open_storage(&self) {
+        let (open, events) = (self.outside.open(), self.events.clone());
+        tokio::spawn(async move {
+            let opened = AssertUnwindSafe(open).catch_unwind().await;
+            // A panic was logged by its hook.
+            let opened = opened.unwrap_or_else(|_| Err("that failed with a panic".to_owned()));
+            let _ = events.send(Message::Opened(opened)).await;
+        });
     }
 
     pub(super) fn sweep_tree(&mut self) {

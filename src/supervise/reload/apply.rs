@@ -17,7 +17,7 @@ type Sockets = Vec<Vec<Arc<OwnedFd>>>;
 impl Shared {
     pub(super) async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let (config, changes) = self.read().await?;
-        self.check(&config)?;
+        self.check(&config, &changes)?;
         if let Some(state) = self.see(|status| (!status.is_settled).then(|| status.state.clone())) {
             return Err(ReloadError::NotNow(state));
         }

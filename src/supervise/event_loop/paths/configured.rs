@@ -10,7 +10,7 @@ use crate::config::{Config, Flags, load};
 pub fn config(setting: &Setting) -> Config {
     let names: Vec<_> = (0..setting.components.len()).map(name).collect();
     let parts = (setting.components, setting.needs, setting.retries);
-    configured(setting.keep_alive, &names, parts)
+    configured(setting, &names, parts)
 }
 
 /// What it wants after its reload, if there is one.
@@ -21,7 +21,7 @@ pub fn reloaded(setting: &Setting) -> Option<Config> {
     let names = places.map(|(new, old)| old.map_or_else(|| format!("b{new}"), name));
     let parts = (reload.components, reload.needs, reload.retries);
     let names: Vec<_> = names.collect();
-    Some(configured(setting.keep_alive, &names, parts))
+    Some(configured(setting, &names, parts))
 }
 
 fn name(place: usize) -> String {
@@ -30,7 +30,7 @@ fn name(place: usize) -> String {
 
 type Parts<'a> = (&'a [(Kind, OnFailure)], &'a [&'a [usize]], u8);
 
-fn configured(keep_alive: bool, names: &[String], (components, needs, retries): Parts) -> Config {
+fn configured(setting: &Setting, names: &[String], (components, needs, retries): Parts) -> Config {
     let component = |(id, (kind, on_failure)): (usize, &(Kind, OnFailure))| {
         let needs = needs.get(id).copied().unwrap_or_default();
         let needs: Vec<_> = needs.iter().map(|need| names[*need].as_str()).collect();
@@ -38,7 +38,7 @@ fn configured(keep_alive: bool, names: &[String], (components, needs, retries): 
             "start_command": ["a component"], "needs": needs,
             "on_failure": format!("{on_failure:?}").to_lowercase(),
             "ready_timeout": "13s", "stop_timeout": "12s",
-            "backoff": {"max_restarts": 1, "jitter": 0.0},
+            "backoff": {"max_restarts": 1, "jitter": 0.0}, "storage": id < setting.storage,
         });
         match kind {
             Kind::Service => {}
@@ -62,7 +62,7 @@ fn configured(keep_alive: bool, names: &[String], (components, needs, retries): 
         ..Flags::default()
     })
     .unwrap();
-    config.keep_alive_on_error = keep_alive;
+    config.keep_alive_on_error = setting.keep_alive;
     config.process.backoff.jitter = 0.0;
     config
 }

@@ -28,6 +28,7 @@ impl Drive {
         let mut calls = Vec::new();
         for command in commands {
             match *command {
+                Command::System(system::Effect::OpenStorage) => calls.push(Call::Open),
                 Command::System(system::Effect::SweepTree) => calls.push(Call::Sweep),
                 Command::System(system::Effect::KillTree) => calls.push(Call::KillTree),
                 Command::System(system::Effect::SetTimer(timer)) => {

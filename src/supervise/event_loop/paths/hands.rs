@@ -11,7 +11,7 @@ use machines::operation::{Effect, Event};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::cgroups::Cgroup;
-use crate::checkpoint::Job;
+use crate::checkpoint::{Interrupted, Job};
 use crate::config::Schedule;
 use crate::spawn::Program;
 use crate::supervise::handle::Message;
@@ -25,6 +25,7 @@ pub enum Call {
     Signal(Who, i32),
     Sleep(Who, Duration),
     Until(Who),
+    Open,
     Sweep,
     KillTree,
     Work(Effect),
@@ -40,6 +41,7 @@ struct State {
     children: BTreeMap<Who, Incarnation>,
     newborn: Vec<Who>,
     timers: BTreeMap<Who, oneshot::Sender<()>>,
+    opening: Option<oneshot::Sender<Result<Option<Interrupted>, String>>>,
     sweep: Option<(oneshot::Sender<()>, watch::Receiver<bool>)>,
     work: Option<(Arc<Job>, oneshot::Sender<Event>)>,
     given_up: Vec<oneshot::Sender<Event>>,
@@ -103,6 +105,12 @@ impl Hands {
             .timers
             .get(&who)
             .is_some_and(|timer| !timer.is_closed())
+    }
+
+    /// Lets the checkpoints be open, or not.
+    pub fn end_opening(&self, opened: Result<Option<Interrupted>, String>) {
+        let opening = self.state().opening.take().unwrap();
+        opening.send(opened).unwrap();
     }
 
     /// Lets the sweep find nothing left.
@@ -176,6 +184,14 @@ impl Outside for Hands {
         let mut state = self.state();
         state.calls.push(Call::Sweep);
         state.sweep = Some((end, kill));
+        wait(ended)
+    }
+
+    fn open(&self) -> BoxFuture<'static, Result<Option<Interrupted>, String>> {
+        let (end, ended) = oneshot::channel();
+        let mut state = self.state();
+        state.calls.push(Call::Open);
+        state.opening = Some(end);
         wait(ended)
     }
 

