@@ -331,3 +331,30 @@ fn a_volume_that_cannot_be_is_refused() {
     assert_eq!(code, 70, "{said}");
     assert!(said.contains("version 1.2 or later is needed"), "{said}");
 }
+
+#[test]
+fn as_pid_1_a_volume_is_there_again_after_everything_was_killed() {
+    if !pid_namespaces() {
+        return;
+    }
+    let Some(sprite) = sprite(Sprite::new().pid_1(), &json!({})) else {
+        return;
+    };
+    let daemon = sprite.start();
+    daemon.wait_running();
+    let client = daemon.client();
+    let file = fs(&daemon).join("file");
+    // Where it is mounted, only what is in there sees.
+    let write = |text: &str| client.sh(&format!("echo {text} >{0} && sync {0}", file.display()));
+    assert_eq!(write("one").code, 0);
+    let first = client.checkpoint();
+    assert_eq!(write("two").code, 0);
+    client.restore(&first);
+    let read = format!("cat {}", file.display());
+    assert_eq!(client.sh(&read).stdout, "one\n");
+    let sprite = daemon.crash();
+    let mut daemon = sprite.pid_1().api().start();
+    daemon.wait_running();
+    assert_eq!(daemon.client().sh(&read).stdout, "one\n");
+    daemon.stop(143);
+}
