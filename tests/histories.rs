@@ -231,6 +231,7 @@ impl Lab {
     fn open(dir: &Path, key: Option<&Key>) -> Store {
         let store = Store::new(&Storage {
             dir: dir.join("tree"),
+            is_carried: false,
             make_dir: true,
             volume: None,
             juicefs: None,

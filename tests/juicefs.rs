@@ -5,7 +5,9 @@ use std::process::Command;
 
 use crate::sdks::tool;
 use crate::support::objects::with;
-use crate::support::{Daemon, Sprite, Value, is_root, json, signal_process, skipped, trees};
+use crate::support::{
+    Daemon, Sprite, Value, is_root, json, pid_namespaces, signal_process, skipped, trees,
+};
 
 /// The program; none, with the reason printed, where no JuiceFS can be mounted.
 fn juicefs() -> Option<PathBuf> {
@@ -340,7 +342,7 @@ fn as_pid_1_a_volume_is_there_again_after_everything_was_killed() {
     let Some(sprite) = sprite(Sprite::new().pid_1(), &json!({})) else {
         return;
     };
-    let daemon = sprite.start();
+    let mut daemon = sprite.start();
     daemon.wait_running();
     let client = daemon.client();
     let file = fs(&daemon).join("file");
@@ -352,8 +354,9 @@ fn as_pid_1_a_volume_is_there_again_after_everything_was_killed() {
     client.restore(&first);
     let read = format!("cat {}", file.display());
     assert_eq!(client.sh(&read).stdout, "one\n");
-    let sprite = daemon.crash();
-    let mut daemon = sprite.pid_1().api().start();
+    daemon.signal(libc::SIGKILL);
+    daemon.wait_without_output();
+    let mut daemon = daemon.into_sprite().pid_1().api().start();
     daemon.wait_running();
     assert_eq!(daemon.client().sh(&read).stdout, "one\n");
     daemon.stop(143);

@@ -110,7 +110,7 @@ fn a_restore_that_a_crash_has_cut_off_waits_for_the_storage() {
 fn a_storage_that_is_not_there_ends_the_start() {
     let nothing = json!({"start_command": ["sleep", "1000"], "storage": true});
     let (code, said) = sprite(&json!({"components": {"disk": nothing}})).run();
-    assert_eq!(code, 70);
+    assert_eq!(code, 78);
     assert!(said.contains("the checkpoints cannot be opened"), "{said}");
     assert!(said.contains("disk/fs"), "{said}");
     assert!(!said.contains("process up"), "{said}");

@@ -110,14 +110,15 @@ impl Supervisor {
     }
 
     /// The exit code that the daemon ends with, once the system is Stopped or Failed:
-    /// 70 if a component, a roll-back or the storage failed, else the main process's own.
+    /// 70 if a component or a roll-back failed, 78 if the checkpoints could not be opened, else the main process's own.
     #[must_use]
     pub fn exit_code(&self) -> Option<u8> {
         if !System::is_final(self.system.state()) {
             return None;
         }
         Some(match self.system.chart().failure {
-            Some(Failure::Component | Failure::Operation | Failure::Storage) => 70,
+            Some(Failure::Component | Failure::Operation) => 70,
+            Some(Failure::Storage) => 78,
             Some(Failure::Process) | None => {
                 self.process.chart().last.map_or(0, crate::exit::Exit::code)
             }
@@ -263,8 +264,10 @@ impl Supervisor {
 
     /// Component `id` is ready, or lost and ignored: what waited for it may start.
     fn component_settled(&self, id: usize, inbox: &mut VecDeque<Input>) {
-        let waiting = self.dependents(id).filter(|dependent| {
-            self.is_in(*dependent, component::State::Waiting) && self.needs_settled(*dependent)
+        let waiting = (0..self.components.len()).filter(|dependent| {
+            self.is_needed_by(id, *dependent)
+                && self.is_in(*dependent, component::State::Waiting)
+                && self.needs_settled(*dependent)
         });
         inbox.extend(waiting.map(|d| Input::Component(d, component::Event::NeedsReady)));
         if *self.system.state() == system::State::Mounting && self.storage_ready() {
@@ -315,12 +318,17 @@ impl Supervisor {
         machine.is_some_and(|machine| machine.is_usable() || machine.may_be_missing())
     }
 
+    /// Whether `dependent` waits for `id`: it needs it, or `id` carries the storage and it
+    /// does not.
+    fn is_needed_by(&self, id: usize, dependent: usize) -> bool {
+        let needs = self.needs.get(dependent);
+        needs.is_some_and(|needs| needs.contains(&id))
+            || self.is_storage(id) && !self.is_storage(dependent)
+    }
+
     fn needs_settled(&self, id: usize) -> bool {
-        self.needs
-            .get(id)
-            .into_iter()
-            .flatten()
-            .all(|need| self.is_settled(*need))
+        let mut all = 0..self.components.len();
+        all.all(|need| !self.is_needed_by(need, id) || self.is_settled(need))
     }
 
     fn all_settled(&self) -> bool {

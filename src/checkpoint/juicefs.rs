@@ -3,8 +3,7 @@
 //!
 //! The component `juicefs` carries the storage. It is this program, which makes everything
 //! ready and then becomes `juicefs mount`; another run of it tells whether the mount can be
-//! used. So nothing but children of ours, which can be killed, ever calls into a mount that may
-//! be dead.
+//! used, again and again: a child can be killed if a mount does not answer.
 
 mod lock;
 mod mounting;
@@ -16,7 +15,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::driver;
-pub use mounting::{detach, is_usable, mount};
+pub use mounting::{is_usable, mount, tidy};
 
 /// The name of the component.
 pub const COMPONENT: &str = "juicefs";

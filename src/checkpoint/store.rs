@@ -93,6 +93,7 @@ pub struct Store {
     tree: PathBuf,
     /// Whether to make it if it is missing.
     make_tree: bool,
+    is_carried: bool,
     /// Where checkpoints are kept.
     dir: PathBuf,
     retention: Retention,
@@ -134,9 +135,19 @@ impl Store {
     #[must_use]
     pub fn new(storage: &Storage) -> Self {
         Self {
-            tree: canonical(&storage.dir),
+            // What is not there yet leads nowhere; what is dead must not hold us up.
+            tree: if storage.is_carried {
+                storage.dir.clone()
+            } else {
+                canonical(&storage.dir)
+            },
+            is_carried: storage.is_carried,
             make_tree: storage.make_dir,
-            dir: canonical(&storage.checkpoint_dir),
+            dir: if storage.is_carried {
+                storage.checkpoint_dir.clone()
+            } else {
+                canonical(&storage.checkpoint_dir)
+            },
             retention: storage.retention,
             restore_on_boot: storage.restore_on_boot,
             verify_restore: storage.verify_restore,

@@ -318,6 +318,9 @@ async fn kill_everything(reaper: Reaper, cgroups: Option<Cgroups>) {
     let mut tally = reaper.tally();
     let gone = tally.wait_for(|tally| tally.childless);
     let _ = tokio::time::timeout(LAST, gone).await;
+    for pid in reaper.storage() {
+        reaper.signal_group(pid, libc::SIGKILL);
+    }
 }
 
 /// Where what components write goes.
@@ -340,7 +343,8 @@ async fn close(config: &Config, driver: Option<Arc<dyn Driver>>, writers: Writer
     }
     if let Some(volume) = config.storage.as_ref().and_then(|it| it.juicefs.clone()) {
         // Its component has unmounted it, unless it had to be killed.
-        let _ = tokio::task::spawn_blocking(move || juicefs::detach(&volume)).await;
+        let tidied = tokio::task::spawn_blocking(move || juicefs::tidy(&volume));
+        let _ = tokio::time::timeout(CLOSING, tidied).await;
     }
     // What components wrote last is still on its way. Pipes that somebody outside our
     // tree holds open must not keep us.

@@ -119,7 +119,21 @@ impl Checker<'_> {
             let why = "is \"off\", but limits are given, which need them; leave out one of them";
             self.ledger.wrong("cgroups", why);
         }
+        let is_carried = config.has_storage_components();
+        // What is on the storage is not there yet.
+        if !is_carried && !config.fs_root.is_dir() {
+            let why = format!(
+                "\"{}\" is not a directory; make it first",
+                config.fs_root.display()
+            );
+            self.ledger.wrong("fs.root", why);
+        }
+        let storage = config.storage.clone().map(|storage| super::Storage {
+            is_carried,
+            ..storage
+        });
         Ok(Config {
+            storage,
             settings: std::mem::take(&mut self.ledger.settings),
             ..config
         })
@@ -278,15 +292,9 @@ impl Checker<'_> {
         let root = self.file.fs.clone().unwrap_or_default().root;
         let root = [from_file(root.as_ref())];
         let root = self.ledger.pick("fs.root", root, "/".to_owned());
-        let path = self
-            .ledger
+        self.ledger
             .absolute(&root)
-            .unwrap_or_else(|_| root.clone().into());
-        if !path.is_dir() {
-            let why = format!("\"{root}\" is not a directory; make it first");
-            self.ledger.wrong("fs.root", why);
-        }
-        path
+            .unwrap_or_else(|_| root.clone().into())
     }
 
     fn limits(&mut self) -> Limits {

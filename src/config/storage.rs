@@ -8,9 +8,12 @@ use crate::checkpoint::juicefs;
 
 /// The environment's directory and its checkpoints.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "settings, each of its own")]
 pub struct Storage {
     /// What checkpoints capture and restores replace.
     pub dir: PathBuf,
+    /// Whether it is on what a component brings.
+    pub is_carried: bool,
     /// Whether `dir` is the default, which is made if missing.
     pub make_dir: bool,
     /// The filesystem that it is in, if that is one of its own.

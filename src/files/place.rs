@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -18,8 +18,15 @@ const LINKS: usize = 40;
 /// Everything below one root.
 #[derive(Clone, Debug)]
 pub struct Files {
-    root: Arc<OwnedFd>,
+    root: Arc<Root>,
     config: Live,
+}
+
+/// The root, opened when it is there.
+#[derive(Debug)]
+struct Root {
+    path: PathBuf,
+    opened: OnceLock<OwnedFd>,
 }
 
 /// A name in a directory that is held open.
@@ -33,14 +40,28 @@ pub struct Place {
     pub path: String,
 }
 
+impl Root {
+    fn open(&self) -> std::result::Result<&OwnedFd, Errno> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(opened);
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(&self.path, flags, Mode::empty())?;
+        Ok(self.opened.get_or_init(|| opened))
+    }
+}
+
 impl Files {
     /// Everything below `root`, for the main process of `config`.
     pub fn new(root: &Path, config: Live) -> std::io::Result<Self> {
-        let root = rustix::fs::open(
-            root,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
+        let root = Root {
+            path: root.to_owned(),
+            opened: OnceLock::new(),
+        };
+        // It may be on what a component brings, which is not there yet.
+        if !config.borrow().has_storage_components() {
+            root.open()?;
+        }
         Ok(Self {
             root: Arc::new(root),
             config,
@@ -68,8 +89,10 @@ impl Files {
     pub fn open(&self, what: &'static str, path: &Path, flags: OFlags) -> Result<OwnedFd> {
         let below = relative(path);
         let flags = flags | OFlags::CLOEXEC;
+        let root = self.root.open();
+        let root = root.map_err(|errno| Error::new(what, &path.display().to_string(), errno))?;
         let opened = rustix::fs::openat2(
-            &*self.root,
+            root,
             &below,
             flags,
             Mode::empty(),

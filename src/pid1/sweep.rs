@@ -97,11 +97,12 @@ fn tell(
         }
         return Ok(1);
     }
+    // In this order: what is found and carries the storage must be known as such.
+    let mut found = tree::descendants()?;
     let mut storage = reaper.storage();
     if !storage.is_empty() {
         storage.extend(cgroups.map(Cgroups::storage_members).unwrap_or_default());
     }
-    let mut found = tree::descendants()?;
     let storage = tree::storage(&found, &storage);
     found.retain(|entry| !storage.contains(&entry.pid));
     let left = found.len();

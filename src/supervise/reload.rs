@@ -10,6 +10,7 @@ use tokio::sync::{Mutex, Notify};
 use super::handle::Handle;
 use super::sockets::{SocketError, Sockets};
 use crate::cgroups::{Cgroups, LimitError};
+use crate::checkpoint::juicefs;
 use crate::config::{Action, Changes, Component, Config, ConfigError, Flags, Live, load};
 
 /// Why nothing was taken over.
@@ -186,6 +187,7 @@ impl Shared {
             return Err(ReloadError::NothingToRun);
         }
         let not_taken_over = Changes::between(&self.at_start, &found).not_taken_over;
+        let found = self.with_built_in(found)?;
         let changes = Changes {
             not_taken_over,
             ..Changes::between(&self.parts.config.borrow(), &found)
@@ -198,6 +200,23 @@ impl Shared {
             ..Config::clone(&self.at_start)
         };
         Ok((Arc::new(config), changes))
+    }
+
+    /// With the component of the volume as it was at the start.
+    fn with_built_in(&self, mut found: Config) -> Result<Config, ReloadError> {
+        let volume = |config: &Config| config.storage.as_ref()?.juicefs.clone();
+        let mut at_start = self.at_start.components.iter();
+        match (volume(&self.at_start), volume(&found)) {
+            (None, None) => return Ok(found),
+            (Some(_), Some(_)) => {}
+            _ => return Err(ReloadError::Storage(juicefs::COMPONENT.to_owned())),
+        }
+        let is_built_in = |component: &Component| component.name == juicefs::COMPONENT;
+        let place = found.components.iter_mut().find(|it| is_built_in(it));
+        if let (Some(place), Some(kept)) = (place, at_start.find(|it| is_built_in(it))) {
+            *place = kept.clone();
+        }
+        Ok(found)
     }
 
     /// Whether what was set up at the start is enough for it.

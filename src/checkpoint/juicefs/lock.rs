@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -17,7 +17,7 @@ use crate::pid1::tree;
 use crate::sys;
 
 /// How long what a killed sprite-env has left behind may take to go: it unmounts.
-const GRACE: Duration = Duration::from_secs(15);
+const GRACE: Duration = Duration::from_secs(45);
 /// How long it may take to be killed.
 const KILL: Duration = Duration::from_secs(5);
 /// The pause between two looks.
@@ -31,12 +31,14 @@ struct Process {
 }
 
 /// Who has the lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Holder {
     /// The leader of the process group that holds it.
     leader: Process,
     /// The sprite-env that has started it.
     daemon: Process,
+    /// The PID namespace that these are in.
+    namespace: Option<PathBuf>,
 }
 
 impl Process {
@@ -59,6 +61,7 @@ impl Holder {
         Self {
             leader: Process::of(own),
             daemon: Process::of(parent),
+            namespace: std::fs::read_link("/proc/self/ns/pid").ok(),
         }
     }
 }
@@ -78,8 +81,8 @@ pub fn take(dir: &Path) -> Result<OwnedFd, Error> {
         let mut text = String::new();
         file.read_to_string(&mut text).context("read", &path)?;
         // One that was killed before it said who it is cannot hold it for long.
-        let holder = serde_json::from_str(&text).ok();
-        end(&file, holder, dir)?;
+        let holder: Option<Holder> = serde_json::from_str(&text).ok();
+        end(&file, holder.as_ref(), dir)?;
     }
     let text = serde_json::to_string(&Holder::ourselves()).unwrap_or_default();
     file.rewind().context("write", &path)?;
@@ -89,13 +92,23 @@ pub fn take(dir: &Path) -> Result<OwnedFd, Error> {
     Ok(file.into())
 }
 
+/// The lock of the volume in `dir`, if nobody has it.
+pub fn take_if_free(dir: &Path) -> Result<Option<File>, Error> {
+    let path = dir.join("lock");
+    let file = File::open(&path).context("open", &path)?;
+    let is_free = try_lock(&file).context("lock", &path)?;
+    Ok(is_free.then_some(file))
+}
+
 /// Whether the lock of the volume in `dir` is held by what the sprite-env has started that we
 /// are a child of.
 pub fn is_ours(dir: &Path) -> bool {
+    let ours = Holder::ourselves();
     let holder = std::fs::read(dir.join("lock")).ok();
     let holder = holder.and_then(|text| serde_json::from_slice::<Holder>(&text).ok());
-    holder
-        .is_some_and(|holder| holder.daemon == Holder::ourselves().daemon && holder.leader.lives())
+    holder.is_some_and(|holder| {
+        holder.daemon == ours.daemon && holder.namespace == ours.namespace && holder.leader.lives()
+    })
 }
 
 fn try_lock(file: &File) -> Result<bool, Errno> {
@@ -107,15 +120,18 @@ fn try_lock(file: &File) -> Result<bool, Errno> {
 }
 
 /// Ends what has the lock, if nobody needs it any more.
-fn end(file: &File, holder: Option<Holder>, dir: &Path) -> Result<(), Error> {
+fn end(file: &File, holder: Option<&Holder>, dir: &Path) -> Result<(), Error> {
     let in_use = |by: String| Error::InUse {
         dir: dir.to_owned(),
         by,
     };
-    let ours = Holder::ourselves().daemon;
+    let ours = Holder::ourselves();
     if let Some(holder) = holder {
         let daemon = holder.daemon;
-        if daemon != ours && daemon.lives() {
+        if holder.namespace != ours.namespace {
+            return Err(in_use("another, in another PID namespace".to_owned()));
+        }
+        if daemon != ours.daemon && daemon.lives() {
             return Err(in_use(format!("another, process {}", daemon.pid)));
         }
         eprintln!(
@@ -160,7 +176,13 @@ mod tests {
         child.arg("1000").process_group(0).stdin(Stdio::null());
         let child = child.spawn().unwrap();
         let leader = Process::of(child.id().try_into().unwrap());
-        let text = serde_json::to_string(&Holder { leader, daemon }).unwrap();
+        let namespace = Holder::ourselves().namespace;
+        let holder = Holder {
+            leader,
+            daemon,
+            namespace,
+        };
+        let text = serde_json::to_string(&holder).unwrap();
         std::fs::write(dir.join("lock"), text).unwrap();
         child
     }
@@ -177,6 +199,25 @@ mod tests {
         assert!(!left.wait().unwrap().success());
         // And nothing has it any more.
         drop(take(dir.path()).unwrap());
+    }
+
+    #[test]
+    fn what_is_in_another_pid_namespace_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let gone = Process {
+            pid: i32::MAX,
+            started: 1,
+        };
+        let mut holder = holder(dir.path(), gone);
+        let path = dir.path().join("lock");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("pid:[", "pid:[9")).unwrap();
+        let error = take(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("in another PID namespace"), "{error}");
+        assert!(take_if_free(dir.path()).unwrap().is_none());
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        assert!(take_if_free(dir.path()).unwrap().is_some());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -17,6 +17,9 @@ use super::super::driver::Context as _;
 use super::super::durable;
 use super::super::volume::is_mounted;
 use super::{Error, Volume, lock, program};
+
+/// Only its owner may change what is in the volume's root.
+const OWN_ALONE: u32 = 0o755;
 
 /// What JuiceFS calls the volume.
 const NAME: &str = "volume";
@@ -77,7 +80,7 @@ fn make_ready(volume: &Volume) -> Result<(), Error> {
         let arguments = ["config", url.as_str(), "--yes"];
         program::run(volume, &[&arguments[..], &limits].concat())?;
     } else {
-        format(volume, &limits)?;
+        format(volume, told.is_some(), &limits)?;
     }
     durable::write_json(&told_file, &wanted)?;
     Ok(())
@@ -93,15 +96,17 @@ fn is_formatted(volume: &Volume) -> Result<bool, Error> {
     match program::run(volume, &["status", &volume.metadata_url()]) {
         Ok(_) => Ok(true),
         Err(Error::Failed { said, .. }) if said.contains("not formatted") => {
-            durable::remove_file(&metadata)?;
+            // In this order: without a database, a log would be one that is to be kept.
             durable::remove_file(&volume.dir.join("metadata.db-wal"))?;
+            durable::remove_file(&metadata)?;
             Ok(false)
         }
         Err(error) => Err(error),
     }
 }
 
-fn format(volume: &Volume, limits: &[&str]) -> Result<(), Error> {
+/// Makes a volume, unless there `was` one.
+fn format(volume: &Volume, was: bool, limits: &[&str]) -> Result<(), Error> {
     let objects = volume.objects();
     // What a format that was cut off has written first. With anything else beside it there was
     // a volume.
@@ -109,7 +114,7 @@ fn format(volume: &Volume, limits: &[&str]) -> Result<(), Error> {
     let found = mark.parent().and_then(|dir| fs::read_dir(dir).ok());
     let found = found.map_or(0, Iterator::count);
     let log = volume.dir.join("metadata.db-wal");
-    if found > usize::from(mark.exists()) || log.exists() {
+    if was || found > usize::from(mark.exists()) || log.exists() {
         return Err(Error::Lost {
             metadata: volume.metadata(),
             dir: volume.dir.clone(),
@@ -132,8 +137,8 @@ fn format(volume: &Volume, limits: &[&str]) -> Result<(), Error> {
     let arguments = [&["format"], &storage[..], &blocks, limits, &[&url, NAME]].concat();
     if let Err(error) = program::run(volume, &arguments) {
         // Half a volume is none.
-        durable::remove_file(&volume.metadata())?;
         durable::remove_file(&log)?;
+        durable::remove_file(&volume.metadata())?;
         return Err(error);
     }
     eprintln!("a new volume: {}", volume.dir.display());
@@ -154,8 +159,18 @@ pub fn is_usable(volume: &Volume) -> Result<(), Error> {
         let remounted = rustix::mount::mount_remount(&at, MountFlags::BIND, "");
         remounted.context("allow set-uid programs on", &at)?;
     }
+    // Others are not to change what is beside the environment's directory, nor the probe.
+    let mode = fs::metadata(&at)
+        .context("look at", &at)?
+        .permissions()
+        .mode();
+    if mode & 0o777 != OWN_ALONE {
+        let own_alone = fs::Permissions::from_mode(OWN_ALONE);
+        fs::set_permissions(&at, own_alone).context("change the mode of", &at)?;
+    }
     let probe = at.join(".sprite-env-probe");
-    let written = File::create(&probe).and_then(|mut file| {
+    durable::remove_file(&probe)?;
+    let written = File::create_new(&probe).and_then(|mut file| {
         file.write_all(b"probe")?;
         file.sync_all()
     });
@@ -168,8 +183,15 @@ pub fn is_usable(volume: &Volume) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes a mount away that nobody serves any more.
-pub fn detach(volume: &Volume) {
+/// Takes a mount away that nobody serves any more, if the volume is nobody else's.
+pub fn tidy(volume: &Volume) {
+    if let Ok(Some(_lock)) = lock::take_if_free(&volume.dir) {
+        detach(volume);
+    }
+}
+
+/// Takes a mount away that nobody serves any more. For whoever has the lock.
+fn detach(volume: &Volume) {
     let at = volume.mount_point();
     // Not by what it looks like, which the kernel remembers.
     while rustix::fs::statfs(&at).is_err_and(|error| is_dead(&error.into())) {

@@ -20,6 +20,13 @@ impl Store {
         let cipher = Cipher::new(self.key.as_ref())?;
         let (tree, dir) = (&self.tree, &self.dir);
         let (lock, format) = directories::prepare(tree, self.make_tree, dir, &cipher)?;
+        if self.is_carried && tree.is_symlink() {
+            return Err(Error::Unusable(format!(
+                "storage.dir, {}, is a link on what carries the storage; give the directory that \
+                 it leads to",
+                tree.display()
+            )));
+        }
         let log = Log::new(self.dir.join("log"), self.work_dir(), cipher.clone());
         let joined = match &self.remote {
             Some(remote) => remote.open(&self.dir, &log)?,

@@ -84,6 +84,7 @@ impl Checker<'_> {
         match (dir, kept) {
             (Some(dir), Some(checkpoint_dir)) => Some(Storage {
                 dir,
+                is_carried: false,
                 make_dir,
                 volume,
                 juicefs,
