@@ -361,3 +361,32 @@ fn as_pid_1_a_volume_is_there_again_after_everything_was_killed() {
     assert_eq!(daemon.client().sh(&read).stdout, "one\n");
     daemon.stop(143);
 }
+
+#[test]
+fn a_reload_leaves_a_volume_as_it_is_and_takes_over_the_rest() {
+    let Some(sprite) = sprite(Sprite::new(), &json!({})) else {
+        return;
+    };
+    let mut daemon = sprite.start();
+    daemon.wait_running();
+    let (client, before) = (daemon.client(), pid(&daemon));
+    let path = daemon.sprite.path("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["juicefs"]["trash_days"] = json!(2);
+    config["components"] =
+        json!({"helper": {"start_command": ["sleep", "1000"], "needs": ["juicefs"]}});
+    std::fs::write(&path, config.to_string()).unwrap();
+    let done = client.post("/config/reload?wait=60s", &json!({}));
+    assert_eq!(done.status, 200, "{}", done.json());
+    let changes = &done.json()["changes"];
+    assert_eq!(changes["not_taken_over"], json!(["juicefs.trash_days"]));
+    assert_eq!(changes["components"]["helper"]["action"], "added");
+    assert_eq!(pid(&daemon), before);
+    config.as_object_mut().unwrap().remove("juicefs");
+    config.as_object_mut().unwrap().remove("storage");
+    config["components"] = json!({});
+    std::fs::write(&path, config.to_string()).unwrap();
+    let answer = client.post("/config/reload?wait=60s", &json!({}));
+    answer.assert_problem(422, "juicefs: the storage is on it");
+    daemon.stop(143);
+}
