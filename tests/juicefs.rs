@@ -268,7 +268,7 @@ fn metadata_that_are_lost_are_not_written_over() {
         assert_eq!(daemon.wait(), 70);
         let said = daemon.output.text();
         assert!(
-            said.contains("is gone, but not what belongs to it"),
+            said.contains("is gone or empty, but not what belongs to it"),
             "{said}"
         );
         sprite = daemon.into_sprite();
@@ -276,6 +276,21 @@ fn metadata_that_are_lost_are_not_written_over() {
         if log.exists() {
             std::fs::rename(&log, &log_aside).unwrap();
         }
+    }
+    // A database without a volume, as one looks whose log is lost, is not removed either.
+    std::fs::write(&metadata, "").unwrap();
+    std::fs::remove_file(sprite.path("data/juicefs/told.json")).unwrap();
+    let mut daemon = sprite.start();
+    assert_eq!(daemon.wait(), 70);
+    let said = daemon.output.text();
+    assert!(
+        said.contains("is gone or empty, but not what belongs to it"),
+        "{said}"
+    );
+    sprite = daemon.into_sprite();
+    assert!(metadata.exists());
+    for made in ["metadata.db-wal", "metadata.db-shm"] {
+        let _ = std::fs::remove_file(sprite.path("data/juicefs").join(made));
     }
     std::fs::rename(&aside, &metadata).unwrap();
     if log_aside.exists() {

@@ -73,7 +73,7 @@ pub enum Error {
     },
     /// There are blocks without the metadata that say what they are of.
     #[error(
-        "{} is gone, but not what belongs to it: put it back (juicefs load makes it of a backup in \
+        "{} is gone or empty, but not what belongs to it: put it back (juicefs load makes it of a backup in \
          objects/volume/meta), or move {} away to begin with an empty volume", .metadata.display(),
         .dir.display()
     )]

@@ -5,7 +5,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::StatVfsMountFlags;
@@ -95,7 +95,11 @@ fn is_formatted(volume: &Volume) -> Result<bool, Error> {
     }
     match program::run(volume, &["status", &volume.metadata_url()]) {
         Ok(_) => Ok(true),
+        // A log that is gone can make a database look so; then there are blocks.
         Err(Error::Failed { said, .. }) if said.contains("not formatted") => {
+            if has_blocks(volume) {
+                return Err(lost(volume));
+            }
             // In this order: without a database, a log would be one that is to be kept.
             durable::remove_file(&volume.dir.join("metadata.db-wal"))?;
             durable::remove_file(&metadata)?;
@@ -105,22 +109,33 @@ fn is_formatted(volume: &Volume) -> Result<bool, Error> {
     }
 }
 
+/// What a format writes first among the blocks.
+fn mark(volume: &Volume) -> PathBuf {
+    volume.objects().join(NAME).join("juicefs_uuid")
+}
+
+/// Whether there is anything of a volume but what a format writes first.
+fn has_blocks(volume: &Volume) -> bool {
+    let found = fs::read_dir(volume.objects().join(NAME));
+    found.map_or(0, Iterator::count) > usize::from(mark(volume).exists())
+}
+
+fn lost(volume: &Volume) -> Error {
+    Error::Lost {
+        metadata: volume.metadata(),
+        dir: volume.dir.clone(),
+    }
+}
+
 /// Makes a volume, unless there `was` one.
 fn format(volume: &Volume, was: bool, limits: &[&str]) -> Result<(), Error> {
     let objects = volume.objects();
-    // What a format that was cut off has written first. With anything else beside it there was
-    // a volume.
-    let mark = objects.join(NAME).join("juicefs_uuid");
-    let found = mark.parent().and_then(|dir| fs::read_dir(dir).ok());
-    let found = found.map_or(0, Iterator::count);
     let log = volume.dir.join("metadata.db-wal");
-    if was || found > usize::from(mark.exists()) || log.exists() {
-        return Err(Error::Lost {
-            metadata: volume.metadata(),
-            dir: volume.dir.clone(),
-        });
+    if was || has_blocks(volume) || log.exists() {
+        return Err(lost(volume));
     }
-    durable::remove_file(&mark)?;
+    // One that was cut off may have left it.
+    durable::remove_file(&mark(volume))?;
     let mut private = DirBuilder::new();
     private.recursive(true).mode(0o700);
     private.create(&objects).context("create", &objects)?;
