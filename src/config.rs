@@ -149,6 +149,13 @@ impl Config {
         ordered
     }
 
+    /// The component of this name.
+    #[must_use]
+    pub fn component(&self, name: &str) -> Option<&Component> {
+        let mut components = self.components.iter();
+        components.find(|component| component.name == name)
+    }
+
     /// Whether a component carries the storage.
     #[must_use]
     pub fn has_storage_components(&self) -> bool {

@@ -29,6 +29,21 @@ fn sprite(sprite: Sprite, more: &Value) -> Option<Sprite> {
     Some(sprite.storage().api().config(&with(config, more)))
 }
 
+/// A daemon that is up, with a volume.
+fn running(more: &Value) -> Option<Daemon> {
+    let daemon = sprite(Sprite::new(), more)?.start();
+    daemon.wait_running();
+    Some(daemon)
+}
+
+/// Changes the configuration file.
+fn reconfigure(sprite: &Sprite, change: impl FnOnce(&mut Value)) {
+    let path = sprite.path("config.json");
+    let mut config = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut config);
+    std::fs::write(path, config.to_string()).unwrap();
+}
+
 fn fs(daemon: &Daemon) -> PathBuf {
     daemon.sprite.path("data/juicefs/mnt/active/fs")
 }
@@ -47,11 +62,9 @@ fn mounted(sprite: &Sprite) -> bool {
 #[test]
 fn a_checkpoint_of_a_volume_is_restored_and_all_is_there_after_a_new_start() {
     for cgroups in ["auto", "off"] {
-        let Some(sprite) = sprite(Sprite::new(), &json!({"cgroups": cgroups})) else {
+        let Some(mut daemon) = running(&json!({"cgroups": cgroups})) else {
             return;
         };
-        let mut daemon = sprite.start();
-        daemon.wait_running();
         let client = daemon.client();
         let (root, before) = (fs(&daemon), pid(&daemon));
         trees::make(&root, true);
@@ -76,11 +89,9 @@ fn a_checkpoint_of_a_volume_is_restored_and_all_is_there_after_a_new_start() {
 
 #[test]
 fn programs_on_the_volume_may_be_set_uid() {
-    let Some(sprite) = sprite(Sprite::new(), &json!({})) else {
+    let Some(mut daemon) = running(&json!({})) else {
         return;
     };
-    let mut daemon = sprite.start();
-    daemon.wait_running();
     let root = fs(&daemon);
     std::fs::copy("/usr/bin/id", root.join("id")).unwrap();
     let script = format!(
@@ -93,11 +104,9 @@ fn programs_on_the_volume_may_be_set_uid() {
 
 #[test]
 fn a_mount_whose_server_is_killed_goes_on() {
-    let Some(sprite) = sprite(Sprite::new(), &json!({})) else {
+    let Some(mut daemon) = running(&json!({})) else {
         return;
     };
-    let mut daemon = sprite.start();
-    daemon.wait_running();
     let (root, watchdog) = (fs(&daemon), pid(&daemon));
     std::fs::write(root.join("file"), "content").unwrap();
     // It serves the mount; what it is the child of starts another.
@@ -118,7 +127,7 @@ fn a_mount_whose_server_is_killed_goes_on() {
 
 #[test]
 fn a_mount_that_dies_stops_everything_or_is_made_again() {
-    let Some(stops) = sprite(Sprite::new(), &json!({})) else {
+    let Some(mut daemon) = running(&json!({})) else {
         return;
     };
     let kill = |daemon: &Daemon| {
@@ -126,17 +135,14 @@ fn a_mount_that_dies_stops_everything_or_is_made_again() {
         let killed = Command::new("kill").args(["-9", "--", &group]).status();
         assert!(killed.unwrap().success());
     };
-    let mut daemon = stops.start();
-    daemon.wait_running();
     std::fs::write(fs(&daemon).join("file"), "content").unwrap();
     kill(&daemon);
     assert_eq!(daemon.wait(), 70);
     let sprite = daemon.into_sprite();
     assert!(!mounted(&sprite), "nothing dead is left");
-    let mut config: Value =
-        serde_json::from_slice(&std::fs::read(sprite.path("config.json")).unwrap()).unwrap();
-    config["juicefs"]["on_failure"] = json!("restart");
-    std::fs::write(sprite.path("config.json"), config.to_string()).unwrap();
+    reconfigure(&sprite, |config| {
+        config["juicefs"]["on_failure"] = json!("restart");
+    });
     let mut daemon = sprite.api().start();
     daemon.wait_running();
     let before = pid(&daemon);
@@ -156,11 +162,9 @@ fn a_mount_that_dies_stops_everything_or_is_made_again() {
 
 #[test]
 fn what_a_killed_daemon_has_left_makes_way() {
-    let Some(sprite) = sprite(Sprite::new(), &json!({})) else {
+    let Some(mut daemon) = running(&json!({})) else {
         return;
     };
-    let mut daemon = sprite.start();
-    daemon.wait_running();
     std::fs::write(fs(&daemon).join("file"), "content").unwrap();
     let left = pid(&daemon);
     daemon.signal(libc::SIGKILL);
@@ -182,11 +186,9 @@ fn what_a_killed_daemon_has_left_makes_way() {
 
 #[test]
 fn two_daemons_do_not_share_a_volume() {
-    let Some(sprite) = sprite(Sprite::new(), &json!({})) else {
+    let Some(mut first) = running(&json!({})) else {
         return;
     };
-    let mut first = sprite.start();
-    first.wait_running();
     let data = first.sprite.path("data");
     // Another's directory, but the same data.
     let config = std::fs::read_to_string(first.sprite.path("config.json")).unwrap();
@@ -207,11 +209,9 @@ fn settings_of_a_volume_are_taken_over_as_far_as_they_can_be() {
     let more = json!({
         "storage": {"volume": {"type": "juicefs", "size": "1G"}},
     });
-    let Some(sprite) = sprite(Sprite::new(), &more) else {
+    let Some(mut daemon) = running(&more) else {
         return;
     };
-    let mut daemon = sprite.start();
-    daemon.wait_running();
     let size = || {
         let fs = rustix::fs::statvfs(fs(&daemon)).unwrap();
         fs.f_blocks * fs.f_frsize
@@ -233,10 +233,9 @@ fn settings_of_a_volume_are_taken_over_as_far_as_they_can_be() {
     daemon.wait_running();
     daemon.stop(143);
     let sprite = daemon.into_sprite();
-    let mut config: Value =
-        serde_json::from_slice(&std::fs::read(sprite.path("config.json")).unwrap()).unwrap();
-    config["storage"]["volume"]["size"] = json!("3G");
-    std::fs::write(sprite.path("config.json"), config.to_string()).unwrap();
+    reconfigure(&sprite, |config| {
+        config["storage"]["volume"]["size"] = json!("3G");
+    });
     let mut daemon = sprite.start();
     daemon.wait_running();
     let fs = rustix::fs::statvfs(fs(&daemon)).unwrap();
@@ -246,11 +245,9 @@ fn settings_of_a_volume_are_taken_over_as_far_as_they_can_be() {
 
 #[test]
 fn metadata_that_are_lost_are_not_written_over() {
-    let Some(sprite) = sprite(Sprite::new(), &json!({})) else {
+    let Some(mut daemon) = running(&json!({})) else {
         return;
     };
-    let mut daemon = sprite.start();
-    daemon.wait_running();
     std::fs::write(fs(&daemon).join("file"), vec![7; 1 << 20]).unwrap();
     daemon.stop(143);
     let sprite = daemon.into_sprite();
@@ -379,28 +376,26 @@ fn as_pid_1_a_volume_is_there_again_after_everything_was_killed() {
 
 #[test]
 fn a_reload_leaves_a_volume_as_it_is_and_takes_over_the_rest() {
-    let Some(sprite) = sprite(Sprite::new(), &json!({})) else {
+    let Some(mut daemon) = running(&json!({})) else {
         return;
     };
-    let mut daemon = sprite.start();
-    daemon.wait_running();
     let (client, before) = (daemon.client(), pid(&daemon));
-    let path = daemon.sprite.path("config.json");
-    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    config["juicefs"]["trash_days"] = json!(2);
-    config["components"] =
-        json!({"helper": {"start_command": ["sleep", "1000"], "needs": ["juicefs"]}});
-    std::fs::write(&path, config.to_string()).unwrap();
+    reconfigure(&daemon.sprite, |config| {
+        config["juicefs"]["trash_days"] = json!(2);
+        config["components"] =
+            json!({"helper": {"start_command": ["sleep", "1000"], "needs": ["juicefs"]}});
+    });
     let done = client.post("/config/reload?wait=60s", &json!({}));
     assert_eq!(done.status, 200, "{}", done.json());
     let changes = &done.json()["changes"];
     assert_eq!(changes["not_taken_over"], json!(["juicefs.trash_days"]));
     assert_eq!(changes["components"]["helper"]["action"], "added");
     assert_eq!(pid(&daemon), before);
-    config.as_object_mut().unwrap().remove("juicefs");
-    config.as_object_mut().unwrap().remove("storage");
-    config["components"] = json!({});
-    std::fs::write(&path, config.to_string()).unwrap();
+    reconfigure(&daemon.sprite, |config| {
+        config.as_object_mut().unwrap().remove("juicefs");
+        config.as_object_mut().unwrap().remove("storage");
+        config["components"] = json!({});
+    });
     let answer = client.post("/config/reload?wait=60s", &json!({}));
     answer.assert_problem(422, "juicefs: the storage is on it");
     daemon.stop(143);

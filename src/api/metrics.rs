@@ -42,11 +42,10 @@ fn text(shared: &Shared) -> String {
     let process = [(String::new(), &status.process, Cgroup::Process)];
     children("process", &process, shared, &mut metrics);
     let config = std::sync::Arc::clone(&shared.reloader.live().borrow());
-    let components = status.components.iter().filter_map(|(name, part)| {
-        let mut components = config.components.iter();
-        let component = components.find(|component| component.name == *name)?;
-        Some((name.clone(), part, component.cgroup()))
-    });
+    let components = status
+        .components
+        .iter()
+        .filter_map(|(name, part)| Some((name.clone(), part, config.component(name)?.cgroup())));
     let components: Vec<_> = components.collect();
     children("component", &components, shared, &mut metrics);
     checkpoints(shared, &mut metrics);

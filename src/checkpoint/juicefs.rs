@@ -20,7 +20,7 @@ pub use mounting::{is_usable, mount, tidy};
 /// The name of the component.
 pub const COMPONENT: &str = "juicefs";
 /// The word on our command line that says what is to be done with a volume.
-pub const VERB: &str = "juicefs";
+const VERB: &str = "juicefs";
 
 /// Why a volume cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +126,11 @@ impl Volume {
     /// The database of its metadata.
     fn metadata(&self) -> PathBuf {
         self.dir.join("metadata.db")
+    }
+
+    /// What SQLite has not yet put into it.
+    fn metadata_log(&self) -> PathBuf {
+        self.dir.join("metadata.db-wal")
     }
 
     /// How JuiceFS calls that.

@@ -134,20 +134,19 @@ impl Store {
     /// As `storage` says. Nothing is touched before [`Driver::open`].
     #[must_use]
     pub fn new(storage: &Storage) -> Self {
-        Self {
+        let place = |dir: &PathBuf| {
             // What is not there yet leads nowhere; what is dead must not hold us up.
-            tree: if storage.is_carried {
-                storage.dir.clone()
+            if storage.is_carried {
+                dir.clone()
             } else {
-                canonical(&storage.dir)
-            },
+                canonical(dir)
+            }
+        };
+        Self {
+            tree: place(&storage.dir),
             is_carried: storage.is_carried,
             make_tree: storage.make_dir,
-            dir: if storage.is_carried {
-                storage.checkpoint_dir.clone()
-            } else {
-                canonical(&storage.checkpoint_dir)
-            },
+            dir: place(&storage.checkpoint_dir),
             retention: storage.retention,
             restore_on_boot: storage.restore_on_boot,
             verify_restore: storage.verify_restore,

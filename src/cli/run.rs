@@ -44,9 +44,6 @@ const UNAVAILABLE: u8 = 69;
 /// sysexits: the configuration is wrong.
 const CONFIG: u8 = 78;
 
-/// How long what is killed in the end may take to go.
-const LAST: Duration = Duration::from_secs(5);
-
 /// How long what our tasks have open may take to be closed, where something follows our end.
 const CLOSING: Duration = Duration::from_secs(2);
 
@@ -293,7 +290,7 @@ async fn boot_and_serve(start: Start, cgroups: Option<Cgroups>) -> Result<u8, Fa
         Ok(code) => code,
         Err(panic) => {
             tracing::error!("the event loop failed: {panic}; everything is killed");
-            kill_everything(reaper, cgroups).await;
+            sweep::kill_everything(reaper, cgroups).await;
             SOFTWARE
         }
     };
@@ -305,22 +302,6 @@ async fn boot_and_serve(start: Start, cgroups: Option<Cgroups>) -> Result<u8, Fa
         .get(&code)
         .copied()
         .unwrap_or(code))
-}
-
-async fn kill_everything(reaper: Reaper, cgroups: Option<Cgroups>) {
-    let (_, kill) = watch::channel(true);
-    let killed = sweep::sweep(reaper.clone(), cgroups, kill);
-    let _ = tokio::time::timeout(LAST, killed).await;
-    // What carries the storage may have something to write.
-    for pid in reaper.storage() {
-        reaper.signal_group(pid, libc::SIGTERM);
-    }
-    let mut tally = reaper.tally();
-    let gone = tally.wait_for(|tally| tally.childless);
-    let _ = tokio::time::timeout(LAST, gone).await;
-    for pid in reaper.storage() {
-        reaper.signal_group(pid, libc::SIGKILL);
-    }
 }
 
 /// Where what components write goes.

@@ -179,7 +179,7 @@ fn components(old: &Config, new: &Config, keys: &BTreeSet<String>) -> BTreeMap<S
     let all = old.components.iter().chain(&new.components);
     let names: BTreeSet<_> = all.map(|component| component.name.clone()).collect();
     let one = |name: &String| {
-        let found = (find(old, name), find(new, name));
+        let found = (old.component(name), new.component(name));
         let change = match found {
             (Some(one), Some(other)) => {
                 let prefix = format!("components.{name}");
@@ -207,11 +207,6 @@ fn components(old: &Config, new: &Config, keys: &BTreeSet<String>) -> BTreeMap<S
         (name.clone(), change)
     };
     names.iter().map(one).collect()
-}
-
-fn find<'a>(config: &'a Config, name: &str) -> Option<&'a Component> {
-    let mut components = config.components.iter();
-    components.find(|component| component.name == name)
 }
 
 /// Those of `keys`, for variables and for their file, whose values are not the same: settings do

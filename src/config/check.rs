@@ -87,7 +87,7 @@ impl Checker<'_> {
         let bucket = self.bucket();
         let init = self.init();
         let sprite_name = self.sprite_name(init.hostname.as_deref());
-        let config = Config {
+        let mut config = Config {
             log_level,
             log_json: self.switch("log_json", self.flags.log_json, "-log-json", |f| {
                 &f.log_json
@@ -128,15 +128,11 @@ impl Checker<'_> {
             );
             self.ledger.wrong("fs.root", why);
         }
-        let storage = config.storage.clone().map(|storage| super::Storage {
-            is_carried,
-            ..storage
-        });
-        Ok(Config {
-            storage,
-            settings: std::mem::take(&mut self.ledger.settings),
-            ..config
-        })
+        if let Some(storage) = &mut config.storage {
+            storage.is_carried = is_carried;
+        }
+        config.settings = std::mem::take(&mut self.ledger.settings);
+        Ok(config)
     }
 
     fn log_level(&mut self) -> tracing::Level {

@@ -82,6 +82,23 @@ pub async fn sweep(reaper: Reaper, cgroups: Option<Cgroups>, mut kill: watch::Re
     }
 }
 
+/// Kills everything below us at once. What carries the storage may write what it has first.
+pub async fn kill_everything(reaper: Reaper, cgroups: Option<Cgroups>) {
+    let (_, kill) = watch::channel(true);
+    let killed = sweep(reaper.clone(), cgroups, kill);
+    let _ = tokio::time::timeout(UNKILLABLE, killed).await;
+    let signal_storage = |signal| {
+        for pid in reaper.storage() {
+            reaper.signal_group(pid, signal);
+        }
+    };
+    signal_storage(libc::SIGTERM);
+    let mut tally = reaper.tally();
+    let gone = tally.wait_for(|tally| tally.childless);
+    let _ = tokio::time::timeout(UNKILLABLE, gone).await;
+    signal_storage(libc::SIGKILL);
+}
+
 /// Sends `signal` to everything below us that was not told before, but to what carries the
 /// storage. How much is left of it.
 fn tell(
@@ -97,13 +114,8 @@ fn tell(
         }
         return Ok(1);
     }
-    // In this order: what is found and carries the storage must be known as such.
     let mut found = tree::descendants()?;
-    let mut storage = reaper.storage();
-    if !storage.is_empty() {
-        storage.extend(cgroups.map(Cgroups::storage_members).unwrap_or_default());
-    }
-    let storage = tree::storage(&found, &storage);
+    let storage = tree::storage(&found, reaper, cgroups);
     found.retain(|entry| !storage.contains(&entry.pid));
     let left = found.len();
     for entry in found {

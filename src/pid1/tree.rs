@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use crate::cgroups::Cgroups;
+use crate::reaper::Reaper;
 use crate::sys;
 
 /// A process at one moment.
@@ -95,11 +97,16 @@ pub fn descendants() -> io::Result<Vec<Entry>> {
     Ok(found)
 }
 
-/// Those of `found` that carry the storage: the children `roots`, what they have started, and
-/// what is in their sessions.
+/// Those of `found` that carry the storage: children of `reaper`, what they have started, what
+/// is in their sessions, and what is in their `cgroups`. They must be asked for after `found`
+/// was: what is in it and carries the storage is then known as such.
 #[must_use]
-pub fn storage(found: &[Entry], roots: &BTreeSet<i32>) -> BTreeSet<i32> {
-    let mut storage = roots.clone();
+pub fn storage(found: &[Entry], reaper: &Reaper, cgroups: Option<&Cgroups>) -> BTreeSet<i32> {
+    let mut storage = reaper.storage();
+    if storage.is_empty() {
+        return storage;
+    }
+    storage.extend(cgroups.map(Cgroups::storage_members).unwrap_or_default());
     loop {
         let before = storage.len();
         let more = found
@@ -214,13 +221,12 @@ impl Frozen {
 
 /// Stops everything below us, until two whole passes find nothing that runs: one alone
 /// may miss the child of a process that ends under its eyes. What is `held` otherwise, or was
-/// stopped by somebody else, is left alone, now and at the thaw, and so is what carries the
-/// storage, by the children `storage`. `keep_on` is asked before each pass. On failure, what was stopped so far is in `frozen`.
+/// stopped by somebody else, is left alone, now and at the thaw. `keep_on` is asked before
+/// each pass. On failure, what was stopped so far is in `frozen`.
 pub fn freeze(
     frozen: &mut Frozen,
     keep_on: impl Fn() -> bool,
-    held: impl Fn() -> Vec<i32>,
-    storage: impl Fn() -> BTreeSet<i32>,
+    held: impl Fn(&[Entry]) -> HashSet<i32>,
 ) -> io::Result<()> {
     let mut known = HashSet::new();
     let mut quiet = 0;
@@ -230,8 +236,7 @@ pub fn freeze(
         }
         let (mut running, mut let_go) = (false, Vec::new());
         let found = descendants()?;
-        let mut held: HashSet<i32> = held().into_iter().collect();
-        held.extend(self::storage(&found, &storage()));
+        let held = held(&found);
         for entry in &found {
             if entry.is_dead() || held.contains(&entry.pid) {
                 continue;

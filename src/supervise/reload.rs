@@ -169,11 +169,9 @@ impl Reloader {
 
 /// The component of this name, without the numbers of what it needs: those may be others.
 fn alike(config: &Config, name: &str) -> Option<Component> {
-    let mut components = config.components.iter();
-    let component = components.find(|component| component.name == name)?;
     Some(Component {
         needs: Vec::new(),
-        ..component.clone()
+        ..config.component(name)?.clone()
     })
 }
 
@@ -205,15 +203,14 @@ impl Shared {
     /// With the component of the volume as it was at the start.
     fn with_built_in(&self, mut found: Config) -> Result<Config, ReloadError> {
         let volume = |config: &Config| config.storage.as_ref()?.juicefs.clone();
-        let mut at_start = self.at_start.components.iter();
         match (volume(&self.at_start), volume(&found)) {
             (None, None) => return Ok(found),
             (Some(_), Some(_)) => {}
             _ => return Err(ReloadError::Storage(juicefs::COMPONENT.to_owned())),
         }
-        let is_built_in = |component: &Component| component.name == juicefs::COMPONENT;
-        let place = found.components.iter_mut().find(|it| is_built_in(it));
-        if let (Some(place), Some(kept)) = (place, at_start.find(|it| is_built_in(it))) {
+        let mut components = found.components.iter_mut();
+        let place = components.find(|component| component.name == juicefs::COMPONENT);
+        if let (Some(place), Some(kept)) = (place, self.at_start.component(juicefs::COMPONENT)) {
             *place = kept.clone();
         }
         Ok(found)

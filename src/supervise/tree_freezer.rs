@@ -1,6 +1,6 @@
 //! Holds the process tree while a checkpoint takes its instant.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,12 +39,11 @@ impl TreeFreezer {
         }
     }
 
-    /// What carries the storage is not held: without it the checkpoint could not be taken.
-    fn storage(&self) -> BTreeSet<i32> {
-        let mut storage = self.reaper.storage();
-        let cgroups = self.cgroups.as_ref().filter(|_| !storage.is_empty());
-        storage.extend(cgroups.map(Cgroups::storage_members).unwrap_or_default());
-        storage
+    /// What is not to be stopped: what is held by its cgroup, and what carries the storage,
+    /// without which the checkpoint could not be taken.
+    fn left_alone(&self, found: &[tree::Entry]) -> HashSet<i32> {
+        let storage = tree::storage(found, &self.reaper, self.cgroups.as_ref());
+        self.in_cgroups().into_iter().chain(storage).collect()
     }
 
     fn in_cgroups(&self) -> Vec<i32> {
@@ -75,12 +74,7 @@ impl Freezer for TreeFreezer {
         if let Some(cgroups) = &self.cgroups {
             cgroups.freeze(keep_on)?;
         }
-        tree::freeze(
-            &mut frozen,
-            keep_on,
-            || self.in_cgroups(),
-            || self.storage(),
-        )
+        tree::freeze(&mut frozen, keep_on, |found| self.left_alone(found))
     }
 
     fn held(&self) -> Vec<i32> {

@@ -10,7 +10,7 @@ use crate::operation;
 use crate::process;
 use crate::supervisor::{Command, Input, Reaction, Supervisor};
 use crate::system;
-use of_state::{awaits_empty_tree, component, intent, is_pausing, is_restoring, job, process};
+use of_state::{awaits_empty_tree, component, intent, is_pausing, job, process};
 
 /// Keeps account of the world from one input to the next.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -227,6 +227,7 @@ impl Witness {
         let chart = machines.components().get(id).map(Machine::chart);
         let storage = chart.is_some_and(|chart| chart.storage);
         let system = machines.system().state();
+        let is_restoring = machines.system().path().contains(&"Restoring");
         let stopping = matches!(
             state,
             Some(component::State::Terminating | component::State::Killing)
@@ -244,7 +245,7 @@ impl Witness {
                 self.violate("a component was started before the checkpoints were opened");
             }
             E::Terminate | E::Kill if proc.halted => {}
-            E::Terminate | E::Kill if storage && stopping && is_restoring(*system) => {
+            E::Terminate | E::Kill if storage && stopping && is_restoring => {
                 self.violate("what carries the storage was stopped by a restore");
             }
             E::Terminate | E::Kill if storage && stopping && self.is_tree_alive(machines) => {

@@ -101,7 +101,7 @@ fn is_formatted(volume: &Volume) -> Result<bool, Error> {
                 return Err(lost(volume));
             }
             // In this order: without a database, a log would be one that is to be kept.
-            durable::remove_file(&volume.dir.join("metadata.db-wal"))?;
+            durable::remove_file(&volume.metadata_log())?;
             durable::remove_file(&metadata)?;
             Ok(false)
         }
@@ -130,7 +130,7 @@ fn lost(volume: &Volume) -> Error {
 /// Makes a volume, unless there `was` one.
 fn format(volume: &Volume, was: bool, limits: &[&str]) -> Result<(), Error> {
     let objects = volume.objects();
-    let log = volume.dir.join("metadata.db-wal");
+    let log = volume.metadata_log();
     if was || has_blocks(volume) || log.exists() {
         return Err(lost(volume));
     }

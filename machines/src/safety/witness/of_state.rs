@@ -68,15 +68,6 @@ pub(in crate::safety) const fn awaits_empty_tree(state: system::State) -> bool {
     )
 }
 
-/// Whether a system in this state stops what runs in order to restore a checkpoint.
-pub(super) const fn is_restoring(state: system::State) -> bool {
-    use system::State as S;
-    matches!(
-        state,
-        S::DrainingProcess | S::DrainingComponents | S::DrainingTree | S::Swapping | S::RollingBack
-    )
-}
-
 /// Whether the deadline of the pause runs.
 pub(in crate::safety) const fn is_pausing(state: operation::State) -> bool {
     matches!(
