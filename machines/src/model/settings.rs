@@ -136,14 +136,6 @@ use sorts::{Ignore, Once, OnceAtBest, OnceAtLeast, Restart, Shutdown, Strict, Ti
 pub const SETTINGS: &[Setting] = &[
     BARE,
     Setting {
-        name: "something to do once, and something that may go wrong",
-        components: &[OnceAtLeast, OnceAtBest],
-        faults: 1,
-        crashes: 0,
-        control: true,
-        ..BARE
-    },
-    Setting {
         name: "a service that needs something to do at its times",
         components: &[Timed, Shutdown],
         needs: &[&[], &[0]],
@@ -152,9 +144,19 @@ pub const SETTINGS: &[Setting] = &[
         ..BARE
     },
     Setting {
-        name: "no component, kept alive, the process restarts",
-        retries: 1,
+        name: "nothing but a component that carries the storage",
+        components: &[Shutdown],
+        storage: 1,
+        faults: 1,
+        ..BARE
+    },
+    Setting {
+        name: "something to do once that a service needs, kept alive",
+        components: &[Once, Shutdown],
+        needs: &[&[], &[0]],
         keep_alive: true,
+        faults: 2,
+        crashes: 0,
         ..BARE
     },
     Setting {
@@ -166,12 +168,9 @@ pub const SETTINGS: &[Setting] = &[
         ..BARE
     },
     Setting {
-        name: "something to do once that a service needs, kept alive",
-        components: &[Once, Shutdown],
-        needs: &[&[], &[0]],
+        name: "no component, kept alive, the process restarts",
+        retries: 1,
         keep_alive: true,
-        faults: 2,
-        crashes: 0,
         ..BARE
     },
     Setting {
@@ -192,6 +191,23 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "a component that nothing goes on without",
         components: &[Shutdown],
+        ..BARE
+    },
+    Setting {
+        name: "a mount that is done once and a service on it carry the storage, kept alive",
+        components: &[OnceAtLeast, Restart],
+        needs: &[&[], &[0]],
+        storage: 2,
+        keep_alive: true,
+        faults: 2,
+        ..BARE
+    },
+    Setting {
+        name: "something to do once, and something that may go wrong",
+        components: &[OnceAtLeast, OnceAtBest],
+        faults: 1,
+        crashes: 0,
+        control: true,
         ..BARE
     },
     Setting {
@@ -295,15 +311,6 @@ pub const SETTINGS: &[Setting] = &[
         name: "a component that carries the storage, and another",
         components: &[Shutdown, Restart],
         storage: 1,
-        faults: 2,
-        ..BARE
-    },
-    Setting {
-        name: "a mount that is done once and a service on it carry the storage, kept alive",
-        components: &[OnceAtLeast, Restart],
-        needs: &[&[], &[0]],
-        storage: 2,
-        keep_alive: true,
         faults: 2,
         ..BARE
     },
