@@ -9,7 +9,7 @@ mod paths;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use machines::component::Component;
+use machines::component::{Component, Kind};
 use machines::machine::Machine;
 use machines::process::Process;
 use machines::supervisor::{Command, Input, Plan, Reaction, Record, Supervisor};
@@ -298,6 +298,12 @@ impl EventLoop {
                 let name = roster.name(*place).unwrap_or("component");
                 let machine = self.supervisor.components().get(*place);
                 let wanted = machine.is_some_and(|m| m.path().contains(&"Stopping"));
+                let component = self.executor.config().components.get(*place);
+                let is_done = component.is_some_and(|component| {
+                    component.kind != Kind::Service
+                        && exit.is_success(&component.success_exit_codes)
+                });
+                let wanted = wanted || is_done;
                 (Who::Component(number), exit, name, wanted)
             }
             _ => return,
@@ -308,7 +314,7 @@ impl EventLoop {
             tracing::warn!("{name} ended: {exit}");
             self.executor.facts.last_failure = Some(format!("{name} ended: {exit}"));
         }
-        self.executor.exited(who);
+        self.executor.exited(who, *exit);
     }
 
     /// Tells whoever asked for an operation what became of it.

@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use machines::exit::Exit;
 use machines::supervisor::{Command, Input};
 use machines::timer::Timer;
 use machines::{component, process, system};
@@ -117,6 +118,7 @@ impl Executor {
             self.children.remove(&who);
             self.early.remove(&who);
             self.facts.starts.remove(&who);
+            self.facts.exits.remove(&who);
         }
         self.roster = roster;
         self.sockets = sockets;
@@ -148,8 +150,9 @@ impl Executor {
     }
 
     /// A child is gone.
-    pub fn exited(&mut self, who: Who) {
+    pub fn exited(&mut self, who: Who, exit: Exit) {
         self.facts.running.remove(&who);
+        self.facts.exits.insert(who, exit);
         self.early.remove(&who);
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use machines::exit::Exit;
 use machines::supervisor::Supervisor;
 use machines::system::{self, State};
 use serde::Serialize;
@@ -212,16 +213,12 @@ impl Status {
     /// The state of `supervisor`; `facts` knows what the machines do not.
     pub(super) fn of(supervisor: &Supervisor, roster: &Roster, facts: &Facts) -> Self {
         let process = supervisor.process();
-        let last = process.chart().last;
         let components = roster.members().zip(supervisor.components());
         Self {
             state: supervisor.system().path().join(" > "),
             since: facts.since.clone(),
             operation: supervisor.operation().path().join(" > "),
-            process: Part {
-                last_exit: last.map(|exit| exit.to_string()),
-                ..facts.part(Who::Process, &process.path(), process.chart().restarts)
-            },
+            process: facts.part(Who::Process, &process.path(), process.chart().restarts),
             components: components
                 .map(|((name, number), machine)| {
                     let restarts = machine.chart().restarts;
@@ -251,6 +248,8 @@ pub(super) struct Facts {
     pub running: BTreeMap<Who, (i32, Instant)>,
     /// How often each child was started.
     pub starts: BTreeMap<Who, u64>,
+    /// How each child ended last.
+    pub exits: BTreeMap<Who, Exit>,
     /// The last thing that failed.
     pub last_failure: Option<String>,
     /// How many stale events were dropped.
@@ -267,7 +266,7 @@ impl Facts {
             uptime: running.map(|(_, start)| *start),
             restarts,
             starts: self.starts.get(&who).copied().unwrap_or_default(),
-            last_exit: None,
+            last_exit: self.exits.get(&who).map(ToString::to_string),
         }
     }
 }
