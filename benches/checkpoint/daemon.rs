@@ -26,7 +26,15 @@ pub struct Made {
 impl Daemon {
     /// Starts one whose environment is on this disk, and waits until its process runs.
     pub fn start(disk: &Path) -> Self {
+        Self::configured(disk, None)
+    }
+
+    /// The same with a configuration file.
+    pub fn configured(disk: &Path, config: Option<&Path>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sprite-env"));
+        if let Some(config) = config {
+            command.arg("-config").arg(config);
+        }
         command
             .args(["-listen", "127.0.0.1:0", "--", "sleep", "100000"])
             .env("SPRITE_WRITE_DIR", disk.join("data"));

@@ -2,7 +2,7 @@
 //! the limits of the machine, in the same run on the same filesystem: a fresh ext4 with a
 //! journal in a loop-mounted image. Needs root. Prints tables; a missed bar fails it.
 //!
-//! `SPRITE_BENCH_TREES` (T1,T2,T3,sources) chooses the trees, `SPRITE_BENCH_PEERS=0` leaves the
+//! `SPRITE_BENCH_TREES` (T1,T2,T3,sources,juicefs) chooses the trees, `SPRITE_BENCH_PEERS=0` leaves the
 //! peers out, `SPRITE_BENCH_ROUNDS` (5) is how often what is quick is done.
 
 #![allow(
@@ -16,6 +16,7 @@
 )]
 
 mod daemon;
+mod juicefs;
 mod limits;
 mod peers;
 #[path = "../shared.rs"]
@@ -37,8 +38,8 @@ fn main() {
         println!("checkpoint: skipped: making a filesystem and mounting it needs root");
         return;
     }
-    let trees =
-        std::env::var("SPRITE_BENCH_TREES").unwrap_or_else(|_| "T1,T2,T3,sources".to_owned());
+    let trees = std::env::var("SPRITE_BENCH_TREES");
+    let trees = trees.unwrap_or_else(|_| "T1,T2,T3,sources,juicefs".to_owned());
     let mut table = Table::default();
     for tree in trees.split(',') {
         println!("\n### {tree}\n\n| what | time | ratio | of | bar |\n|---|---|---|---|---|");
@@ -47,6 +48,7 @@ fn main() {
             "T2" => t2(&mut table),
             "T3" => t3(&mut table),
             "sources" => sources(&mut table),
+            "juicefs" => juicefs::rows(&mut table),
             other => panic!("there is no tree {other}"),
         }
     }

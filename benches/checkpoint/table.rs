@@ -20,6 +20,28 @@ impl Table {
         self.ratio(what, &show(time), ratio, of, &show(other), most);
     }
 
+    /// `time`, which may be at most so much longer than `other`.
+    pub fn beyond(
+        &mut self,
+        what: &str,
+        time: Duration,
+        of: &str,
+        other: Duration,
+        most: Duration,
+    ) {
+        let more = time.saturating_sub(other);
+        let is_missed = more > most;
+        self.missed |= is_missed;
+        let mark = if is_missed { ": **missed**" } else { "" };
+        println!(
+            "| {what} | {} | {} more | {of}: {} | {}{mark} |",
+            show(time),
+            show(more),
+            show(other),
+            show(most)
+        );
+    }
+
     pub fn bytes(&mut self, what: &str, bytes: u64, of: &str, other: u64, most: f64) {
         let mb = |bytes: u64| format!("{:.2} MB", bytes as f64 / 1e6);
         let ratio = bytes as f64 / other as f64;
