@@ -35,7 +35,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cgroups::Cgroups;
+use tokio::sync::watch;
+
 use crate::checkpoint::Driver;
+use crate::checkpoint::juicefs::MetadataReplication;
 use crate::config::{Secret, UrlProxy};
 use crate::exec::Runner;
 use crate::files::Files;
@@ -68,6 +71,8 @@ pub struct Shared {
     pub reloader: Reloader,
     /// The checkpoints, if they are on.
     pub driver: Option<Arc<dyn Driver>>,
+    /// How far the copy of a JuiceFS volume's metadata in the bucket is, if there is one.
+    pub metadata_replication: Option<watch::Receiver<MetadataReplication>>,
     /// The cgroups that everything runs in, if there are any.
     pub cgroups: Option<Cgroups>,
     /// Who reaps.

@@ -30,7 +30,7 @@ pub use changes::{Action, Changes};
 pub use check::load;
 pub use component::attributes::Attributes;
 pub use component::probe::{Check, Hook, Probe, Ready, Schedule};
-pub use component::{Backoff, Component};
+pub use component::{Backoff, Component, append};
 pub use error::ConfigError;
 pub use listen::Listen;
 pub use origin::{Origin, Setting};
@@ -38,6 +38,7 @@ pub use secret::{Key, Secret};
 pub use signal::SignalMap;
 pub use storage::{Bucket, DirtyTracking, Lease, Retention, Storage, VerifyRestore, Volume};
 pub use user::User;
+pub use value::format_duration;
 
 /// What was said on the command line.
 #[derive(Clone, Debug, Default)]

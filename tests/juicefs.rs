@@ -1,62 +1,12 @@
 //! The environment's directory on a real JuiceFS volume.
 
-use std::path::PathBuf;
 use std::process::Command;
 
-use crate::sdks::tool;
-use crate::support::objects::with;
-use crate::support::{
-    Daemon, Sprite, Value, is_root, json, pid_namespaces, signal_process, skipped, trees,
-};
-
-/// The program; none, with the reason printed, where no JuiceFS can be mounted.
-fn juicefs() -> Option<PathBuf> {
-    if !is_root() || !std::path::Path::new("/dev/fuse").exists() {
-        skipped("only root can mount JuiceFS, and where there is /dev/fuse");
-        return None;
-    }
-    tool("python/bin/juicefs")
-}
-
-/// With a volume, and `more` in its configuration.
-fn sprite(sprite: Sprite, more: &Value) -> Option<Sprite> {
-    let program = juicefs()?;
-    let config = json!({
-        "storage": {"volume": {"type": "juicefs"}},
-        "juicefs": {"binary": program},
-        "process_command": ["sleep", "1000"],
-    });
-    Some(sprite.storage().api().config(&with(config, more)))
-}
-
-/// A daemon that is up, with a volume.
-fn running(more: &Value) -> Option<Daemon> {
-    let daemon = sprite(Sprite::new(), more)?.start();
-    daemon.wait_running();
-    Some(daemon)
-}
-
-/// Changes the configuration file.
-fn reconfigure(sprite: &Sprite, change: impl FnOnce(&mut Value)) {
-    let path = sprite.path("config.json");
-    let mut config = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    change(&mut config);
-    std::fs::write(path, config.to_string()).unwrap();
-}
-
-fn fs(daemon: &Daemon) -> PathBuf {
-    daemon.sprite.path("data/juicefs/mnt/active/fs")
-}
+use crate::support::juicefs::{fs, juicefs, mounted, pid_of, reconfigure, running, sprite};
+use crate::support::{Daemon, Sprite, Value, json, pid_namespaces, signal_process, trees};
 
 fn pid(daemon: &Daemon) -> i32 {
-    let pid = &daemon.client().status()["components"]["juicefs"]["pid"];
-    i32::try_from(pid.as_i64().unwrap()).unwrap()
-}
-
-/// Whether anything is mounted below the test's directory.
-fn mounted(sprite: &Sprite) -> bool {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-    mounts.contains(sprite.path("data").to_str().unwrap())
+    pid_of(daemon, "juicefs")
 }
 
 #[test]

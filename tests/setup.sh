@@ -39,6 +39,7 @@ npm_package() { # npm_package NAME VERSION
 }
 npm_package state-machine-cat 12.0.10
 npm_package @fly/sprites 0.1.0
+npm_package @flydotio/litestream-linux-x64 1.0.1
 
 # And from PyPI.
 python=$tools/python/bin/python

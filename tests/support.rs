@@ -3,6 +3,7 @@
 pub mod bucket;
 pub mod disk;
 pub mod http;
+pub mod juicefs;
 pub mod objects;
 pub mod output;
 pub mod paths;

@@ -16,6 +16,7 @@ use super::body::RawBody;
 use super::id::Id;
 use super::problem::Problem;
 use super::stream::ndjson;
+use crate::checkpoint::juicefs::MetadataReplication;
 use crate::checkpoint::{
     self, Collected, Driver, Manifest, Order, Progress, Replication, Request, Verified,
 };
@@ -190,6 +191,13 @@ pub async fn get(State(shared): State<Shared>, Id(id): Id) -> Result<Json<Checkp
 /// How far the copy elsewhere is.
 pub(super) fn replication(shared: &Shared) -> Option<Replication> {
     let report = shared.driver.as_ref()?.replication()?;
+    let report = report.borrow().clone();
+    Some(report)
+}
+
+/// How far the copy of a JuiceFS volume's metadata in the bucket is, if there is one.
+pub(super) fn metadata_replication(shared: &Shared) -> Option<MetadataReplication> {
+    let report = shared.metadata_replication.as_ref()?;
     let report = report.borrow().clone();
     Some(report)
 }

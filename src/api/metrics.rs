@@ -15,7 +15,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
 use super::Shared;
-use super::checkpoints::replication;
+use super::checkpoints::{metadata_replication, replication};
 use super::problem::Problem;
 use crate::cgroups::{Cgroup, Usage};
 use crate::supervise::Status;
@@ -174,6 +174,21 @@ fn checkpoints(shared: &Shared, metrics: &mut Metrics) {
         let help = "Bytes of them that are not";
         metrics.gauge("replication_bytes_left", help, left);
     }
+    let Some(replication) = metadata_replication(shared) else {
+        return;
+    };
+    if let Some(left) = replication.bytes_left {
+        let help = "Bytes of changes of the volume's metadata that are not in the bucket yet";
+        metrics.gauge("metadata_replication_bytes_left", help, as_f64(left));
+    }
+    let since = replication.behind_since.map(|since| since.parse());
+    let age = |since| Timestamp::now().duration_since(since).as_secs_f64();
+    let lag = match since {
+        Some(Ok(since)) => age(since),
+        _ => 0.0,
+    };
+    let help = "For how long there have been any";
+    metrics.gauge("metadata_replication_lag_seconds", help, lag);
 }
 
 /// Metrics on their way into an answer.

@@ -5,8 +5,9 @@ use axum::extract::State;
 use serde::Serialize;
 
 use super::Shared;
-use super::checkpoints::replication;
+use super::checkpoints::{metadata_replication, replication};
 use crate::checkpoint::Replication;
+use crate::checkpoint::juicefs::MetadataReplication;
 use crate::supervise::Status;
 
 /// The answer.
@@ -25,6 +26,9 @@ pub struct Body {
     /// How far the copy of the checkpoints in a bucket is, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     replication: Option<Replication>,
+    /// How far the copy of a JuiceFS volume's metadata there is, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata_replication: Option<MetadataReplication>,
     version: &'static str,
 }
 
@@ -36,6 +40,7 @@ pub async fn get(State(shared): State<Shared>) -> Json<Body> {
         checkpoint_driver: shared.driver.as_ref().map(|driver| driver.name()),
         capture_source: shared.driver.as_ref().and_then(|it| it.capture_source()),
         replication: replication(&shared),
+        metadata_replication: metadata_replication(&shared),
         version: env!("CARGO_PKG_VERSION"),
     })
 }

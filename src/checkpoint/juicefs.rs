@@ -1,13 +1,24 @@
 //! A JuiceFS volume that the environment's directory is on: its metadata in an SQLite database,
-//! what files hold in a local directory, and a mount that a component serves.
+//! what files hold in a local directory or in the bucket, and a mount that a component serves.
 //!
 //! The component `juicefs` carries the storage. It is this program, which makes everything
 //! ready and then becomes `juicefs mount`; another run of it tells whether the mount can be
 //! used, again and again: a child can be killed if a mount does not answer.
+//!
+//! With blocks in the bucket, two more components come before it: `juicefs-metadata` claims the
+//! volume and sees to it that the newest metadata are here, and `litestream` copies them to the
+//! bucket for as long as anything can change them.
 
+mod blocks;
+mod image;
+mod lag;
+mod left;
+mod litestream;
 mod lock;
+mod metadata;
 mod mounting;
 mod program;
+mod starts;
 
 use std::io;
 use std::path::PathBuf;
@@ -15,10 +26,28 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::driver;
+pub use blocks::Blocks;
+pub use image::{is_mounted_and_writable, serve as serve_image};
+pub use lag::{MetadataReplication, watch};
+pub use left::what_is_left;
+pub use litestream::{has_begun, is_replicating, replicate};
+pub use metadata::prepare;
 pub use mounting::{is_usable, mount, tidy};
 
-/// The name of the component.
+/// The component that serves the mount.
 pub const COMPONENT: &str = "juicefs";
+/// The one that claims a volume in the bucket and fetches its metadata.
+pub const METADATA: &str = "juicefs-metadata";
+/// The one that copies them there.
+pub const LITESTREAM: &str = "litestream";
+/// The one that mounts the filesystem in an image on the volume.
+pub const IMAGE: &str = "juicefs-image";
+/// All of them.
+pub const COMPONENTS: [&str; 4] = [METADATA, LITESTREAM, COMPONENT, IMAGE];
+/// The file of the metadata.
+const DATABASE: &str = "metadata.db";
+/// What SQLite has not yet put into it.
+const LOG: &str = "metadata.db-wal";
 /// The word on our command line that says what is to be done with a volume.
 const VERB: &str = "juicefs";
 
@@ -83,12 +112,74 @@ pub enum Error {
         /// Everything that belongs to the volume.
         dir: PathBuf,
     },
+    /// There are blocks in the bucket without the metadata that say what they are of.
+    #[error(
+        "there are blocks in {blocks}, but their metadata are neither here nor in the bucket: \
+         `juicefs load` makes them of a copy in its meta/; or give another s3.prefix to begin with an \
+         empty volume"
+    )]
+    LostInBucket {
+        /// Where the blocks are.
+        blocks: String,
+    },
+    /// The volume is another's.
+    #[error("{} has a volume whose blocks are in {has}, not in {wanted}: {hint}", .dir.display())]
+    Elsewhere {
+        /// Everything that belongs to the volume.
+        dir: PathBuf,
+        /// Where they are.
+        has: String,
+        /// Where they are to be.
+        wanted: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// Another has taken the volume over.
+    #[error(
+        "{bucket} was taken over by another sprite-env, at {at}; its volume is no longer ours. A \
+         new start here waits until that one has ended, and goes on from what it has left"
+    )]
+    TakenOver {
+        /// Where the volume is.
+        bucket: String,
+        /// When.
+        at: String,
+    },
+    /// What is copied to the bucket is not known.
+    #[error("Litestream does not answer: {0}")]
+    Silent(String),
     /// The mount is not there.
-    #[error("no JuiceFS is mounted at {}", .0.display())]
+    #[error("nothing is mounted at {}", .0.display())]
     NotMounted(PathBuf),
+    /// It has stopped because something could not be written.
+    #[error("the filesystem at {} has stopped to write, because that failed", .0.display())]
+    ReadOnly(PathBuf),
+    /// The environment's directory is there in the other layout.
+    #[error(
+        "{} has {has}; set juicefs.layout to \"{wanted}\", or move it away to begin anew", .tree.display()
+    )]
+    Layout {
+        /// The environment's directory.
+        tree: PathBuf,
+        /// What it has.
+        has: &'static str,
+        /// The layout that this is.
+        wanted: &'static str,
+    },
+    /// There is no waiting for anything.
+    #[error("cannot start the runtime: {0}")]
+    Runtime(io::Error),
     /// Something else went wrong.
     #[error(transparent)]
     Other(#[from] driver::Error),
+}
+
+/// Does what waits for others, in a process that does nothing else.
+fn wait_for<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(Error::Runtime)?.block_on(work)
 }
 
 /// A volume, as the component is told of it on its command line.
@@ -106,8 +197,14 @@ pub struct Volume {
     pub trash_days: u64,
     /// How many bytes fit in; none = as many as the directory's filesystem has room for.
     pub size: Option<u64>,
+    /// How large the image is that the environment's directory is in; none = it is in no image.
+    pub image: Option<u64>,
+    /// Where blocks that were read or written are kept besides.
+    pub cache: String,
     /// The options of the mount.
     pub options: Vec<String>,
+    /// The bucket that has its blocks; none = a local directory has.
+    pub blocks: Option<Blocks>,
 }
 
 impl Volume {
@@ -123,14 +220,34 @@ impl Volume {
         self.mount_point().join("active/fs")
     }
 
+    /// The image that it is in, in that layout.
+    fn image_file(&self) -> PathBuf {
+        self.mount_point().join("active/fs.ext4")
+    }
+
     /// The database of its metadata.
     fn metadata(&self) -> PathBuf {
-        self.dir.join("metadata.db")
+        self.dir.join(DATABASE)
     }
 
     /// What SQLite has not yet put into it.
     fn metadata_log(&self) -> PathBuf {
-        self.dir.join("metadata.db-wal")
+        self.dir.join(LOG)
+    }
+
+    /// The lock of what serves the mount.
+    fn lock(&self) -> PathBuf {
+        self.dir.join("lock")
+    }
+
+    /// The lock of what mounts the image.
+    fn image_lock(&self) -> PathBuf {
+        self.dir.join("image.lock")
+    }
+
+    /// The lock of what copies the metadata to the bucket.
+    fn litestream_lock(&self) -> PathBuf {
+        self.dir.join("litestream.lock")
     }
 
     /// How JuiceFS calls that.

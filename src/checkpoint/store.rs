@@ -63,6 +63,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch::Receiver;
 
 pub use self::id::Id;
+pub use self::remote::bucket::{Bucket, Made};
+pub use self::remote::identity::Identity;
+pub use self::remote::lease::Lease;
 
 use self::apply::Written;
 use self::frozen::CaptureSource;
@@ -79,7 +82,7 @@ use super::durable;
 use super::manifest::Manifest;
 use super::meter::Meter;
 use super::replication::Replication;
-use crate::config::{Bucket, DirtyTracking, Key, Retention, Storage, VerifyRestore};
+use crate::config::{self, DirtyTracking, Key, Retention, Storage, VerifyRestore};
 
 /// The version of the store's format that this program writes.
 pub const FORMAT: u32 = 2;
@@ -97,7 +100,7 @@ pub struct Store {
     /// Where checkpoints are kept.
     dir: PathBuf,
     retention: Retention,
-    restore_on_boot: bool,
+    restore_on_boot: RestoreOnBoot,
     verify_restore: VerifyRestore,
     key: Option<Key>,
     dirty_tracking: DirtyTracking,
@@ -108,6 +111,26 @@ pub struct Store {
     mounted: Mutex<Option<mount::Mount>>,
     /// Held while objects are removed, and by operations while they begin.
     collecting: Mutex<()>,
+}
+
+/// Whether a first start on an empty disk restores the newest checkpoint of the bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RestoreOnBoot {
+    Never,
+    /// The tree survives the loss of the machine by itself, and is newer if it is there.
+    IfEmpty,
+    Always,
+}
+
+impl RestoreOnBoot {
+    fn of(storage: &Storage) -> Self {
+        let volume = storage.juicefs.as_ref();
+        match volume.and_then(|volume| volume.blocks.as_ref()) {
+            _ if !storage.restore_on_boot => Self::Never,
+            Some(_) => Self::IfEmpty,
+            None => Self::Always,
+        }
+    }
 }
 
 /// What there is once the store is open.
@@ -148,7 +171,7 @@ impl Store {
             make_tree: storage.make_dir,
             dir: place(&storage.checkpoint_dir),
             retention: storage.retention,
-            restore_on_boot: storage.restore_on_boot,
+            restore_on_boot: RestoreOnBoot::of(storage),
             verify_restore: storage.verify_restore,
             key: storage.encryption_key.clone(),
             dirty_tracking: storage.dirty_tracking,
@@ -162,7 +185,7 @@ impl Store {
     }
 
     /// With a copy in `bucket`, which is reached by way of `runtime`.
-    pub fn with_bucket(self, bucket: &Bucket, runtime: Handle) -> Result<Self, Error> {
+    pub fn with_bucket(self, bucket: &config::Bucket, runtime: Handle) -> Result<Self, Error> {
         let remote = Some(Arc::new(Remote::new(bucket, runtime)?));
         Ok(Self { remote, ..self })
     }

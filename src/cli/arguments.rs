@@ -130,10 +130,22 @@ pub enum Verb {
 /// What is done with a JuiceFS volume.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum JuicefsStep {
+    /// Claim it in the bucket, and fetch its metadata.
+    Metadata,
+    /// Copy them there.
+    Replicate,
+    /// Tell whether they are copied.
+    Replicating,
+    /// Wait until what is to be copied is known.
+    Begun,
     /// Mount it.
     Mount,
     /// Tell whether the mount can be used.
     Ready,
+    /// Mount the image on it, until we are told to go.
+    Image,
+    /// Tell whether that can be used.
+    ImageReady,
 }
 
 /// What to do with the configuration.

@@ -1,7 +1,7 @@
-//! The processes of the component `juicefs`.
+//! The processes of the components that carry a JuiceFS volume.
 
-use super::USAGE;
 use super::arguments::JuicefsStep;
+use super::{USAGE, logging};
 use crate::checkpoint::juicefs::{self, Error, Volume};
 
 /// sysexits: a resource is not available.
@@ -9,6 +9,7 @@ const UNAVAILABLE: u8 = 69;
 
 /// Does one step with a volume; returns the exit code, unless it becomes another program.
 pub fn run(step: JuicefsStep, volume: &str) -> u8 {
+    logging::start_in_component();
     let volume: Volume = match serde_json::from_str(volume) {
         Ok(volume) => volume,
         Err(error) => {
@@ -17,13 +18,19 @@ pub fn run(step: JuicefsStep, volume: &str) -> u8 {
         }
     };
     let done = match step {
+        JuicefsStep::Metadata => juicefs::prepare(&volume),
+        JuicefsStep::Replicate => juicefs::replicate(&volume).map(|never| match never {}),
+        JuicefsStep::Replicating => juicefs::is_replicating(&volume),
+        JuicefsStep::Begun => juicefs::has_begun(&volume),
         JuicefsStep::Mount => juicefs::mount(&volume).map(|never| match never {}),
+        JuicefsStep::Image => juicefs::serve_image(&volume),
+        JuicefsStep::ImageReady => juicefs::is_mounted_and_writable(&volume),
         JuicefsStep::Ready => juicefs::is_usable(&volume),
     };
     match done {
         Ok(()) => 0,
         // It is on its way, and asked again.
-        Err(Error::NotMounted(_)) => UNAVAILABLE,
+        Err(Error::NotMounted(_) | Error::Silent(_)) => UNAVAILABLE,
         Err(error) => {
             eprintln!("sprite-env: {error}");
             UNAVAILABLE

@@ -16,6 +16,20 @@ use crate::config::Config;
 /// How many lines may wait to be written. Beyond that lines are lost, not time.
 const LINES: usize = 8 * 1024;
 
+/// Begins to log to standard error, in a child whose lines are a component's.
+pub fn start_in_component() {
+    let layer = fmt::layer()
+        .without_time()
+        .with_level(false)
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(io::stderr);
+    let levels = Targets::new().with_target("sprite_env", Level::INFO);
+    tracing_subscriber::registry()
+        .with(layer.with_filter(levels))
+        .init();
+}
+
 /// Begins to log. What is logged is written when the guard is dropped.
 pub fn start(config: &Config) -> WorkerGuard {
     let (writer, guard) = NonBlockingBuilder::default()

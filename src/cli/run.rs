@@ -13,10 +13,10 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use self::store::Kept;
 use super::logging;
 use crate::api::{self, Shared};
 use crate::cgroups::Cgroups;
-use crate::checkpoint::{Driver, juicefs, volume};
 use crate::config::{AtEnd, Component, Config, ConfigError, Flags, Listen, load};
 use crate::exec::{Runner, Sessions};
 use crate::files::Files;
@@ -30,7 +30,7 @@ use crate::supervise::outside::RealWorld;
 use crate::supervise::reload::ReloaderParts;
 use crate::supervise::sockets::Sockets;
 use crate::supervise::status::Phase;
-use crate::supervise::{EventLoop, Handle, Parts, Reloader, automatic, handle};
+use crate::supervise::{EventLoop, Handle, Parts, Reloader, Status, automatic, handle};
 use crate::sys::{self, SignalMask};
 use crate::telemetry::logs::Logs;
 use crate::telemetry::ring::Ring;
@@ -250,12 +250,13 @@ async fn boot_and_serve(start: Start, cgroups: Option<Cgroups>) -> Result<u8, Fa
         sockets,
         cgroups: cgroups.clone(),
     });
+    let (storage, status) = (Kept::new(&config, driver), handle.status());
     // The API comes first: requests are held until there is something to serve them.
     serve(
         &handle,
         &spawner,
         &ring,
-        driver.clone(),
+        storage.clone(),
         Runner::new(current.subscribe(), spawner.clone(), sessions.clone()),
         reloader.clone(),
         logs.clone(),
@@ -294,7 +295,8 @@ async fn boot_and_serve(start: Start, cgroups: Option<Cgroups>) -> Result<u8, Fa
             SOFTWARE
         }
     };
-    close(&config, driver, writers).await;
+    let status = status.borrow().clone();
+    close(&config, storage, &status, writers).await;
     Ok(in_force
         .borrow()
         .process
@@ -315,18 +317,8 @@ fn sink(config: &Config, logs: Logs) -> Result<(Sink, Writers), Failure> {
 }
 
 /// Puts away what was used, once nothing runs any more.
-async fn close(config: &Config, driver: Option<Arc<dyn Driver>>, writers: Writers) {
-    if let Some(driver) = driver {
-        let _ = tokio::task::spawn_blocking(move || driver.close()).await;
-    }
-    if let Some(volume) = config.storage.as_ref().and_then(|it| it.volume.clone()) {
-        let _ = tokio::task::spawn_blocking(move || volume::unmount(&volume)).await;
-    }
-    if let Some(volume) = config.storage.as_ref().and_then(|it| it.juicefs.clone()) {
-        // Its component has unmounted it, unless it had to be killed.
-        let tidied = tokio::task::spawn_blocking(move || juicefs::tidy(&volume));
-        let _ = tokio::time::timeout(CLOSING, tidied).await;
-    }
+async fn close(config: &Config, storage: Kept, status: &Status, writers: Writers) {
+    storage.close(config, status).await;
     // What components wrote last is still on its way. Pipes that somebody outside our
     // tree holds open must not keep us.
     let drained = writers.drained();
@@ -340,7 +332,7 @@ async fn serve(
     handle: &Handle,
     spawner: &Spawner,
     ring: &Ring,
-    driver: Option<Arc<dyn Driver>>,
+    storage: Kept,
     runner: Runner,
     reloader: Reloader,
     logs: Logs,
@@ -368,7 +360,8 @@ async fn serve(
         logs,
         files,
         ring: ring.clone(),
-        driver,
+        driver: storage.driver,
+        metadata_replication: storage.metadata,
         cgroups: spawner.cgroups.clone(),
         reaper: spawner.reaper.clone(),
         token: api.token.clone(),

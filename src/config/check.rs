@@ -82,9 +82,14 @@ impl Checker<'_> {
     ) -> Result<Config, ConfigError> {
         let log_level = self.log_level();
         let write_dir = self.write_dir();
-        let juicefs = self.juicefs(write_dir.as_deref());
-        let (juicefs, mount) = juicefs.unzip();
         let bucket = self.bucket();
+        let checkpoint_dir = self.checkpoint_dir(write_dir.as_deref());
+        let juicefs = self.juicefs(
+            write_dir.as_deref(),
+            checkpoint_dir.as_deref(),
+            bucket.as_ref(),
+        );
+        let (juicefs, built_in) = juicefs.unzip();
         let init = self.init();
         let sprite_name = self.sprite_name(init.hostname.as_deref());
         let mut config = Config {
@@ -98,8 +103,8 @@ impl Checker<'_> {
             init,
             sprite_name,
             process: self.process(),
-            components: self.components(components, mount.as_ref()),
-            storage: self.storage(write_dir.as_deref(), juicefs),
+            components: self.components(components, built_in.unwrap_or_default()),
+            storage: self.storage(write_dir.as_deref(), checkpoint_dir, juicefs),
             exec: self.exec(),
             limits: self.limits(),
             fs_root: self.fs_root(),
@@ -208,20 +213,20 @@ impl Checker<'_> {
             .map(PathBuf::from)
     }
 
-    /// The components that are written, and `built_in`, which comes last.
+    /// The components that are written, and those `built_in`, which come last.
     fn components(
         &mut self,
         written: &BTreeMap<String, raw::Component>,
-        built_in: Option<&Component>,
+        built_in: Vec<Component>,
     ) -> Vec<Component> {
         let mut names: Vec<_> = written.keys().map(String::as_str).collect();
-        if let Some(built_in) = built_in {
-            if names.contains(&built_in.name.as_str()) {
+        for component in &built_in {
+            if names.contains(&component.name.as_str()) {
                 let why = "there is one of this name already, that of storage.volume; take another";
                 self.ledger
-                    .wrong(&format!("components.{}", built_in.name), why);
+                    .wrong(&format!("components.{}", component.name), why);
             }
-            names.push(&built_in.name);
+            names.push(&component.name);
         }
         let valid = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         let mut components: Vec<_> = written
@@ -234,7 +239,7 @@ impl Checker<'_> {
                 component::check(name, raw, &names, &mut self.ledger)
             })
             .collect();
-        components.extend(built_in.cloned());
+        component::append(&mut components, built_in);
         for component in components.iter().filter(|component| component.storage) {
             let mut needs = component.needs.iter().filter_map(|id| components.get(*id));
             if let Some(need) = needs.find(|need| !need.storage) {

@@ -99,6 +99,15 @@ impl Component {
     }
 }
 
+/// Puts components behind others; what they need is among themselves.
+pub fn append(components: &mut Vec<Component>, more: Vec<Component>) {
+    let before = components.len();
+    components.extend(more.into_iter().map(|component| {
+        let needs = component.needs.iter().map(|need| need + before).collect();
+        Component { needs, ..component }
+    }));
+}
+
 /// The pauses between restarts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Backoff {

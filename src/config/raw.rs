@@ -14,7 +14,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use super::value::{GoDuration, Value};
 
 pub use component::{Attributes, Backoff, Component, FailurePolicy, Hook, Probe, ResourceLimits};
-pub use juicefs::JuiceFs;
+pub use juicefs::{JuiceFs, Litestream};
 
 /// A text, or `{"$env": "NAME"}`.
 pub type Text = Value<String>;
@@ -87,6 +87,8 @@ pub struct File {
     pub storage: Option<Storage>,
     /// The JuiceFS volume that it is on, with `storage.volume.type` `juicefs`.
     pub juicefs: Option<JuiceFs>,
+    /// The copy of its metadata in the bucket.
+    pub litestream: Option<Litestream>,
     /// Checkpoints of it.
     pub checkpoint: Option<Checkpoint>,
     /// The S3 bucket.

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Key, Secret};
 use crate::checkpoint::juicefs;
 
@@ -116,7 +118,7 @@ pub struct Bucket {
 }
 
 /// How a second program is kept from a bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Lease {
     /// Whoever lives keeps it; without conditional writes it is not used.
     Required,

@@ -11,7 +11,7 @@ use super::handle::Handle;
 use super::sockets::{SocketError, Sockets};
 use crate::cgroups::{Cgroups, LimitError};
 use crate::checkpoint::juicefs;
-use crate::config::{Action, Changes, Component, Config, ConfigError, Flags, Live, load};
+use crate::config::{Action, Changes, Component, Config, ConfigError, Flags, Live, append, load};
 
 /// Why nothing was taken over.
 #[derive(Debug, thiserror::Error)]
@@ -167,6 +167,21 @@ impl Reloader {
     }
 }
 
+/// The components from the number `first` on, which need only one another.
+fn cut(components: &[Component], first: usize) -> Vec<Component> {
+    let rest = components.iter().skip(first).map(|component| {
+        let needs = component
+            .needs
+            .iter()
+            .map(|need| need.saturating_sub(first));
+        Component {
+            needs: needs.collect(),
+            ..component.clone()
+        }
+    });
+    rest.collect()
+}
+
 /// The component of this name, without the numbers of what it needs: those may be others.
 fn alike(config: &Config, name: &str) -> Option<Component> {
     Some(Component {
@@ -200,7 +215,7 @@ impl Shared {
         Ok((Arc::new(config), changes))
     }
 
-    /// With the component of the volume as it was at the start.
+    /// With the components of the volume as they were at the start.
     fn with_built_in(&self, mut found: Config) -> Result<Config, ReloadError> {
         let volume = |config: &Config| config.storage.as_ref()?.juicefs.clone();
         match (volume(&self.at_start), volume(&found)) {
@@ -208,11 +223,25 @@ impl Shared {
             (Some(_), Some(_)) => {}
             _ => return Err(ReloadError::Storage(juicefs::COMPONENT.to_owned())),
         }
-        let mut components = found.components.iter_mut();
-        let place = components.find(|component| component.name == juicefs::COMPONENT);
-        if let (Some(place), Some(kept)) = (place, self.at_start.component(juicefs::COMPONENT)) {
-            *place = kept.clone();
+        // They are the last, here and there.
+        let built_in = |config: &Config| {
+            let mut all = config.components.iter();
+            let is_built_in = |it: &Component| juicefs::COMPONENTS.contains(&it.name.as_str());
+            all.position(is_built_in)
+                .map_or_else(Vec::new, |first| cut(&config.components, first))
+        };
+        let (others, kept) = (built_in(&found), built_in(&self.at_start));
+        let first = found.components.len() - others.len();
+        found.components.truncate(first);
+        for need in found.components.iter_mut().flat_map(|it| &mut it.needs) {
+            // There may be more of them than now, or fewer.
+            if let Some(other) = need.checked_sub(first).and_then(|place| others.get(place)) {
+                let place = kept.iter().position(|it| it.name == other.name);
+                let place = place.ok_or_else(|| ReloadError::Storage(other.name.clone()))?;
+                *need = first + place;
+            }
         }
+        append(&mut found.components, kept);
         Ok(found)
     }
 

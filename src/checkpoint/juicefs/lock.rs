@@ -66,45 +66,42 @@ impl Holder {
     }
 }
 
-/// Takes the lock of the volume in `dir`, which what we become then holds. What a sprite-env
-/// that is no more has left behind is told to go first.
-pub fn take(dir: &Path) -> Result<OwnedFd, Error> {
-    let path = dir.join("lock");
+/// Takes the lock at `path`, in the volume's directory, which what we become then holds. What a
+/// sprite-env that is no more has left behind is told to go first.
+pub fn take(path: &Path) -> Result<OwnedFd, Error> {
     let mut file = File::options()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
-        .open(&path)
-        .context("open", &path)?;
-    if !try_lock(&file).context("lock", &path)? {
+        .open(path)
+        .context("open", path)?;
+    if !try_lock(&file).context("lock", path)? {
         let mut text = String::new();
-        file.read_to_string(&mut text).context("read", &path)?;
+        file.read_to_string(&mut text).context("read", path)?;
         // One that was killed before it said who it is cannot hold it for long.
         let holder: Option<Holder> = serde_json::from_str(&text).ok();
-        end(&file, holder.as_ref(), dir)?;
+        end(&file, holder.as_ref(), path)?;
     }
     let text = serde_json::to_string(&Holder::ourselves()).unwrap_or_default();
-    file.rewind().context("write", &path)?;
-    file.set_len(0).context("write", &path)?;
-    file.write_all(text.as_bytes()).context("write", &path)?;
-    fcntl_setfd(&file, FdFlags::empty()).context("keep open", &path)?;
+    file.rewind().context("write", path)?;
+    file.set_len(0).context("write", path)?;
+    file.write_all(text.as_bytes()).context("write", path)?;
+    fcntl_setfd(&file, FdFlags::empty()).context("keep open", path)?;
     Ok(file.into())
 }
 
-/// The lock of the volume in `dir`, if nobody has it.
-pub fn take_if_free(dir: &Path) -> Result<Option<File>, Error> {
-    let path = dir.join("lock");
-    let file = File::open(&path).context("open", &path)?;
-    let is_free = try_lock(&file).context("lock", &path)?;
+/// The lock at `path`, if nobody has it.
+pub fn take_if_free(path: &Path) -> Result<Option<File>, Error> {
+    let file = File::open(path).context("open", path)?;
+    let is_free = try_lock(&file).context("lock", path)?;
     Ok(is_free.then_some(file))
 }
 
-/// Whether the lock of the volume in `dir` is held by what the sprite-env has started that we
-/// are a child of.
-pub fn is_ours(dir: &Path) -> bool {
+/// Whether the lock at `path` is held by what the sprite-env has started that we are a child of.
+pub fn is_ours(path: &Path) -> bool {
     let ours = Holder::ourselves();
-    let holder = std::fs::read(dir.join("lock")).ok();
+    let holder = std::fs::read(path).ok();
     let holder = holder.and_then(|text| serde_json::from_slice::<Holder>(&text).ok());
     holder.is_some_and(|holder| {
         holder.daemon == ours.daemon && holder.namespace == ours.namespace && holder.leader.lives()
@@ -120,9 +117,9 @@ fn try_lock(file: &File) -> Result<bool, Errno> {
 }
 
 /// Ends what has the lock, if nobody needs it any more.
-fn end(file: &File, holder: Option<&Holder>, dir: &Path) -> Result<(), Error> {
+fn end(file: &File, holder: Option<&Holder>, path: &Path) -> Result<(), Error> {
     let in_use = |by: String| Error::InUse {
-        dir: dir.to_owned(),
+        dir: path.parent().unwrap_or(path).to_owned(),
         by,
     };
     let ours = Holder::ourselves();
@@ -134,8 +131,8 @@ fn end(file: &File, holder: Option<&Holder>, dir: &Path) -> Result<(), Error> {
         if daemon != ours.daemon && daemon.lives() {
             return Err(in_use(format!("another, process {}", daemon.pid)));
         }
-        eprintln!(
-            "what an earlier start has left of the mount is told to go: process group {}",
+        tracing::info!(
+            "what an earlier start has left is told to go: process group {}",
             holder.leader.pid
         );
     }
@@ -153,7 +150,7 @@ fn end(file: &File, holder: Option<&Holder>, dir: &Path) -> Result<(), Error> {
         signal(number);
         let begun = Instant::now();
         while begun.elapsed() < patience {
-            if try_lock(file).context("lock", dir)? {
+            if try_lock(file).context("lock", path)? {
                 return Ok(());
             }
             std::thread::sleep(PAUSE);
@@ -169,9 +166,9 @@ mod tests {
 
     use super::*;
 
-    /// A process that has the lock of `dir`, started by `daemon`.
-    fn holder(dir: &Path, daemon: Process) -> Child {
-        let _lock = take(dir).unwrap();
+    /// A process that has the lock at `path`, started by `daemon`.
+    fn holder(path: &Path, daemon: Process) -> Child {
+        let _lock = take(path).unwrap();
         let mut child = Command::new("sleep");
         child.arg("1000").process_group(0).stdin(Stdio::null());
         let child = child.spawn().unwrap();
@@ -183,50 +180,52 @@ mod tests {
             namespace,
         };
         let text = serde_json::to_string(&holder).unwrap();
-        std::fs::write(dir.join("lock"), text).unwrap();
+        std::fs::write(path, text).unwrap();
         child
     }
 
     #[test]
     fn what_a_sprite_env_that_is_no_more_has_left_is_ended() {
         let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
         let gone = Process {
             pid: i32::MAX,
             started: 1,
         };
-        let mut left = holder(dir.path(), gone);
-        drop(take(dir.path()).unwrap());
+        let mut left = holder(&path, gone);
+        drop(take(&path).unwrap());
         assert!(!left.wait().unwrap().success());
         // And nothing has it any more.
-        drop(take(dir.path()).unwrap());
+        drop(take(&path).unwrap());
     }
 
     #[test]
     fn what_is_in_another_pid_namespace_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
         let gone = Process {
             pid: i32::MAX,
             started: 1,
         };
-        let mut holder = holder(dir.path(), gone);
-        let path = dir.path().join("lock");
+        let mut holder = holder(&path, gone);
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, text.replace("pid:[", "pid:[9")).unwrap();
-        let error = take(dir.path()).unwrap_err().to_string();
+        let error = take(&path).unwrap_err().to_string();
         assert!(error.contains("in another PID namespace"), "{error}");
-        assert!(take_if_free(dir.path()).unwrap().is_none());
+        assert!(take_if_free(&path).unwrap().is_none());
         holder.kill().unwrap();
         holder.wait().unwrap();
-        assert!(take_if_free(dir.path()).unwrap().is_some());
+        assert!(take_if_free(&path).unwrap().is_some());
     }
 
     #[test]
     fn what_a_living_one_has_started_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
         let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
         let daemon = Process::of(other.id().try_into().unwrap());
-        let mut holder = holder(dir.path(), daemon);
-        let error = take(dir.path()).unwrap_err().to_string();
+        let mut holder = holder(&path, daemon);
+        let error = take(&path).unwrap_err().to_string();
         let by = format!("is in use by another, process {}", daemon.pid);
         assert!(error.contains(&by), "{error}");
         assert!(holder.try_wait().unwrap().is_none());
@@ -234,6 +233,6 @@ mod tests {
             child.kill().unwrap();
             child.wait().unwrap();
         }
-        drop(take(dir.path()).unwrap());
+        drop(take(&path).unwrap());
     }
 }

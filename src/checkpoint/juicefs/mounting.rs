@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
@@ -16,58 +17,106 @@ use serde::{Deserialize, Serialize};
 use super::super::driver::Context as _;
 use super::super::durable;
 use super::super::volume::is_mounted;
-use super::{Error, Volume, lock, program};
+use super::{Blocks, Error, Volume, image, lock, program, starts, wait_for};
 
 /// Only its owner may change what is in the volume's root.
 const OWN_ALONE: u32 = 0o755;
 
-/// What JuiceFS calls the volume.
+/// How long it may take to find out whether somebody has taken a volume over.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What JuiceFS calls a volume whose blocks are on this machine.
 const NAME: &str = "volume";
 
 /// What the volume was told last of what can be changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Adjustable {
     trash_days: u64,
     size: Option<u64>,
+    /// The bucket, which may have moved.
+    #[serde(default)]
+    bucket: Option<String>,
 }
 
 /// Makes a new volume if there is none, and becomes the program that serves its mount. Returns
 /// only if that cannot be done.
 pub fn mount(volume: &Volume) -> Result<Infallible, Error> {
-    for dir in [&volume.dir, &volume.mount_point()] {
-        // A mount that is dead is there, and is seen to below.
-        let made =
-            fs::create_dir_all(dir).or_else(|error| is_dead(&error).then_some(()).ok_or(error));
-        made.context("create", dir)?;
-    }
+    make_directories(volume)?;
     program::check(volume)?;
+    image::make_way(volume)?;
     // It lives on in what we become.
-    let _lock = lock::take(&volume.dir)?;
+    let _lock = lock::take(&volume.lock())?;
     detach(volume);
     if !Path::new("/dev/fuse").exists() {
         return Err(Error::NoFuse);
     }
-    make_ready(volume)?;
+    let mut cache = volume.cache.clone();
+    match (&volume.blocks, starts::line(volume)?) {
+        // It was made ready when it was claimed.
+        (Some(blocks), Some(line)) if volume.metadata().exists() => {
+            not_taken_over(volume, blocks)?;
+            // The same block may be another one in another line.
+            let dirs = cache.split(':').map(|dir| match dir {
+                "memory" => dir.to_owned(),
+                dir => format!("{}/{line}", dir.trim_end_matches('/')),
+            });
+            cache = dirs.collect::<Vec<_>>().join(":");
+        }
+        (Some(_), _) => return Err(lost(volume)),
+        (None, Some(_)) => {
+            return Err(Error::Elsewhere {
+                dir: volume.dir.clone(),
+                has: "a bucket".to_owned(),
+                wanted: volume.objects().display().to_string(),
+                hint: "configure that bucket, and no juicefs.blocks, or move the directory away",
+            });
+        }
+        (None, None) => make_ready(volume)?,
+    }
     let mut command = Command::new(&volume.program);
     command
         .arg("mount")
+        .arg(format!("--cache-dir={cache}"))
         .args(&volume.options)
         .arg(volume.metadata_url())
         .arg(volume.mount_point());
-    Err(program::missing(volume, command.exec()))
+    Err(program::juicefs(volume).missing(command.exec()))
+}
+
+/// Makes the directories of the volume.
+pub fn make_directories(volume: &Volume) -> Result<(), Error> {
+    for dir in [&volume.dir, &volume.mount_point()] {
+        let made = fs::create_dir_all(dir);
+        // A mount that is dead is there, and is seen to later.
+        if made.is_err() && is_dead_mount(dir) {
+            continue;
+        }
+        made.context("create", dir)?;
+    }
+    Ok(())
+}
+
+/// Fails if the volume in the bucket is another's now.
+fn not_taken_over(volume: &Volume, blocks: &Blocks) -> Result<(), Error> {
+    wait_for(async {
+        let check = starts::check(volume, blocks);
+        // A bucket that does not answer says nothing.
+        tokio::time::timeout(ANSWER, check).await.unwrap_or(Ok(()))
+    })
 }
 
 /// Makes the volume, or tells it what has changed.
-fn make_ready(volume: &Volume) -> Result<(), Error> {
+pub fn make_ready(volume: &Volume) -> Result<(), Error> {
     let wanted = Adjustable {
         trash_days: volume.trash_days,
         size: volume.size,
+        bucket: volume.blocks.as_ref().map(Blocks::url),
     };
     let told_file = volume.dir.join("told.json");
     let told = fs::read(&told_file).ok();
     let told: Option<Adjustable> = told.and_then(|text| serde_json::from_slice(&text).ok());
     let is_there = volume.metadata().exists();
-    if told == Some(wanted) && is_there {
+    if told.as_ref() == Some(&wanted) && is_there {
         return Ok(());
     }
     let trash = wanted.trash_days.to_string();
@@ -78,9 +127,14 @@ fn make_ready(volume: &Volume) -> Result<(), Error> {
     if told.is_some() && is_there || is_formatted(volume)? {
         let url = volume.metadata_url();
         let arguments = ["config", url.as_str(), "--yes"];
-        program::run(volume, &[&arguments[..], &limits].concat())?;
+        let bucket = wanted.bucket.as_deref();
+        let bucket = bucket.map_or(vec![], |bucket| vec!["--bucket", bucket]);
+        program::run(volume, &[&arguments[..], &limits, &bucket].concat())?;
     } else {
-        format(volume, told.is_some(), &limits)?;
+        match &volume.blocks {
+            None => format(volume, told.is_some(), &limits)?,
+            Some(blocks) => format_in_bucket(volume, blocks, &limits)?,
+        }
     }
     durable::write_json(&told_file, &wanted)?;
     Ok(())
@@ -141,22 +195,40 @@ fn format(volume: &Volume, was: bool, limits: &[&str]) -> Result<(), Error> {
     private.create(&objects).context("create", &objects)?;
     // It takes what does not end in a slash for the beginning of a name.
     let bucket = format!("{}/", objects.display());
-    let (block_size, url) = (format!("{}K", volume.block_size), volume.metadata_url());
     let storage = ["--storage", "file", "--bucket", &bucket];
+    format_as(volume, NAME, &[&storage, limits].concat())
+}
+
+/// Makes a volume in the bucket, unless there are blocks of one.
+fn format_in_bucket(volume: &Volume, blocks: &Blocks, limits: &[&str]) -> Result<(), Error> {
+    let bucket = blocks.url();
+    let storage = ["--storage", "s3", "--bucket", &bucket];
+    match format_as(volume, &blocks.volume_name(), &[&storage, limits].concat()) {
+        Err(Error::Failed { said, .. }) if said.contains("is not empty") => {
+            Err(Error::LostInBucket {
+                blocks: blocks.shown(),
+            })
+        }
+        formatted => formatted,
+    }
+}
+
+fn format_as(volume: &Volume, name: &str, options: &[&str]) -> Result<(), Error> {
+    let (block_size, url) = (format!("{}K", volume.block_size), volume.metadata_url());
     let blocks = [
         "--block-size",
         &block_size,
         "--compress",
         &volume.compression,
     ];
-    let arguments = [&["format"], &storage[..], &blocks, limits, &[&url, NAME]].concat();
+    let arguments = [&["format"], options, &blocks, &[&url, name]].concat();
     if let Err(error) = program::run(volume, &arguments) {
         // Half a volume is none.
-        durable::remove_file(&log)?;
+        durable::remove_file(&volume.metadata_log())?;
         durable::remove_file(&volume.metadata())?;
         return Err(error);
     }
-    eprintln!("a new volume: {}", volume.dir.display());
+    tracing::info!("a new volume: {}", volume.dir.display());
     Ok(())
 }
 
@@ -164,7 +236,7 @@ fn format(volume: &Volume, was: bool, limits: &[&str]) -> Result<(), Error> {
 /// none.
 pub fn is_usable(volume: &Volume) -> Result<(), Error> {
     let at = volume.mount_point();
-    if !lock::is_ours(&volume.dir) || !is_mounted(&at)? {
+    if !lock::is_ours(&volume.lock()) || !is_mounted(&at)? {
         return Err(Error::NotMounted(at));
     }
     // An environment is a whole system, with programs that run as others; JuiceFS has no option
@@ -195,23 +267,34 @@ pub fn is_usable(volume: &Volume) -> Result<(), Error> {
         written => written.context("write to", &probe)?,
     }
     durable::remove_file(&probe)?;
-    Ok(())
+    let image = volume.image_file();
+    if volume.image.is_none() && image.exists() {
+        return Err(Error::Layout {
+            tree: image,
+            has: "the environment's directory",
+            wanted: "image",
+        });
+    }
+    let blocks = volume.blocks.as_ref();
+    blocks.map_or(Ok(()), |blocks| not_taken_over(volume, blocks))
 }
 
 /// Takes a mount away that nobody serves any more, if the volume is nobody else's.
 pub fn tidy(volume: &Volume) {
-    if let Ok(Some(_lock)) = lock::take_if_free(&volume.dir) {
+    if let Err(error) = image::make_way(volume) {
+        tracing::warn!("{error}");
+    }
+    if let Ok(Some(_lock)) = lock::take_if_free(&volume.lock()) {
         detach(volume);
     }
 }
 
 /// Takes a mount away that nobody serves any more. For whoever has the lock.
-fn detach(volume: &Volume) {
+pub fn detach(volume: &Volume) {
     let at = volume.mount_point();
-    // Not by what it looks like, which the kernel remembers.
-    while rustix::fs::statfs(&at).is_err_and(|error| is_dead(&error.into())) {
+    while is_dead_mount(&at) {
         if let Err(error) = rustix::mount::unmount(&at, UnmountFlags::DETACH) {
-            eprintln!("cannot unmount {}, which is dead: {error}", at.display());
+            tracing::info!("cannot unmount {}, which is dead: {error}", at.display());
             return;
         }
     }
@@ -222,8 +305,9 @@ fn is_full(error: &io::Error) -> bool {
     full.contains(&error.kind())
 }
 
-/// Whether an error says that nobody serves a mount any more.
-fn is_dead(error: &io::Error) -> bool {
-    let dead = [Errno::NOTCONN, Errno::CONNABORTED].map(|error| Some(error.raw_os_error()));
-    dead.contains(&error.raw_os_error())
+/// Whether nobody serves what is mounted there any more. Not by what it looks like, which the
+/// kernel remembers.
+fn is_dead_mount(at: &Path) -> bool {
+    let dead = [Errno::NOTCONN, Errno::CONNABORTED];
+    rustix::fs::statfs(at).is_err_and(|error| dead.contains(&error))
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::super::driver::{Context as _, Error};
 use super::super::durable;
 use super::cipher::Cipher;
+use super::remote::identity;
 use super::{ENCRYPTED, FORMAT};
 
 #[derive(Serialize, Deserialize)]
@@ -187,7 +188,7 @@ fn refuse_stranger(store: &Path) -> Result<(), Error> {
     }
     for entry in fs::read_dir(store).context("read", store)? {
         let name = entry.context("read", store)?.file_name();
-        if name != "lock" && name != "format.tmp" {
+        if name != "lock" && name != "format.tmp" && name != identity::FILE {
             return unusable(format!(
                 "checkpoint.dir {} is not a checkpoint store, and not empty: it has {}; give it a \
                  directory of its own",
@@ -197,6 +198,12 @@ fn refuse_stranger(store: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Whether there is anything in a directory.
+pub fn is_used(dir: &Path) -> Result<bool, Error> {
+    let mut entries = fs::read_dir(dir).context("read", dir)?;
+    Ok(entries.next().is_some())
 }
 
 /// Removes all that is in a directory.

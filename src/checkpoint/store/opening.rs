@@ -8,7 +8,7 @@ use super::frozen::CaptureSource;
 use super::live::Live;
 use super::log::{Change, Log, Replayed};
 use super::objects::{Objects, Source};
-use super::{Cancel, FORMAT, Opened, Store, Work, directories, remote, stamp};
+use super::{Cancel, FORMAT, Opened, RestoreOnBoot, Store, Work, directories, remote, stamp};
 use crate::checkpoint::driver::{Error, Interrupted};
 use crate::checkpoint::intent::Intent;
 
@@ -111,8 +111,13 @@ impl Store {
     /// On an empty disk: sees to it that the newest checkpoint of the bucket is restored
     /// before anything runs.
     fn restore_latest(&self) -> Result<(), Error> {
+        let is_wanted = match self.restore_on_boot {
+            RestoreOnBoot::Never => false,
+            RestoreOnBoot::IfEmpty => !directories::is_used(&self.tree)?,
+            RestoreOnBoot::Always => true,
+        };
         let latest = self.state().catalog.latest();
-        if let Some(latest) = latest.filter(|_| self.restore_on_boot) {
+        if let Some(latest) = latest.filter(|_| is_wanted) {
             tracing::info!(
                 "there are no checkpoints on this machine; {} of the bucket, of {}, is restored",
                 latest.id,

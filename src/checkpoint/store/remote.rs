@@ -4,11 +4,11 @@
 //! the replicator puts each record there under its number, after the packs that it names,
 //! and only if nobody else has put one there. Whoever finds another's record is fenced.
 
-mod bucket;
+pub mod bucket;
 mod connect;
-mod identity;
+pub mod identity;
 mod join;
-mod lease;
+pub mod lease;
 mod replicator;
 
 use std::collections::BTreeSet;
@@ -122,7 +122,7 @@ impl Remote {
     /// and the indexes of all packs. Returns whether it did; then [`Self::set_joined`] is
     /// to be called once all that follows from it is done.
     pub fn open(&self, dir: &Path, log: &Log) -> Result<bool, Error> {
-        let file = dir.join("bucket.json");
+        let file = dir.join(identity::FILE);
         let identity = Identity::open(&file, !log.sequences()?.is_empty())?;
         let is_new = !identity.joined;
         self.report
@@ -266,7 +266,8 @@ impl Remote {
 
     /// Refuses a bucket that cannot be used, and marks a new one.
     async fn prepare(&self) -> Result<(), Error> {
-        let (format, probe) = tokio::join!(self.check_format(), self.probe());
+        let probe = self.bucket.check_conditional(self.mode);
+        let (format, probe) = tokio::join!(self.check_format(), probe);
         format.and(probe)
     }
 
@@ -283,27 +284,6 @@ impl Remote {
         // It is of no use until somebody has done something about it.
         let found = directories::read_format(&path, &there, cipher);
         found.map_err(|error| Error::Unusable(error.to_string()))?;
-        Ok(())
-    }
-
-    /// Refuses a service that would let two programs write the same record.
-    async fn probe(&self) -> Result<(), Error> {
-        if self.bucket.is_conditional().await? {
-            return Ok(());
-        }
-        let shown = self.bucket.shown();
-        if self.mode == config::Lease::Required {
-            return Err(Error::Unusable(format!(
-                "the service of {shown} ignores the condition of a write (If-None-Match), so two \
-                 environments could spoil each other's checkpoints there; if nobody else uses it, \
-                 set checkpoint.lease to \"best-effort\""
-            )));
-        }
-        tracing::warn!(
-            "the service of {shown} ignores the condition of a write: make sure that nobody else \
-             uses it"
-        );
-        self.bucket.set_unconditional();
         Ok(())
     }
 

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{CONFIG, Failure};
+use tokio::sync::watch;
+
+use super::{CLOSING, CONFIG, Failure};
+use crate::checkpoint::juicefs::{self, MetadataReplication};
 use crate::checkpoint::{Driver, Engine, Freezer, Hooks, Interrupted, Store, volume};
 use crate::config::{Config, Live};
 use crate::pid1::tree;
 use crate::spawn::Spawner;
+use crate::supervise::Status;
 use crate::supervise::tree_freezer::TreeFreezer;
 
 /// Where checkpoints are kept, if they are on; not opened yet.
@@ -61,4 +65,58 @@ pub fn engine(config: Live, driver: &Arc<dyn Driver>, spawner: &Spawner) -> Engi
         freezer,
         storage.and_then(|storage| storage.mount),
     )
+}
+
+/// What keeps the storage, for whoever tells of it.
+#[derive(Clone)]
+pub struct Kept {
+    /// The checkpoints, if they are on.
+    pub driver: Option<Arc<dyn Driver>>,
+    /// How far the copy of a volume's metadata in the bucket is, if it has one.
+    pub metadata: Option<watch::Receiver<MetadataReplication>>,
+}
+
+impl Kept {
+    /// The checkpoints by `driver`. Litestream is asked from now on.
+    pub fn new(config: &Config, driver: Option<Arc<dyn Driver>>) -> Self {
+        let volume = config.storage.as_ref().and_then(|it| it.juicefs.clone());
+        let volume = volume.filter(|volume| volume.blocks.is_some());
+        Self {
+            driver,
+            metadata: volume.map(juicefs::watch),
+        }
+    }
+
+    /// Puts away what was used, once nothing runs any more, and says what is not in the bucket.
+    pub async fn close(self, config: &Config, status: &Status) {
+        if let Some(driver) = self.driver {
+            let _ = tokio::task::spawn_blocking(move || driver.close()).await;
+        }
+        let Some(storage) = config.storage.clone() else {
+            return;
+        };
+        if let Some(volume) = storage.volume {
+            let _ = tokio::task::spawn_blocking(move || volume::unmount(&volume)).await;
+        }
+        let Some(volume) = storage.juicefs else {
+            return;
+        };
+        // Its component has unmounted it, unless it had to be killed.
+        let tidied = volume.clone();
+        let tidied = tokio::task::spawn_blocking(move || juicefs::tidy(&tidied));
+        let _ = tokio::time::timeout(CLOSING, tidied).await;
+        let Some(metadata) = self.metadata else {
+            return;
+        };
+        let exit = status.components.get(juicefs::LITESTREAM);
+        let exit = exit.and_then(|part| part.last_exit.as_deref());
+        let is_done = exit.is_none_or(|exit| exit == "exit code 0");
+        let last = metadata.borrow().clone();
+        let left = move || juicefs::what_is_left(&volume, is_done, &last);
+        match tokio::task::spawn_blocking(left).await {
+            Ok(Some(left)) => tracing::warn!("{left}"),
+            Ok(None) => tracing::info!("the volume and its metadata are in the bucket"),
+            Err(panic) => tracing::error!("cannot tell what is not in the bucket: {panic}"),
+        }
+    }
 }

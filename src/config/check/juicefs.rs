@@ -1,4 +1,4 @@
-//! The settings of a JuiceFS volume, and the component that they come to.
+//! The settings of a JuiceFS volume, and the components that they come to.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,31 +7,47 @@ use std::time::Duration;
 use machines::component::{Kind, OnFailure};
 
 use super::Checker;
-use crate::checkpoint::juicefs::{COMPONENT, Volume};
-use crate::config::component::probe::{Check, Probe, Ready};
+use crate::checkpoint::juicefs::{Blocks, COMPONENT, IMAGE, LITESTREAM, METADATA, Volume};
+use crate::config::component::probe::{Check, Hook, Probe, Ready};
 use crate::config::component::{attributes::Attributes, command, time};
 use crate::config::origin::{Origin, from_file};
 use crate::config::value::{format_duration, parse_size};
-use crate::config::{Backoff, Component, raw};
+use crate::config::{Backoff, Bucket, Component, raw};
 
 /// How often it is asked whether the mount can be used.
 const LIVENESS: Duration = Duration::from_secs(10);
 /// How long an answer may take: whoever writes much meanwhile is in its way.
 const ANSWER: Duration = Duration::from_secs(30);
+/// How long Litestream may take until it can be asked.
+const STARTING: Duration = Duration::from_secs(30);
+/// No ext4 filesystem of less would be of use.
+const SMALLEST_IMAGE: u64 = 16 << 20;
 /// How large blocks can be.
 const BLOCKS: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 20;
 
 impl Checker<'_> {
-    /// The volume, if `storage.volume` wants one, and the component that mounts it.
-    pub(super) fn juicefs(&mut self, write_dir: Option<&Path>) -> Option<(Volume, Component)> {
+    /// The volume, if `storage.volume` wants one, and the components that mount it. `store` is
+    /// where checkpoints are kept.
+    pub(super) fn juicefs(
+        &mut self,
+        write_dir: Option<&Path>,
+        store: Option<&Path>,
+        bucket: Option<&Bucket>,
+    ) -> Option<(Volume, Vec<Component>)> {
         let written = self.file.juicefs.clone();
+        let litestream = self.file.litestream.clone();
         let volume = self.file.storage.clone().unwrap_or_default().volume;
         let kind = volume.as_ref().and_then(|volume| volume.kind.as_ref());
         if kind.is_none_or(|kind| kind.value != "juicefs") {
-            if written.is_some() {
-                let why = "is given, but storage.volume is none: set \"storage\": {\"volume\": \
-                           {\"type\": \"juicefs\"}}, or leave it out";
-                self.ledger.wrong("juicefs", why);
+            for (key, is_given) in [
+                ("juicefs", written.is_some()),
+                ("litestream", litestream.is_some()),
+            ] {
+                if is_given {
+                    let why = "is given, but storage.volume is none: set \"storage\": {\"volume\": \
+                               {\"type\": \"juicefs\"}}, or leave it out";
+                    self.ledger.wrong(key, why);
+                }
             }
             return None;
         }
@@ -43,6 +59,20 @@ impl Checker<'_> {
         };
         let dir = dir.join("juicefs");
         let size = volume.and_then(|volume| volume.size);
+        let layouts = [from_file(written.layout.as_ref())];
+        let layouts = (layouts, ("tree", false), [("image", true)]);
+        let is_image = self.choice("juicefs.layout", layouts.0, layouts.1, &layouts.2);
+        let size = match size {
+            None if is_image => self.size("storage.volume.size", None, "100G"),
+            size => size.and_then(|size| self.size("storage.volume.size", Some(&size), "")),
+        };
+        if is_image && size.is_some_and(|size| size < SMALLEST_IMAGE) {
+            let why = "must be at least 16M for an image";
+            self.ledger.wrong("storage.volume.size", why);
+        }
+        let cache = dir.join("cache").display().to_string();
+        let bucket = self.bucket_of_blocks(&written, bucket);
+        let litestream = litestream.unwrap_or_default();
         let volume = Volume {
             program: self.text("juicefs.binary", written.binary.as_ref(), "juicefs"),
             block_size: self.block_size(written.block_size.as_ref()),
@@ -51,12 +81,127 @@ impl Checker<'_> {
                 let days = [from_file(written.trash_days.as_ref())];
                 self.ledger.pick("juicefs.trash_days", days, 0_u64)
             },
-            size: size.and_then(|size| self.size("storage.volume.size", Some(&size), "")),
-            options: self.mount_options(&written, &dir),
+            size: size.filter(|_| !is_image),
+            image: size.filter(|_| is_image),
+            cache: self.text("juicefs.cache_dir", written.cache_dir.as_ref(), &cache),
+            options: self.mount_options(&written),
+            blocks: bucket
+                .zip(store)
+                .map(|(bucket, store)| self.blocks(&litestream, bucket, store, &dir)),
             dir,
         };
-        let component = self.mount_component(&written, &volume);
-        Some((volume, component))
+        let mut components = Vec::new();
+        if let Some((bucket, blocks)) = bucket.zip(volume.blocks.as_ref()) {
+            let environment: BTreeMap<_, _> = Blocks::environment(bucket).into_iter().collect();
+            components = self.components_of_bucket(&litestream, bucket, &volume, blocks);
+            components.push(self.mount_component(&written, &volume));
+            for component in &mut components {
+                component.environment.clone_from(&environment);
+            }
+        } else {
+            components.push(self.mount_component(&written, &volume));
+        }
+        if volume.image.is_some() {
+            components.extend(
+                components
+                    .last()
+                    .map(|mount| image_component(&volume, mount)),
+            );
+        }
+        // Each needs the one before it: it is up later, and down earlier.
+        for (place, component) in components.iter_mut().enumerate() {
+            component.needs = place.checked_sub(1).into_iter().collect();
+        }
+        Some((volume, components))
+    }
+
+    /// The bucket, if blocks are in it.
+    fn bucket_of_blocks<'a>(
+        &mut self,
+        written: &raw::JuiceFs,
+        bucket: Option<&'a Bucket>,
+    ) -> Option<&'a Bucket> {
+        let default = if bucket.is_some() { "bucket" } else { "local" };
+        match self
+            .text("juicefs.blocks", written.blocks.as_ref(), default)
+            .as_str()
+        {
+            "local" => None,
+            "bucket" => {
+                if bucket.is_none() {
+                    let why = "is \"bucket\", and there is none: set s3.bucket, or leave it out";
+                    self.ledger.wrong("juicefs.blocks", why);
+                }
+                bucket
+            }
+            other => {
+                let why = format!("\"{other}\" is neither \"bucket\" nor \"local\"");
+                self.ledger.wrong("juicefs.blocks", why);
+                None
+            }
+        }
+    }
+
+    fn blocks(
+        &mut self,
+        written: &raw::Litestream,
+        bucket: &Bucket,
+        store: &Path,
+        dir: &Path,
+    ) -> Blocks {
+        if store.starts_with(dir) {
+            let why = "is on the volume, but says who we are in the bucket that has its blocks; \
+                       give it another place";
+            self.ledger.wrong("checkpoint.dir", why);
+        }
+        let key = "litestream.sync_interval";
+        let interval = time(key, written.sync_interval.as_ref(), 1_000, &mut self.ledger);
+        if interval.is_zero() {
+            self.ledger.wrong(key, "must be more than nothing");
+        }
+        Blocks::new(
+            bucket,
+            store.to_owned(),
+            self.text("litestream.binary", written.binary.as_ref(), "litestream"),
+            interval,
+        )
+    }
+
+    /// What claims the volume and fetches its metadata, and what copies them.
+    fn components_of_bucket(
+        &mut self,
+        written: &raw::Litestream,
+        bucket: &Bucket,
+        volume: &Volume,
+        blocks: &Blocks,
+    ) -> Vec<Component> {
+        let ledger = &mut self.ledger;
+        let restore = written.restore_timeout.as_ref();
+        let restore = time("litestream.restore_timeout", restore, 600_000, ledger);
+        let metadata = Component {
+            kind: Kind::Oneshot,
+            ready_timeout: (!restore.is_zero()).then_some(restore),
+            ..component(METADATA, volume.command("metadata"))
+        };
+        let replicating = Probe {
+            check: Check::Command(volume.command("replicating")),
+            interval: None,
+            timeout: Some(ANSWER),
+            threshold: 1,
+        };
+        let litestream = Component {
+            ready: Some(Ready::Asked(replicating)),
+            ready_timeout: Some(STARTING + blocks.sync_interval),
+            on_failure: OnFailure::Restart,
+            pre_stop: Some(Hook {
+                command: volume.command("begun"),
+                timeout: STARTING,
+            }),
+            // It sends what is left.
+            stop_timeout: bucket.replicate_timeout,
+            ..component(LITESTREAM, volume.command("replicate"))
+        };
+        vec![metadata, litestream]
     }
 
     fn text(&mut self, key: &str, written: Option<&raw::Text>, default: &str) -> String {
@@ -92,9 +237,7 @@ impl Checker<'_> {
         chosen.to_owned()
     }
 
-    fn mount_options(&mut self, written: &raw::JuiceFs, dir: &Path) -> Vec<String> {
-        let cache = dir.join("cache").display().to_string();
-        let cache = self.text("juicefs.cache_dir", written.cache_dir.as_ref(), &cache);
+    fn mount_options(&mut self, written: &raw::JuiceFs) -> Vec<String> {
         let mebibytes = |size: Option<u64>| size.unwrap_or(0).div_ceil(1 << 20).to_string();
         let cache_size = self.size("juicefs.cache_size", written.cache_size.as_ref(), "1G");
         let buffer_size = self.size("juicefs.buffer_size", written.buffer_size.as_ref(), "300M");
@@ -109,7 +252,6 @@ impl Checker<'_> {
             "--enable-cap".to_owned(),
             // Several on one machine must not be in each other's way.
             "--metrics=127.0.0.1:0".to_owned(),
-            format!("--cache-dir={cache}"),
             format!("--cache-size={}", mebibytes(cache_size)),
             format!("--buffer-size={}", mebibytes(buffer_size)),
             format!("--open-cache={}", format_duration(open_cache)),
@@ -155,32 +297,63 @@ impl Checker<'_> {
             threshold,
         };
         Component {
-            name: COMPONENT.to_owned(),
-            start_command: volume.command("mount"),
-            kind: Kind::Service,
-            schedule: None,
             ready: Some(Ready::Asked(asked(None, 1))),
             ready_timeout: (!ready_timeout.is_zero()).then_some(ready_timeout),
-            readiness: None,
             liveness: Some(asked(Some(LIVENESS), 3)),
-            checkpoint_command: None,
-            restore_command: None,
-            needs: Vec::new(),
             on_failure,
-            backoff: Backoff::default(),
-            max_restarts: 5,
-            working_dir: None,
-            environment: BTreeMap::new(),
-            user: None,
-            attributes: Attributes::default(),
-            limits: crate::cgroups::ResourceLimits::default(),
-            storage: true,
-            listen: Vec::new(),
-            success_exit_codes: Vec::new(),
-            stop_signal: libc::SIGTERM,
-            stop_command: None,
-            pre_stop: None,
             stop_timeout,
+            ..component(COMPONENT, volume.command("mount"))
         }
+    }
+}
+
+/// What mounts the image on the volume that `mount` serves.
+fn image_component(volume: &Volume, mount: &Component) -> Component {
+    let asked = |interval| Probe {
+        check: Check::Command(volume.command("image-ready")),
+        interval,
+        timeout: Some(ANSWER),
+        threshold: 1,
+    };
+    Component {
+        ready: Some(Ready::Asked(asked(None))),
+        ready_timeout: mount.ready_timeout,
+        liveness: Some(asked(Some(LIVENESS))),
+        on_failure: mount.on_failure,
+        // What is left is written to JuiceFS.
+        stop_timeout: mount.stop_timeout,
+        ..component(IMAGE, volume.command("image"))
+    }
+}
+
+/// A service that carries the storage, and is like any other besides.
+fn component(name: &str, start_command: Vec<String>) -> Component {
+    Component {
+        name: name.to_owned(),
+        start_command,
+        kind: Kind::Service,
+        schedule: None,
+        ready: None,
+        ready_timeout: None,
+        readiness: None,
+        liveness: None,
+        checkpoint_command: None,
+        restore_command: None,
+        needs: Vec::new(),
+        on_failure: OnFailure::Shutdown,
+        backoff: Backoff::default(),
+        max_restarts: 5,
+        working_dir: None,
+        environment: BTreeMap::new(),
+        user: None,
+        attributes: Attributes::default(),
+        limits: crate::cgroups::ResourceLimits::default(),
+        storage: true,
+        listen: Vec::new(),
+        success_exit_codes: Vec::new(),
+        stop_signal: libc::SIGTERM,
+        stop_command: None,
+        pre_stop: None,
+        stop_timeout: Duration::from_secs(10),
     }
 }

@@ -21,6 +21,7 @@ impl Checker<'_> {
     pub(super) fn storage(
         &mut self,
         write_dir: Option<&Path>,
+        checkpoint_dir: Option<PathBuf>,
         juicefs: Option<juicefs::Volume>,
     ) -> Option<Storage> {
         let storage = self.file.storage.clone().unwrap_or_default();
@@ -45,8 +46,6 @@ impl Checker<'_> {
             .or_else(|| juicefs.as_ref().map(juicefs::Volume::tree))
             .map(|dir| dir.display().to_string());
         let dir = self.directory("storage.dir", dir, in_volume.or_else(|| default("fs")));
-        let kept = from_file(checkpoint.dir.as_ref());
-        let kept = self.directory("checkpoint.dir", kept, default("store"));
         let freeze = self.choice(
             "checkpoint.quiesce",
             [from_file(checkpoint.quiesce.as_ref())],
@@ -81,7 +80,7 @@ impl Checker<'_> {
         let ledger = &mut self.ledger;
         let auto = time("checkpoint.auto", checkpoint.auto.as_ref(), 0, ledger);
         let retention = self.retention(&checkpoint);
-        match (dir, kept) {
+        match (dir, checkpoint_dir) {
             (Some(dir), Some(checkpoint_dir)) => Some(Storage {
                 dir,
                 is_carried: false,
@@ -112,6 +111,14 @@ impl Checker<'_> {
             }
             (None, None) => None,
         }
+    }
+
+    /// Where checkpoints are kept, if anywhere.
+    pub(super) fn checkpoint_dir(&mut self, write_dir: Option<&Path>) -> Option<PathBuf> {
+        let checkpoint = self.file.checkpoint.as_ref();
+        let written = from_file(checkpoint.and_then(|it| it.dir.as_ref()));
+        let default = write_dir.map(|dir| dir.join("store").display().to_string());
+        self.directory("checkpoint.dir", written, default)
     }
 
     /// One of some words, and what it means; the first if nobody says.

@@ -11,6 +11,14 @@ use crate::config::value::Value;
 pub struct JuiceFs {
     /// The program. Default: juicefs, which is looked for in PATH.
     pub binary: Option<Text>,
+    /// Where blocks are stored: `bucket`, with a copy of the metadata that Litestream makes, or
+    /// `local`, on this machine. Default: bucket if there is one, else local.
+    #[schemars(with = "Option<String>", regex(pattern = "^(bucket|local)$"))]
+    pub blocks: Option<Text>,
+    /// How the environment's directory is there: `tree`, as it is, or `image`, in an ext4
+    /// filesystem in one file, which loop devices and e2fsprogs are needed for. Default: tree.
+    #[schemars(with = "Option<String>", regex(pattern = "^(tree|image)$"))]
+    pub layout: Option<Text>,
     /// The largest block that is stored, from `64K` to `16M`; for a new volume. Default: 4M.
     pub block_size: Option<Text>,
     /// How blocks are compressed: `none`, `lz4` or `zstd`; for a new volume. Default: none.
@@ -39,4 +47,16 @@ pub struct JuiceFs {
     pub ready_timeout: Option<Time>,
     /// How long it may take to write what is left and unmount. Default: 60s.
     pub stop_timeout: Option<Time>,
+}
+
+/// The copy of a volume's metadata in the bucket.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Litestream {
+    /// The program. Default: litestream, which is looked for in PATH.
+    pub binary: Option<Text>,
+    /// How often what has changed is copied. Default: 1s.
+    pub sync_interval: Option<Time>,
+    /// How long it may take to fetch the metadata from the bucket. Default: 10m.
+    pub restore_timeout: Option<Time>,
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use object_store::path::Path;
 use object_store::{
@@ -102,13 +102,30 @@ impl Bucket {
         }
     }
 
-    /// Takes the service as one that makes objects that are there anew.
-    pub fn set_unconditional(&self) {
+    /// Refuses a service that would let two programs make the same object, unless `lease` allows
+    /// it.
+    pub async fn check_conditional(&self, lease: config::Lease) -> Result<(), Error> {
+        if self.is_conditional().await? {
+            return Ok(());
+        }
+        let shown = self.shown();
+        if lease == config::Lease::Required {
+            return Err(Error::Unusable(format!(
+                "the service of {shown} ignores the condition of a write (If-None-Match), so two \
+                 environments could spoil each other's checkpoints there; if nobody else uses it, \
+                 set checkpoint.lease to \"best-effort\""
+            )));
+        }
+        tracing::warn!(
+            "the service of {shown} ignores the condition of a write: make sure that nobody else \
+             uses it"
+        );
         self.conditional.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Whether the service makes an object only once if it is asked to.
-    pub async fn is_conditional(&self) -> Result<bool, Error> {
+    async fn is_conditional(&self) -> Result<bool, Error> {
         let key = format!("probe/{:032x}", fastrand::u128(..));
         let first = self.put_new(&key, Bytes::from_static(b"1")).await?;
         let second = self.put_new(&key, Bytes::from_static(b"2")).await?;
@@ -193,6 +210,25 @@ impl Bucket {
             name.map(ToOwned::to_owned)
         });
         Ok(names.collect())
+    }
+
+    /// Whether there is anything in a directory.
+    pub async fn has_any(&self, dir: &str) -> Result<bool, Error> {
+        let path = self.path(dir);
+        let first = self.store.list(Some(&path)).try_next().await;
+        let first = first.map_err(|error| self.failed("list", dir, &error))?;
+        Ok(first.is_some())
+    }
+
+    /// Removes everything in a directory.
+    pub async fn delete_all(&self, dir: &str) -> Result<(), Error> {
+        let path = self.path(dir);
+        let found = self.store.list(Some(&path));
+        let found = found.map_ok(|object| object.location).boxed();
+        let removed = self.store.delete_stream(found).try_collect::<Vec<_>>();
+        let removed = removed.await;
+        removed.map_err(|error| self.failed("remove", dir, &error))?;
+        Ok(())
     }
 
     /// Removes an object if it is there.

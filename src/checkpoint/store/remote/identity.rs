@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::super::super::driver::{Context as _, Error};
 use super::super::super::durable;
 
+/// Its file in the store's directory.
+pub const FILE: &str = "bucket.json";
+
 /// What a local store knows of its place in the bucket: `bucket.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
@@ -22,6 +25,13 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// That of the store in `dir`, which need not be open, nor be there.
+    pub fn of_store(dir: &Path) -> Result<Self, Error> {
+        fs::create_dir_all(dir).context("create", dir)?;
+        let mut records = fs::read_dir(dir.join("log")).into_iter().flatten();
+        Self::open(&dir.join(FILE), records.next().is_some())
+    }
+
     /// Reads it, or makes it: a store that `is_used` has something of its own.
     pub fn open(path: &Path, is_used: bool) -> Result<Self, Error> {
         match fs::read(path) {
