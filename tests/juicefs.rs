@@ -350,3 +350,54 @@ fn a_reload_leaves_a_volume_as_it_is_and_takes_over_the_rest() {
     answer.assert_problem(422, "juicefs: the storage is on it");
     daemon.stop(143);
 }
+
+#[test]
+fn a_tree_with_many_entries_is_warned_of() {
+    let Some(mut daemon) = running(&json!({})) else {
+        return;
+    };
+    let client = daemon.client();
+    client.checkpoint();
+    assert!(client.status()["warnings"].is_null());
+    // Names, not files, are what is many; and links are made faster.
+    let root = fs(&daemon);
+    std::fs::write(root.join("file"), "").unwrap();
+    let script = format!(
+        "cd {} && for n in $(seq 5000); do echo file; echo $n; done | xargs -n 2 -P 2 ln",
+        root.display()
+    );
+    assert_eq!(client.sh(&script).code, 0);
+    client.checkpoint();
+    let warnings = &client.status()["warnings"];
+    let warning = warnings[0].as_str().unwrap();
+    assert!(
+        warning.contains("has 5001 entries (checkpoint v1)"),
+        "{warning}"
+    );
+    daemon.stop(143);
+}
+
+#[test]
+fn a_cache_that_is_full_is_none() {
+    let Some(program) = juicefs() else { return };
+    let cache = tempfile::tempdir().unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("tmpfs", cache.path(), "tmpfs", flags, c"size=1M").unwrap();
+    std::fs::write(cache.path().join("full"), vec![0; 1 << 20]).unwrap_or_default();
+    let sprite = sprite(
+        Sprite::new(),
+        &json!({"juicefs": {"binary": program, "cache_dir": cache.path()}}),
+    );
+    let mut daemon = sprite.unwrap().start();
+    daemon.wait_running();
+    let content: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..))
+        .take(8 << 20)
+        .collect();
+    std::fs::write(fs(&daemon).join("file"), &content).unwrap();
+    let first = daemon.client().checkpoint();
+    std::fs::write(fs(&daemon).join("file"), "other").unwrap();
+    daemon.client().restore(&first);
+    assert!(std::fs::read(fs(&daemon).join("file")).unwrap() == content);
+    daemon.stop(143);
+    rustix::mount::unmount(cache.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+}

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::support::bucket::{SECRET_KEY, Service, Weather, durable};
+use crate::support::bucket::{SECRET_KEY, Service, Weather, durable, wait_until};
 use crate::support::juicefs::{
     files_with, fs as tree, in_bucket, lose, mounted, pid_of, reconfigure, started, wait_for_copy,
 };
@@ -257,4 +257,49 @@ fn blocks_that_are_elsewhere_or_have_no_metadata_are_told() {
     );
     // Nothing of it was changed.
     assert_eq!(service.get("checkpoints-blocks/chunks/0/0/1_0_4"), b"data");
+}
+
+#[test]
+fn bad_weather_of_the_bucket_holds_writes_up_and_loses_none() {
+    let (Some(service), Some(config)) = (Service::start(), in_bucket()) else {
+        return;
+    };
+    let gate = service.gate();
+    let mut daemon = started(gate.sprite_with(&config));
+    let write = |daemon: &Daemon, name: &str| {
+        let path = tree(daemon).join(name);
+        fs::write(&path, name.repeat(100_000))?;
+        fs::File::open(&path)?.sync_all()
+    };
+    for (name, weather) in [
+        ("slow", Weather::Slow),
+        ("failing", Weather::Error),
+        ("busy", Weather::Unavailable),
+        ("cut off", Weather::CutOff),
+        ("gone", Weather::Closed),
+    ] {
+        gate.set(weather);
+        let done = std::thread::scope(|scope| {
+            let writing = scope.spawn(|| write(&daemon, name));
+            // Long enough for some of its requests to fail.
+            if weather != Weather::Slow {
+                wait_until(&daemon, "somebody has asked", || gate.spoilt() > 5);
+                gate.set(Weather::Fair);
+            }
+            writing.join().unwrap()
+        });
+        done.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(
+            daemon.client().status()["components"]["juicefs"]["restarts"],
+            0
+        );
+    }
+    gate.set(Weather::Fair);
+    wait_for_copy(&daemon, &tree(&daemon));
+    let before = trees::describe(&tree(&daemon));
+    assert_eq!(before.len(), 7, "{before:?}");
+    daemon.stop(143);
+    let mut other = started(service.sprite_with(&config));
+    assert_eq!(trees::describe(&tree(&other)), before);
+    other.stop(143);
 }

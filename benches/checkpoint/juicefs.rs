@@ -39,7 +39,8 @@ fn configuration(disk: &Disk, layout: &str) -> PathBuf {
     let path = disk.dir.join("config.json");
     let text = format!(
         "{{\"storage\": {{\"volume\": {{\"type\": \"juicefs\", \"size\": \"20G\"}}}}, \
-         \"juicefs\": {{\"binary\": \"{PROGRAM}\", \"layout\": \"{layout}\"}}}}"
+         \"juicefs\": {{\"binary\": \"{PROGRAM}\", \"layout\": \"{layout}\"}}, \
+         \"checkpoint\": {{\"freeze_timeout\": \"120s\"}}}}"
     );
     std::fs::write(&path, text).unwrap();
     path
@@ -84,6 +85,13 @@ fn of_t1(table: &mut Table, disk: &Disk, config: &Path, is_tree: bool) {
     table.row("first checkpoint of T1", daemon.checkpoint().total);
     let unchanged = repeated(|| daemon.checkpoint().total);
     table.row("nothing changed", unchanged);
+    let mut seed = 400;
+    let flush = repeated(|| {
+        seed += 1;
+        trees::m1(&tree, seed);
+        timed(|| sync(&tree))
+    });
+    table.row("sync of what M1 has changed", flush);
     let restore = |made: crate::daemon::Made, change: &dyn Fn()| {
         change();
         daemon.restore(&made.id)

@@ -1,13 +1,15 @@
 //! `GET /status`
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
 use super::Shared;
 use super::checkpoints::{metadata_replication, replication};
-use crate::checkpoint::Replication;
 use crate::checkpoint::juicefs::MetadataReplication;
+use crate::checkpoint::{Manifest, Replication};
 use crate::supervise::Status;
 
 /// The answer.
@@ -29,12 +31,21 @@ pub struct Body {
     /// How far the copy of a JuiceFS volume's metadata there is, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata_replication: Option<MetadataReplication>,
+    /// What should be otherwise.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
     version: &'static str,
 }
 
+/// So many entries are too many for JuiceFS: what concerns all of them takes seconds.
+const MANY_ENTRIES: u64 = 5_000;
+
 /// Everything about the machines and their children.
 pub async fn get(State(shared): State<Shared>) -> Json<Body> {
+    let looked = shared.clone();
+    let warnings = tokio::task::spawn_blocking(move || warnings(&looked)).await;
     Json(Body {
+        warnings: warnings.unwrap_or_default(),
         status: shared.handle.status().borrow().clone(),
         sessions: shared.runner.sessions().count(),
         checkpoint_driver: shared.driver.as_ref().map(|driver| driver.name()),
@@ -43,4 +54,22 @@ pub async fn get(State(shared): State<Shared>) -> Json<Body> {
         metadata_replication: metadata_replication(&shared),
         version: env!("CARGO_PKG_VERSION"),
     })
+}
+
+fn warnings(shared: &Shared) -> Vec<String> {
+    let config = Arc::clone(&shared.reloader.live().borrow());
+    let volume = config.storage.as_ref().and_then(|it| it.juicefs.as_ref());
+    let is_tree = volume.is_some_and(|volume| volume.image.is_none());
+    let driver = shared.driver.as_ref().filter(|_| is_tree);
+    let newest = driver.and_then(|driver| driver.list(true).ok()?.into_iter().next());
+    let many = newest.filter(|newest| newest.entries > MANY_ENTRIES);
+    let sentence = |newest: Manifest| {
+        format!(
+            "the environment has {} entries (checkpoint {}), and JuiceFS has every one of them in \
+             its metadata: above {MANY_ENTRIES}, give a new volume \"juicefs\": {{\"layout\": \
+             \"image\"}}",
+            newest.entries, newest.id
+        )
+    };
+    many.map(sentence).into_iter().collect()
 }

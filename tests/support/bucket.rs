@@ -8,7 +8,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::output::Output;
@@ -239,14 +239,21 @@ const WEATHER: [Weather; 8] = [
 /// A gate in front of a service.
 pub struct Gate {
     address: String,
-    weather: Arc<AtomicU8>,
+    weather: Arc<Sky>,
+}
+
+/// What it does, and how often it has done so.
+#[derive(Default)]
+struct Sky {
+    weather: AtomicU8,
+    spoilt: AtomicUsize,
 }
 
 impl Gate {
     fn before(service: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let weather = Arc::new(AtomicU8::new(0));
+        let weather = Arc::<Sky>::default();
         let (service, told) = (service.to_owned(), Arc::clone(&weather));
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -258,7 +265,13 @@ impl Gate {
     }
 
     pub fn set(&self, weather: Weather) {
-        self.weather.store(weather as u8, Ordering::SeqCst);
+        self.weather.spoilt.store(0, Ordering::SeqCst);
+        self.weather.weather.store(weather as u8, Ordering::SeqCst);
+    }
+
+    /// How many requests and answers it has spoilt since.
+    pub fn spoilt(&self) -> usize {
+        self.weather.spoilt.load(Ordering::SeqCst)
     }
 
     /// A sprite that uses the bucket through the gate.
@@ -272,12 +285,16 @@ impl Gate {
     }
 }
 
-fn now(weather: &AtomicU8) -> Weather {
-    WEATHER[usize::from(weather.load(Ordering::SeqCst))]
+fn now(sky: &Sky) -> Weather {
+    let weather = WEATHER[usize::from(sky.weather.load(Ordering::SeqCst))];
+    if weather != Weather::Fair {
+        sky.spoilt.fetch_add(1, Ordering::SeqCst);
+    }
+    weather
 }
 
 /// Passes one connection on, both ways.
-fn pass(mut client: TcpStream, service: &str, weather: &Arc<AtomicU8>) {
+fn pass(mut client: TcpStream, service: &str, weather: &Arc<Sky>) {
     let Ok(mut service) = TcpStream::connect(service) else {
         return;
     };
