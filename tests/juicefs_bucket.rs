@@ -54,11 +54,17 @@ fn keys_are_where_they_are_needed_only() {
     let (Some(service), Some(config)) = (Service::start(), in_bucket()) else {
         return;
     };
-    let mut daemon = started(service.sprite_with(&config));
+    // JuiceFS would put these into the metadata.
+    let sprite = service.sprite_with(&config);
+    let sprite = sprite.env("SECRET_KEY", SECRET_KEY).env("ACCESS_KEY", "a");
+    let mut daemon = started(sprite);
     let client = daemon.client();
     wait_for_copy(&daemon, &tree(&daemon));
     let environment = client.sh("env; cat /proc/self/environ").stdout;
-    assert!(!environment.contains(SECRET_KEY), "{environment}");
+    assert!(
+        !environment.contains("AWS_SECRET_ACCESS_KEY"),
+        "{environment}"
+    );
     for path in ["/status", "/config", "/metrics", "/diagrams/system"] {
         let said = client.get(path);
         assert!(!said.text.contains(SECRET_KEY), "{path}");
@@ -111,7 +117,7 @@ fn a_machine_that_comes_back_goes_on_from_what_another_has_left() {
     let sprite = first.into_sprite();
     fs::remove_dir_all(sprite.path("data/store")).unwrap();
     let mut first = started(sprite);
-    first.wait_for("are older than those in the bucket: moved to");
+    first.wait_for("may be older than what was made of them: moved to");
     assert_eq!(read(&first), "three");
     let aside = fs::read_dir(first.sprite.path("data/juicefs")).unwrap();
     let aside: Vec<PathBuf> = aside.map(|entry| entry.unwrap().path()).collect();
@@ -230,11 +236,18 @@ fn blocks_that_are_elsewhere_or_have_no_metadata_are_told() {
         config
     };
     let binary = config["juicefs"]["binary"].clone();
-    let local = with("juicefs", json!({"binary": binary, "blocks": "local"}));
+    let mut local = with("juicefs", json!({"binary": binary, "blocks": "local"}));
+    let (code, said) = service.sprite_with(&local).run();
+    assert_eq!(code, 78, "{said}");
+    assert!(said.contains("nothing is copied; leave it out"), "{said}");
+    let litestream = local.as_object_mut().unwrap().remove("litestream").unwrap();
     let mut daemon = started(service.sprite_with(&local));
     daemon.stop(143);
     let sprite = daemon.into_sprite();
-    reconfigure(&sprite, |it| it["juicefs"]["blocks"] = json!("bucket"));
+    reconfigure(&sprite, |it| {
+        it["juicefs"]["blocks"] = json!("bucket");
+        it["litestream"] = litestream;
+    });
     let (code, said) = sprite.run();
     assert_eq!(code, 70, "{said}");
     assert!(said.contains("set juicefs.blocks to \"local\""), "{said}");
@@ -247,6 +260,24 @@ fn blocks_that_are_elsewhere_or_have_no_metadata_are_told() {
     let (code, said) = service.sprite_with(&other).run();
     assert_eq!(code, 78, "{said}");
     assert!(said.contains("neither \"bucket\" nor \"local\""), "{said}");
+    for (key, setting, why) in [
+        ("cache_dir", json!("cache"), "must be absolute paths"),
+        (
+            "mount_options",
+            json!(["-d"]),
+            "has -d, which is given already",
+        ),
+    ] {
+        let other = with("juicefs", json!({"binary": binary, key: setting}));
+        let (code, said) = service.sprite_with(&other).run();
+        assert_eq!(code, 78, "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+    let (code, said) = service
+        .sprite_with(&with("s3", json!({"prefix": "\u{e4}"})))
+        .run();
+    assert_eq!(code, 78, "{said}");
+    assert!(said.contains("s3.prefix: has other characters"), "{said}");
 
     service.put("checkpoints-blocks/chunks/0/0/1_0_4", b"data");
     let (code, said) = service.sprite_with(&config).run();
@@ -302,4 +333,58 @@ fn bad_weather_of_the_bucket_holds_writes_up_and_loses_none() {
     let mut other = started(service.sprite_with(&config));
     assert_eq!(trees::describe(&tree(&other)), before);
     other.stop(143);
+}
+
+#[test]
+fn what_a_format_or_a_restore_that_was_cut_off_has_left_is_finished() {
+    let (Some(service), Some(config)) = (Service::start(), in_bucket()) else {
+        return;
+    };
+    // All that the first of them writes before there are metadata.
+    service.put("checkpoints-blocks/juicefs_uuid", b"of-another");
+    let daemon = started(service.sprite_with(&config));
+    fs::write(tree(&daemon).join("file"), "one").unwrap();
+    assert_eq!(durable(&daemon)["checkpoint_id"], "v0");
+    fs::write(tree(&daemon).join("file"), "two").unwrap();
+    // What a restore has beside the tree until it is whole.
+    let intent = json!({"id": "v0", "auto_id": "auto-x", "rolling_back": false});
+    let beside = tree(&daemon).with_file_name("restore.json");
+    fs::write(&beside, intent.to_string()).unwrap();
+    wait_for_copy(&daemon, &tree(&daemon));
+    lose(daemon);
+    let mut daemon = started(service.sprite_with(&config));
+    let found = fs::read_to_string(tree(&daemon).join("file"));
+    assert_eq!(found.unwrap(), "one");
+    assert!(!tree(&daemon).with_file_name("restore.json").exists());
+    daemon.stop(143);
+}
+
+#[test]
+fn after_a_power_failure_the_metadata_of_the_bucket_are_taken() {
+    let (Some(service), Some(config)) = (Service::start(), in_bucket()) else {
+        return;
+    };
+    let mut daemon = started(service.sprite_with(&config));
+    fs::write(tree(&daemon).join("file"), "content").unwrap();
+    let cache = || fs::read_dir(daemon.sprite.path("data/juicefs/cache")).unwrap();
+    let before: Vec<_> = cache().map(|entry| entry.unwrap().file_name()).collect();
+    daemon.stop(143);
+    let mut daemon = started(daemon.into_sprite());
+    let cache = fs::read_dir(daemon.sprite.path("data/juicefs/cache")).unwrap();
+    let after: Vec<_> = cache.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(before, after, "the cache is of use still");
+    wait_for_copy(&daemon, &tree(&daemon));
+    daemon.signal(libc::SIGKILL);
+    assert_eq!(daemon.wait_without_output(), 137);
+    // It is another start of the machine, and the one before did not end well.
+    let sprite = daemon.into_sprite();
+    let path = sprite.path("data/juicefs/starts.json");
+    let mut known: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    known["boot"] = json!("another");
+    fs::write(&path, known.to_string()).unwrap();
+    let mut daemon = started(sprite);
+    daemon.wait_for("the metadata are fetched from s3://bucket/checkpoints/volume/metadata/2");
+    let found = fs::read_to_string(tree(&daemon).join("file"));
+    assert_eq!(found.unwrap(), "content");
+    daemon.stop(143);
 }

@@ -33,6 +33,7 @@ pub use left::what_is_left;
 pub use litestream::{has_begun, is_replicating, replicate};
 pub use metadata::prepare;
 pub use mounting::{is_usable, mount, tidy};
+pub use starts::show_life_until_open;
 
 /// The component that serves the mount.
 pub const COMPONENT: &str = "juicefs";
@@ -42,12 +43,12 @@ pub const METADATA: &str = "juicefs-metadata";
 pub const LITESTREAM: &str = "litestream";
 /// The one that mounts the filesystem in an image on the volume.
 pub const IMAGE: &str = "juicefs-image";
-/// All of them.
-pub const COMPONENTS: [&str; 4] = [METADATA, LITESTREAM, COMPONENT, IMAGE];
 /// The file of the metadata.
 const DATABASE: &str = "metadata.db";
 /// What SQLite has not yet put into it.
 const LOG: &str = "metadata.db-wal";
+/// What Litestream has beside it.
+const STATE: &str = ".metadata.db-litestream";
 /// The word on our command line that says what is to be done with a volume.
 const VERB: &str = "juicefs";
 
@@ -56,13 +57,14 @@ const VERB: &str = "juicefs";
 pub enum Error {
     /// A program is not there.
     #[error(
-        "cannot run {program}: {source}; {hint}, or give its path as {key} in the configuration"
+        "cannot run {program}: {source}; {hint}{}",
+        .key.map_or_else(String::new, |key| format!(", or give its path as {key} in the configuration"))
     )]
     NoProgram {
         /// The program.
         program: String,
-        /// Where its path is given.
-        key: &'static str,
+        /// Where its path is given, if anywhere.
+        key: Option<&'static str>,
         /// What to install.
         hint: &'static str,
         /// Why not.
@@ -102,8 +104,8 @@ pub enum Error {
     },
     /// There are blocks without the metadata that say what they are of.
     #[error(
-        "{} is gone or empty, but not what belongs to it: put it back (juicefs load makes it of a backup in \
-         objects/volume/meta), or move {} away to begin with an empty volume", .metadata.display(),
+        "{} is gone or empty, but not what belongs to it: put it back (juicefs load makes it of a copy in meta/ \
+         beside the blocks), or move {} away to begin with an empty volume", .metadata.display(),
         .dir.display()
     )]
     Lost {
@@ -208,6 +210,12 @@ pub struct Volume {
 }
 
 impl Volume {
+    /// How many components serve it.
+    #[must_use]
+    pub fn components(&self) -> usize {
+        1 + 2 * usize::from(self.blocks.is_some()) + usize::from(self.image.is_some())
+    }
+
     /// Where it is mounted.
     #[must_use]
     pub fn mount_point(&self) -> PathBuf {
@@ -233,6 +241,11 @@ impl Volume {
     /// What SQLite has not yet put into it.
     fn metadata_log(&self) -> PathBuf {
         self.dir.join(LOG)
+    }
+
+    /// What JuiceFS was told of it.
+    fn told(&self) -> PathBuf {
+        self.dir.join("told.json")
     }
 
     /// The lock of what serves the mount.

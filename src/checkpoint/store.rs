@@ -79,6 +79,7 @@ use super::driver::{
     Look, Restoration, Verified,
 };
 use super::durable;
+use super::intent::Intent;
 use super::manifest::Manifest;
 use super::meter::Meter;
 use super::replication::Replication;
@@ -101,6 +102,8 @@ pub struct Store {
     dir: PathBuf,
     retention: Retention,
     restore_on_boot: RestoreOnBoot,
+    /// Where the intent is kept too, if the tree survives the loss of the machine by itself.
+    beside_tree: Option<PathBuf>,
     verify_restore: VerifyRestore,
     key: Option<Key>,
     dirty_tracking: DirtyTracking,
@@ -124,13 +127,18 @@ enum RestoreOnBoot {
 
 impl RestoreOnBoot {
     fn of(storage: &Storage) -> Self {
-        let volume = storage.juicefs.as_ref();
-        match volume.and_then(|volume| volume.blocks.as_ref()) {
+        match survives(storage) {
             _ if !storage.restore_on_boot => Self::Never,
-            Some(_) => Self::IfEmpty,
-            None => Self::Always,
+            true => Self::IfEmpty,
+            false => Self::Always,
         }
     }
+}
+
+/// Whether the tree is there without this machine.
+fn survives(storage: &Storage) -> bool {
+    let volume = storage.juicefs.as_ref();
+    volume.is_some_and(|volume| volume.blocks.is_some())
 }
 
 /// What there is once the store is open.
@@ -172,6 +180,7 @@ impl Store {
             dir: place(&storage.checkpoint_dir),
             retention: storage.retention,
             restore_on_boot: RestoreOnBoot::of(storage),
+            beside_tree: survives(storage).then(|| storage.dir.with_file_name("restore.json")),
             verify_restore: storage.verify_restore,
             key: storage.encryption_key.clone(),
             dirty_tracking: storage.dirty_tracking,
@@ -213,6 +222,23 @@ impl Store {
 
     fn intent_file(&self) -> PathBuf {
         self.dir.join("restore.json")
+    }
+
+    /// Notes the intent before the tree is touched.
+    fn keep_intent(&self, intent: &Intent) -> Result<(), Error> {
+        intent.write(&self.intent_file())?;
+        let beside = self.beside_tree.as_ref();
+        beside.map_or(Ok(()), |path| intent.write(path))
+    }
+
+    /// Forgets it once the tree is whole.
+    fn forget_intent(&self) -> Result<(), Error> {
+        if let Some(path) = &self.beside_tree {
+            // What makes it whole must be there before that.
+            durable::sync_filesystem(&self.tree)?;
+            durable::remove_file(path)?;
+        }
+        durable::remove_file(&self.intent_file())
     }
 
     fn live_file(&self) -> PathBuf {

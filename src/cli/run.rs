@@ -250,7 +250,7 @@ async fn boot_and_serve(start: Start, cgroups: Option<Cgroups>) -> Result<u8, Fa
         sockets,
         cgroups: cgroups.clone(),
     });
-    let (storage, status) = (Kept::new(&config, driver), handle.status());
+    let (storage, status) = (Kept::new(&config, driver, &handle), handle.status());
     // The API comes first: requests are held until there is something to serve them.
     serve(
         &handle,

@@ -225,10 +225,11 @@ impl Shared {
         }
         // They are the last, here and there.
         let built_in = |config: &Config| {
-            let mut all = config.components.iter();
-            let is_built_in = |it: &Component| juicefs::COMPONENTS.contains(&it.name.as_str());
-            all.position(is_built_in)
-                .map_or_else(Vec::new, |first| cut(&config.components, first))
+            let count = volume(config).map_or(0, |volume| volume.components());
+            cut(
+                &config.components,
+                config.components.len().saturating_sub(count),
+            )
         };
         let (others, kept) = (built_in(&found), built_in(&self.at_start));
         let first = found.components.len() - others.len();

@@ -102,8 +102,20 @@ pub fn wait_for_copy(daemon: &Daemon, dir: &Path) {
                 .find(|line| line.starts_with(&format!("litestream_{name}{{")));
             line?.rsplit_once(' ').map(|(_, value)| value.to_owned())
         };
-        value("shadow_wal_index") == value("replica_wal_index")
-            && value("shadow_wal_size") == value("replica_wal_offset")
+        // It writes large numbers with an exponent.
+        let number = |name: &str| -> u64 {
+            let number: f64 = value(name).map_or(0.0, |text| text.parse().unwrap());
+            format!("{number:.0}").parse().unwrap()
+        };
+        let generation = std::fs::read_to_string(copied.join("generation")).unwrap();
+        let part = format!("{:08x}.wal", number("replica_wal_index"));
+        let parts = copied
+            .join("generations")
+            .join(generation.trim())
+            .join("wal");
+        let last = super::store::files(&parts).pop().unwrap();
+        last.ends_with(part)
+            && std::fs::metadata(last).unwrap().len() == number("replica_wal_offset")
     };
     wait_until(daemon, "the bucket has it", is_sent);
     wait_until(daemon, "which is told", || {

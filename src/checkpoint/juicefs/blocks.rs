@@ -83,6 +83,12 @@ impl Blocks {
             (ACCESS_KEY, bucket.access_key.expose()),
             (SECRET_KEY, bucket.secret_key.expose()),
             (REGION, &bucket.region),
+            // They would be taken with the keys, or instead of them, or be put into the metadata.
+            ("AWS_SESSION_TOKEN", ""),
+            ("AWS_PROFILE", ""),
+            ("ACCESS_KEY", ""),
+            ("SECRET_KEY", ""),
+            ("SESSION_TOKEN", ""),
         ];
         keys.map(|(name, value)| (name.to_owned(), value.to_owned()))
             .to_vec()
@@ -140,6 +146,11 @@ impl Blocks {
     /// What is beside the blocks, for the volume.
     pub(super) fn beside(&self) -> Result<Bucket, Error> {
         Ok(Bucket::new(&self.settings(self.below(BESIDE)))?)
+    }
+
+    /// The blocks themselves.
+    pub(super) fn blocks(&self) -> Result<Bucket, Error> {
+        Ok(Bucket::new(&self.settings(self.volume_name()))?)
     }
 
     /// The bucket of the checkpoints.

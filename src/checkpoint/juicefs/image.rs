@@ -6,11 +6,12 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{AtFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
@@ -28,11 +29,17 @@ const OPTIONS: &std::ffi::CStr = c"discard,errors=remount-ro";
 /// What the kernel says of a filesystem that is damaged, or is none.
 const CORRUPT: [Errno; 4] = [Errno::INVAL, Errno::UCLEAN, Errno::BADMSG, Errno::ILSEQ];
 
+/// The bit of e2fsck's exit code that says that there is damage that it has left.
+const UNCORRECTED: i32 = 4;
+
+/// So much at the end of an image may be no part of the filesystem: two groups of blocks.
+const SLACK: u64 = 256 << 20;
+
 /// A program of the system.
 const fn tool(program: &'static str, package: &'static str) -> Tool<'static> {
     Tool {
         program,
-        key: "PATH",
+        key: None,
         hint: package,
     }
 }
@@ -83,13 +90,15 @@ fn is_taken_over(tree: &Path) -> Result<bool, Error> {
 fn is_writable(tree: &Path) -> Result<bool, Error> {
     let path = Path::new("/proc/self/mounts");
     let mounts = fs::read_to_string(path).context("read", path)?;
+    let tree = fs::canonicalize(tree).context("look at", tree)?;
     let at = tree.display().to_string().replace(' ', "\\040");
     let mut lines = mounts.lines().rev().map(|line| line.split(' '));
     let options = lines.find_map(|mut words| {
         let is_it = words.nth(1) == Some(&at);
         is_it.then(|| words.nth(1)).flatten()
     });
-    let mut options = options.into_iter().flat_map(|it| it.split(','));
+    let options = options.ok_or_else(|| Error::NotMounted(tree.clone()))?;
+    let mut options = options.split(',');
     Ok(!options.any(|option| ["ro", "emergency_ro", "shutdown"].contains(&option)))
 }
 
@@ -149,7 +158,11 @@ fn prepare(image: &Path, tree: &Path, size: u64) -> Result<(), Error> {
 
 fn make(image: &Path, size: u64) -> Result<(), Error> {
     let unfinished = image.with_extension("unfinished");
-    let file = File::create(&unfinished).context("create", &unfinished)?;
+    durable::remove_file(&unfinished)?;
+    let mut options = File::options();
+    // What is in it is not for everybody.
+    let file = options.write(true).create_new(true).mode(0o600);
+    let file = file.open(&unfinished).context("create", &unfinished)?;
     file.set_len(size).context("create", &unfinished)?;
     // It is sparse, so what is zero need not be written.
     let later = "lazy_itable_init=1,lazy_journal_init=1,nodiscard";
@@ -167,12 +180,23 @@ fn mount(image: &Path, tree: &Path, size: u64) -> Result<(), Error> {
         return Ok(());
     }
     let path = image.display().to_string();
+    if is_attached(image)? {
+        // What has it may write to it.
+        return Ok(first.context("mount", image)?);
+    }
     tracing::warn!("{path} is damaged; what can be mended safely is mended");
-    let mended = FSCK.run(&["-f", "-p", &path]);
+    let has_superblock = capacity(&superblock(image)?).is_some();
+    let (code, said) = FSCK.code(&["-f", "-p", &path])?;
     if try_to_mount(image, tree)?.is_ok() {
         return Ok(());
     }
-    let said = mended.unwrap_or_else(|error| error.to_string());
+    // Anything else may be mended, or may be no damage but an error of what is below.
+    if has_superblock && code & UNCORRECTED == 0 {
+        return Err(Error::Failed {
+            command: format!("mount {path}"),
+            said,
+        });
+    }
     let time = Timestamp::now().strftime("%Y%m%dT%H%M%S%.6f");
     let kept = image.with_extension(format!("corrupt-{time}"));
     durable::rename(image, &kept)?;
@@ -189,7 +213,8 @@ fn mount(image: &Path, tree: &Path, size: u64) -> Result<(), Error> {
 /// Mounts it; the inner error is that it is damaged.
 fn try_to_mount(image: &Path, tree: &Path) -> Result<Result<(), Errno>, Error> {
     let path = image.display().to_string();
-    let device = LOSETUP.run(&["--find", "--show", &path])?;
+    // A device that is there is used again: two would be two filesystems in one file.
+    let device = LOSETUP.run(&["--nooverlap", "--find", "--show", &path])?;
     let device = PathBuf::from(device.trim());
     let flags = MountFlags::NOATIME;
     let mounted = rustix::mount::mount(&device, tree, "ext4", flags, OPTIONS);
@@ -198,6 +223,8 @@ fn try_to_mount(image: &Path, tree: &Path) -> Result<Result<(), Errno>, Error> {
     match mounted {
         Ok(()) => {
             detached?;
+            // It would be in the environment's directory, and makes itself anew when it is needed.
+            remove_lost_and_found(tree);
             Ok(Ok(()))
         }
         Err(error) if CORRUPT.contains(&error) => Ok(Err(error)),
@@ -205,17 +232,39 @@ fn try_to_mount(image: &Path, tree: &Path) -> Result<Result<(), Errno>, Error> {
     }
 }
 
+fn remove_lost_and_found(tree: &Path) {
+    let before = rustix::fs::stat(tree);
+    if fs::remove_dir(tree.join("lost+found")).is_ok()
+        && let Ok(before) = before
+    {
+        let time = |seconds, nanoseconds| Timespec {
+            tv_sec: seconds,
+            tv_nsec: i64::try_from(nanoseconds).unwrap_or_default(),
+        };
+        // It is none of the environment's changes.
+        let times = Timestamps {
+            last_access: time(before.st_atime, before.st_atime_nsec),
+            last_modification: time(before.st_mtime, before.st_mtime_nsec),
+        };
+        let _ = rustix::fs::utimensat(rustix::fs::CWD, tree, &times, AtFlags::empty());
+    }
+}
+
 /// Makes the filesystem as large as is wanted, if it is smaller and not damaged.
 fn grow(image: &Path, size: u64) -> Result<(), Error> {
-    let file = File::options().read(true).write(true).open(image);
+    let capacity = capacity(&superblock(image)?);
+    let Some(capacity) = capacity.filter(|capacity| *capacity < size) else {
+        return Ok(());
+    };
+    let file = File::options().write(true).open(image);
     let file = file.context("open", image)?;
-    let mut superblock = [0; 1024];
-    file.read_exact_at(&mut superblock, 1024)
-        .context("read", image)?;
-    if capacity(&superblock).is_none_or(|capacity| capacity >= size) {
+    let length = file.metadata().context("look at", image)?.len();
+    // It is never made shorter, and what is left at its end may be too little to be of use.
+    if length >= size && size - capacity < SLACK || is_attached(image)? {
         return Ok(());
     }
-    file.set_len(size).context("make larger", image)?;
+    file.set_len(size.max(length))
+        .context("make larger", image)?;
     drop(file);
     let path = image.display().to_string();
     // It says no if that has not been done, or was of no use.
@@ -223,6 +272,20 @@ fn grow(image: &Path, size: u64) -> Result<(), Error> {
     RESIZE.run(&[&path])?;
     tracing::info!("{path} has room for {size} bytes now");
     Ok(())
+}
+
+/// Whether a loop device is on it: one is where it could not be unmounted.
+fn is_attached(image: &Path) -> Result<bool, Error> {
+    let found = LOSETUP.run(&["--associated", &image.display().to_string()])?;
+    Ok(!found.trim().is_empty())
+}
+
+/// What tells what kind of filesystem it is.
+fn superblock(image: &Path) -> Result<[u8; 1024], Error> {
+    let mut superblock = [0; 1024];
+    let read = File::open(image).and_then(|file| file.read_exact_at(&mut superblock, 1024));
+    read.context("read", image)?;
+    Ok(superblock)
 }
 
 /// How many bytes the filesystem has, by its superblock (ext4: `s_magic` at 56, `s_log_block_size`

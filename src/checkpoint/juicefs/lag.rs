@@ -1,11 +1,13 @@
 //! How far the copy of the metadata in the bucket is.
 
+use std::cmp::Ordering;
+use std::fs;
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::{Error, Volume, litestream};
+use super::{Error, STATE, Volume, litestream};
 use crate::{clock, http};
 
 /// How often Litestream is asked.
@@ -38,6 +40,8 @@ pub struct Answer {
     /// How many bytes are in what it has read, but not in the bucket; none = it has not read
     /// anything yet.
     pub left: Option<u64>,
+    /// Whether it has sent anything.
+    pub has_sent: bool,
 }
 
 /// Asks Litestream how far it is.
@@ -52,35 +56,61 @@ pub async fn ask(volume: &Volume) -> Result<Answer, Error> {
     if !text.contains("litestream_") {
         return Err(Error::Silent("something else does".to_owned()));
     }
-    let left = left(&text);
-    Ok(Answer { bucket, left })
+    let there = volume.clone();
+    let parts = tokio::task::spawn_blocking(move || parts(&there)).await;
+    let parts = parts.map_err(|panic| Error::Silent(panic.to_string()))?;
+    let sent = ["replica_wal_index", "replica_wal_offset"].map(|name| value(&text, name));
+    Ok(Answer {
+        bucket,
+        left: left(&text, &parts),
+        has_sent: sent.into_iter().flatten().any(|place| place > 0.0),
+    })
 }
 
-/// How many bytes it has read of the database's log, and not sent; none = it has not read it yet,
-/// which takes it a second. The log has parts: it has sent up to some place of one, and read up to the end of one.
-fn left(metrics: &str) -> Option<u64> {
-    let value = |name: &str| {
-        let mut lines = metrics.lines();
-        let line = lines.find(|line| {
-            line.strip_prefix(name)
-                .is_some_and(|rest| rest.starts_with('{'))
-        })?;
-        line.rsplit_once(' ')?.1.parse::<f64>().ok()
+/// One of its metrics, of the one database that it has.
+fn value(metrics: &str, name: &str) -> Option<f64> {
+    let start = format!("litestream_{name}{{");
+    let line = metrics.lines().find(|line| line.starts_with(&start))?;
+    line.rsplit_once(' ')?.1.parse().ok()
+}
+
+/// The parts of the database's log that it has read and keeps: their numbers and lengths. The
+/// metric of their size is that of all of them.
+fn parts(volume: &Volume) -> Vec<(u64, u64)> {
+    let state = volume.dir.join(STATE);
+    let generation = fs::read_to_string(state.join("generation")).unwrap_or_default();
+    let parts = state
+        .join("generations")
+        .join(generation.trim())
+        .join("wal");
+    let found = fs::read_dir(parts).into_iter().flatten().flatten();
+    let part = |entry: fs::DirEntry| {
+        let name = entry.file_name().into_string().ok()?;
+        let number = u64::from_str_radix(name.strip_suffix(".wal")?, 16).ok()?;
+        Some((number, entry.metadata().ok()?.len()))
     };
-    if value("litestream_sync_count")? == 0.0 {
+    found.filter_map(part).collect()
+}
+
+/// How many bytes of these it has not sent; none = it has not read the log yet, which takes it a
+/// second.
+fn left(metrics: &str, parts: &[(u64, u64)]) -> Option<u64> {
+    if value(metrics, "sync_count")? == 0.0 {
         return None;
     }
-    let read = value("litestream_shadow_wal_index")?;
-    let end = value("litestream_shadow_wal_size")?;
-    let sent = value("litestream_replica_wal_index").unwrap_or(-1.0);
-    let place = value("litestream_replica_wal_offset").unwrap_or_default();
-    let left = if sent < read { end } else { end - place };
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "a number of bytes, as a metric"
+        reason = "a number of bytes or of a part, as a metric"
     )]
-    Some(left.max(0.0) as u64)
+    let sent = |name| value(metrics, name).unwrap_or_default() as u64;
+    let (number, place) = (sent("replica_wal_index"), sent("replica_wal_offset"));
+    let left = parts.iter().map(|(part, length)| match part.cmp(&number) {
+        Ordering::Less => 0,
+        Ordering::Equal => length.saturating_sub(place),
+        Ordering::Greater => *length,
+    });
+    Some(left.sum())
 }
 
 /// Asks it from now on.
@@ -102,7 +132,7 @@ pub fn watch(volume: Volume) -> watch::Receiver<MetadataReplication> {
 impl MetadataReplication {
     fn tell(&mut self, answer: Result<Answer, Error>) {
         match answer {
-            Ok(Answer { bucket, left }) => {
+            Ok(Answer { bucket, left, .. }) => {
                 let since = self.behind_since.take().unwrap_or_else(clock::now);
                 *self = Self {
                     bucket,
@@ -111,9 +141,10 @@ impl MetadataReplication {
                     error: None,
                 };
             }
-            // It may have been behind before, and then still is.
+            // Nothing is sent meanwhile.
             Err(error) => {
                 self.bytes_left = None;
+                self.behind_since.get_or_insert_with(clock::now);
                 self.error = Some(error.to_string());
             }
         }
@@ -124,30 +155,29 @@ impl MetadataReplication {
 mod tests {
     use super::*;
 
-    fn said(read: (u64, u64), sent: Option<(u64, u64)>) -> String {
-        let shadow = format!(
-            "litestream_sync_count{{db=\"/m.db\"}} 1\n# TYPE litestream_shadow_wal_index gauge\nlitestream_shadow_wal_index{{db=\"/m.db\"}} {}\n\
-             litestream_shadow_wal_size{{db=\"/m.db\"}} {}\n",
-            read.0, read.1
-        );
+    fn said(syncs: u64, sent: Option<(u64, u64)>) -> String {
+        let syncs = format!("litestream_sync_count{{db=\"/m.db\"}} {syncs}\n");
         let replica = sent.map(|(index, offset)| {
             format!(
-                "litestream_replica_wal_index{{db=\"/m.db\",name=\"bucket\"}} {index}\n\
+                "# TYPE litestream_replica_wal_index gauge\n\
+                 litestream_replica_wal_index{{db=\"/m.db\",name=\"bucket\"}} {index}\n\
                  litestream_replica_wal_offset{{db=\"/m.db\",name=\"bucket\"}} {offset}\n"
             )
         });
-        shadow + &replica.unwrap_or_default()
+        syncs + &replica.unwrap_or_default()
     }
 
     #[test]
     fn what_is_left_is_what_was_read_and_not_sent() {
-        let not_yet = said((0, 0), Some((0, 0))).replace("} 1\n", "} 0\n");
-        assert_eq!(left(&not_yet), None);
-        assert_eq!(left(&said((0, 350_232), Some((0, 333_752)))), Some(16_480));
-        assert_eq!(left(&said((2, 4_152), Some((2, 4_152)))), Some(0));
+        assert_eq!(left(&said(0, Some((0, 0))), &[]), None);
+        let parts = [(0, 350_232)];
+        assert_eq!(left(&said(1, Some((0, 333_752))), &parts), Some(16_480));
+        assert_eq!(left(&said(1, Some((0, 350_232))), &parts), Some(0));
         // In another part of the log, and nothing sent at all.
-        assert_eq!(left(&said((2, 4_152), Some((1, 1_000_000)))), Some(4_152));
-        assert_eq!(left(&said((0, 1_200_000), None)), Some(1_200_000));
+        let parts = [(1, 1_000_000), (2, 4_152)];
+        assert_eq!(left(&said(1, Some((1, 900_000))), &parts), Some(104_152));
+        assert_eq!(left(&said(1, Some((2, 4_152))), &parts), Some(0));
+        assert_eq!(left(&said(1, None), &parts), Some(1_004_152));
     }
 
     #[test]
@@ -157,6 +187,7 @@ mod tests {
             Ok(Answer {
                 bucket: "s3://bucket/key".to_owned(),
                 left,
+                has_sent: true,
             })
         };
         report.tell(answer(Some(10)));

@@ -3,45 +3,76 @@
 use std::fs;
 use std::path::Path;
 
-use super::{MetadataReplication, Volume};
+use super::{MetadataReplication, Volume, starts};
 
 /// Where JuiceFS keeps blocks that are not in the bucket yet, below the volume's own directory in
 /// a cache.
 const STAGED: &str = "rawstaging";
 
 /// Says what is on this machine only once everything is down; none = everything is in the
-/// bucket, or there is none. `is_done` is whether Litestream has sent what there was, `last` how
-/// far it was when it was asked last.
+/// bucket, or there is none. `is_flushed` is whether JuiceFS has ended by itself, `is_sent` whether
+/// Litestream has sent what there was, `last` how far it was when it was asked last.
 #[must_use]
-pub fn what_is_left(volume: &Volume, is_done: bool, last: &MetadataReplication) -> Option<String> {
+pub fn what_is_left(
+    volume: &Volume,
+    is_flushed: bool,
+    is_sent: bool,
+    last: &MetadataReplication,
+) -> Option<String> {
     volume.blocks.as_ref()?;
     let mut left = Vec::new();
-    if !is_done {
+    if !is_sent {
         let bytes = last.bytes_left.filter(|bytes| *bytes > 0);
         let bytes = bytes.map_or_else(String::new, |bytes| format!(" ({bytes} bytes or more)"));
         let since = last.behind_since.as_ref();
         let since = since.map_or_else(String::new, |since| format!(" since {since}"));
         left.push(format!("changes of the metadata{bytes}{since}"));
     }
-    let dirs = volume.cache.split(':').map(Path::new);
-    let (mut blocks, mut bytes) = (0_u64, 0_u64);
-    for dir in dirs {
-        count(dir, false, &mut blocks, &mut bytes);
+    let mut found = Staged::default();
+    for dir in volume.cache.split(':') {
+        count(Path::new(dir), false, &mut found);
     }
+    let Staged { blocks, bytes } = found;
     if blocks > 0 {
         left.push(format!("{blocks} blocks with {bytes} bytes"));
     }
     let what = left.join(" and ");
-    (!left.is_empty()).then(|| {
+    let here = (!left.is_empty()).then(|| {
         format!(
             "not in the bucket: {what}; they are in {} and are sent by the next start here",
             volume.dir.display()
         )
-    })
+    });
+    let unwritten = (!is_flushed).then(|| {
+        "JuiceFS was killed before it had written everything: what no program had made durable may \
+         be lost"
+            .to_owned()
+    });
+    let all: Vec<String> = here.into_iter().chain(unwritten).collect();
+    if all.is_empty()
+        && let Err(error) = starts::are_written(volume)
+    {
+        return Some(error.to_string());
+    }
+    (!all.is_empty()).then(|| all.join(". "))
+}
+
+/// Blocks that wait to be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Staged {
+    blocks: u64,
+    bytes: u64,
+}
+
+/// What waits to be sent in a cache.
+pub fn staged(cache: &Path) -> Staged {
+    let mut found = Staged::default();
+    count(cache, false, &mut found);
+    found
 }
 
 /// Counts the files below `dir` that are in a directory of staged blocks.
-fn count(dir: &Path, is_staged: bool, blocks: &mut u64, bytes: &mut u64) {
+fn count(dir: &Path, is_staged: bool, found: &mut Staged) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let Ok(kind) = entry.file_type() else {
             continue;
@@ -50,11 +81,11 @@ fn count(dir: &Path, is_staged: bool, blocks: &mut u64, bytes: &mut u64) {
             // What is cached besides can be much.
             let name = entry.file_name();
             if name != "raw" {
-                count(&entry.path(), is_staged || name == STAGED, blocks, bytes);
+                count(&entry.path(), is_staged || name == STAGED, found);
             }
         } else if is_staged && kind.is_file() {
-            *blocks += 1;
-            *bytes += entry.metadata().map_or(0, |found| found.len());
+            found.blocks += 1;
+            found.bytes += entry.metadata().map_or(0, |found| found.len());
         }
     }
 }

@@ -57,7 +57,7 @@ struct Replica {
 fn tool(blocks: &Blocks) -> Tool<'_> {
     Tool {
         program: &blocks.litestream,
-        key: "litestream.binary",
+        key: Some("litestream.binary"),
         hint: "install Litestream 0.3 (https://litestream.io/install)",
     }
 }
@@ -114,7 +114,10 @@ pub fn restore(volume: &Volume, blocks: &Blocks, line: u64, to: &Path) -> Result
 /// Becomes the program that copies the metadata. Returns only if that cannot be done.
 pub fn replicate(volume: &Volume) -> Result<Infallible, Error> {
     let (Some(blocks), Some(line)) = (&volume.blocks, starts::line(volume)?) else {
-        return Err(Error::Silent("there is nothing to copy".to_owned()));
+        return Err(Error::Lost {
+            metadata: volume.metadata(),
+            dir: volume.dir.clone(),
+        });
     };
     // It lives on in what we become.
     let _lock = lock::take(&volume.litestream_lock())?;
@@ -128,12 +131,18 @@ pub fn replicate(volume: &Volume) -> Result<Infallible, Error> {
     Err(tool(blocks).missing(command.exec()))
 }
 
-/// Fails unless Litestream copies the metadata. What an earlier start has left does not count.
+/// Fails unless Litestream has copied the metadata once: until then, the newest copy is an older
+/// one, and what the mount would remove is still in that. What an earlier start has left does not count.
 pub fn is_replicating(volume: &Volume) -> Result<(), Error> {
     if !lock::is_ours(&volume.litestream_lock()) {
         return Err(Error::Silent("it has not started".to_owned()));
     }
-    wait_for(lag::ask(volume)).map(|_| ())
+    let answer = wait_for(lag::ask(volume))?;
+    if answer.has_sent {
+        Ok(())
+    } else {
+        Err(Error::Silent("it has not sent anything yet".to_owned()))
+    }
 }
 
 /// Waits until Litestream has read the database: one that is told to go before that sends nothing.

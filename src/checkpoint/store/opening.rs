@@ -9,7 +9,7 @@ use super::live::Live;
 use super::log::{Change, Log, Replayed};
 use super::objects::{Objects, Source};
 use super::{Cancel, FORMAT, Opened, RestoreOnBoot, Store, Work, directories, remote, stamp};
-use crate::checkpoint::driver::{Error, Interrupted};
+use crate::checkpoint::driver::{Driver as _, Error, Interrupted};
 use crate::checkpoint::intent::Intent;
 
 /// So many records are put together into one.
@@ -116,8 +116,15 @@ impl Store {
             RestoreOnBoot::IfEmpty => !directories::is_used(&self.tree)?,
             RestoreOnBoot::Always => true,
         };
-        let latest = self.state().catalog.latest();
-        if let Some(latest) = latest.filter(|_| is_wanted) {
+        // A machine that was lost in the middle of a restore has left a tree that is neither.
+        let begun = self.beside_tree.as_ref().map(|path| Intent::read(path));
+        let begun = begun.transpose()?.flatten();
+        let latest = match &begun {
+            Some(begun) => self.find(&begun.id).ok(),
+            None => None,
+        };
+        let latest = latest.or_else(|| self.state().catalog.latest());
+        if let Some(latest) = latest.filter(|_| is_wanted || begun.is_some()) {
             tracing::info!(
                 "there are no checkpoints on this machine; {} of the bucket, of {}, is restored",
                 latest.id,
@@ -127,7 +134,7 @@ impl Store {
             // All of it, before it is promised.
             self.bring_here(&roots, &Cancel::default())?;
             let intent = Intent::of(&latest.id);
-            intent.write(&self.intent_file())?;
+            self.keep_intent(&intent)?;
             self.state().work = Some(Work::Restore(intent));
         }
         self.remote

@@ -105,7 +105,7 @@ impl Store {
             let automatic = self.store_trees(automatic, &mut scanned, &self.components_dir())?;
             let replaced = self.seal(automatic)?;
             self.set_live(scanned.live, replaced.root);
-            intent.write(&self.intent_file())?;
+            self.keep_intent(&intent)?;
         }
         self.bring(&pool, target.root, watch)?;
         Ok(self.restoration(&intent))
@@ -131,7 +131,7 @@ impl Store {
         let intent = self.intent()?;
         self.check_place()?;
         self.record(Change::Restore { id: intent.id })?;
-        durable::remove_file(&self.intent_file())?;
+        self.forget_intent()?;
         self.discard()
     }
 
@@ -160,7 +160,7 @@ impl Store {
             // Nothing was changed yet.
             return Ok(self.restoration(&intent));
         }
-        intent.write(&self.intent_file())?;
+        self.keep_intent(&intent)?;
         let replaced = self.find(&intent.auto_id)?;
         let pool = Pool::new()?;
         self.look_again(&pool)?;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{CLOSING, CONFIG, Failure};
-use crate::checkpoint::juicefs::{self, MetadataReplication};
+use crate::checkpoint::juicefs::{self, MetadataReplication, Volume};
 use crate::checkpoint::{Driver, Engine, Freezer, Hooks, Interrupted, Store, volume};
-use crate::config::{Config, Live};
+use crate::config::{Bucket, Config, Lease, Live};
 use crate::pid1::tree;
 use crate::spawn::Spawner;
-use crate::supervise::Status;
 use crate::supervise::tree_freezer::TreeFreezer;
+use crate::supervise::{Handle, Status};
 
 /// Where checkpoints are kept, if they are on; not opened yet.
 pub async fn store(config: &Config, spawner: &Spawner) -> Result<Option<Arc<dyn Driver>>, Failure> {
@@ -67,6 +67,22 @@ pub fn engine(config: Live, driver: &Arc<dyn Driver>, spawner: &Spawner) -> Engi
     )
 }
 
+/// Shows others that the volume is in use, from its claim to the opening of the store, which
+/// does so from then on.
+async fn show_life(volume: Volume, bucket: Bucket, mut status: watch::Receiver<Status>) {
+    let is_claimed = |status: &Status| {
+        let claiming = status.components.get(juicefs::METADATA);
+        status.is_open || claiming.is_some_and(|part| part.state == "Completed")
+    };
+    if status.wait_for(is_claimed).await.is_err() {
+        return;
+    }
+    tokio::select! {
+        _ = status.wait_for(|status| status.is_open) => {}
+        Err(error) = juicefs::show_life_until_open(volume, bucket) => tracing::warn!("{error}"),
+    }
+}
+
 /// What keeps the storage, for whoever tells of it.
 #[derive(Clone)]
 pub struct Kept {
@@ -78,9 +94,14 @@ pub struct Kept {
 
 impl Kept {
     /// The checkpoints by `driver`. Litestream is asked from now on.
-    pub fn new(config: &Config, driver: Option<Arc<dyn Driver>>) -> Self {
+    pub fn new(config: &Config, driver: Option<Arc<dyn Driver>>, handle: &Handle) -> Self {
         let volume = config.storage.as_ref().and_then(|it| it.juicefs.clone());
         let volume = volume.filter(|volume| volume.blocks.is_some());
+        if let Some((volume, bucket)) = volume.clone().zip(config.bucket.clone())
+            && bucket.lease != Lease::Off
+        {
+            tokio::spawn(show_life(volume, bucket, handle.status()));
+        }
         Self {
             driver,
             metadata: volume.map(juicefs::watch),
@@ -108,11 +129,17 @@ impl Kept {
         let Some(metadata) = self.metadata else {
             return;
         };
-        let exit = status.components.get(juicefs::LITESTREAM);
-        let exit = exit.and_then(|part| part.last_exit.as_deref());
-        let is_done = exit.is_none_or(|exit| exit == "exit code 0");
+        let end_of = |name: &str| {
+            let exit = status.components.get(name)?.last_exit.as_deref()?;
+            Some(exit == "exit code 0")
+        };
+        // What has not begun has left nothing.
+        let Some(is_sent) = end_of(juicefs::LITESTREAM) else {
+            return;
+        };
+        let is_flushed = end_of(juicefs::COMPONENT).unwrap_or(true);
         let last = metadata.borrow().clone();
-        let left = move || juicefs::what_is_left(&volume, is_done, &last);
+        let left = move || juicefs::what_is_left(&volume, is_flushed, is_sent, &last);
         match tokio::task::spawn_blocking(left).await {
             Ok(Some(left)) => tracing::warn!("{left}"),
             Ok(None) => tracing::info!("the volume and its metadata are in the bucket"),

@@ -18,7 +18,7 @@ use crate::config::{Backoff, Bucket, Component, raw};
 const LIVENESS: Duration = Duration::from_secs(10);
 /// How long an answer may take: whoever writes much meanwhile is in its way.
 const ANSWER: Duration = Duration::from_secs(30);
-/// How long Litestream may take until it can be asked.
+/// How long Litestream may take until it has read the database.
 const STARTING: Duration = Duration::from_secs(30);
 /// No ext4 filesystem of less would be of use.
 const SMALLEST_IMAGE: u64 = 16 << 20;
@@ -72,6 +72,11 @@ impl Checker<'_> {
         }
         let cache = dir.join("cache").display().to_string();
         let bucket = self.bucket_of_blocks(&written, bucket);
+        if bucket.is_none() && litestream.is_some() {
+            let why =
+                "is given, but blocks are on this machine, and nothing is copied; leave it out";
+            self.ledger.wrong("litestream", why);
+        }
         let litestream = litestream.unwrap_or_default();
         let volume = Volume {
             program: self.text("juicefs.binary", written.binary.as_ref(), "juicefs"),
@@ -83,7 +88,7 @@ impl Checker<'_> {
             },
             size: size.filter(|_| !is_image),
             image: size.filter(|_| is_image),
-            cache: self.text("juicefs.cache_dir", written.cache_dir.as_ref(), &cache),
+            cache: self.cache(&written, &cache),
             options: self.mount_options(&written),
             blocks: bucket
                 .zip(store)
@@ -91,9 +96,9 @@ impl Checker<'_> {
             dir,
         };
         let mut components = Vec::new();
-        if let Some((bucket, blocks)) = bucket.zip(volume.blocks.as_ref()) {
+        if let Some(bucket) = bucket.filter(|_| volume.blocks.is_some()) {
             let environment: BTreeMap<_, _> = Blocks::environment(bucket).into_iter().collect();
-            components = self.components_of_bucket(&litestream, bucket, &volume, blocks);
+            components = self.components_of_bucket(&litestream, bucket, &volume);
             components.push(self.mount_component(&written, &volume));
             for component in &mut components {
                 component.environment.clone_from(&environment);
@@ -154,6 +159,12 @@ impl Checker<'_> {
                        give it another place";
             self.ledger.wrong("checkpoint.dir", why);
         }
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+        if !bucket.prefix.chars().all(plain) {
+            let why = "has other characters than letters, digits and - _ . /, which JuiceFS and \
+                       Litestream would write in another way";
+            self.ledger.wrong("s3.prefix", why);
+        }
         let key = "litestream.sync_interval";
         let interval = time(key, written.sync_interval.as_ref(), 1_000, &mut self.ledger);
         if interval.is_zero() {
@@ -173,7 +184,6 @@ impl Checker<'_> {
         written: &raw::Litestream,
         bucket: &Bucket,
         volume: &Volume,
-        blocks: &Blocks,
     ) -> Vec<Component> {
         let ledger = &mut self.ledger;
         let restore = written.restore_timeout.as_ref();
@@ -191,7 +201,8 @@ impl Checker<'_> {
         };
         let litestream = Component {
             ready: Some(Ready::Asked(replicating)),
-            ready_timeout: Some(STARTING + blocks.sync_interval),
+            // The whole database is copied first.
+            ready_timeout: metadata.ready_timeout,
             on_failure: OnFailure::Restart,
             pre_stop: Some(Hook {
                 command: volume.command("begun"),
@@ -207,6 +218,17 @@ impl Checker<'_> {
     fn text(&mut self, key: &str, written: Option<&raw::Text>, default: &str) -> String {
         self.ledger
             .pick(key, [from_file(written)], default.to_owned())
+    }
+
+    fn cache(&mut self, written: &raw::JuiceFs, default: &str) -> String {
+        let key = "juicefs.cache_dir";
+        let cache = self.text(key, written.cache_dir.as_ref(), default);
+        let is_dir = |dir: &str| dir.starts_with('/') && !dir.contains('*');
+        if cache != "memory" && !cache.split(':').all(is_dir) {
+            let why = "must be absolute paths with a : in between, without *, or \"memory\"";
+            self.ledger.wrong(key, why);
+        }
+        cache
     }
 
     /// A number of bytes.
@@ -262,7 +284,18 @@ impl Checker<'_> {
         }
         let more = written.mount_options.as_ref();
         let more = more.filter(|more| !more.is_empty());
-        let more = command("juicefs.mount_options", more, &mut self.ledger);
+        let key = "juicefs.mount_options";
+        let more = command(key, more, &mut self.ledger);
+        let ours = ["-d", "--background", "--cache-dir", "--metrics"];
+        let mut words = more.iter().flatten();
+        let is_ours = |word: &&String| {
+            let name = word.split('=').next().unwrap_or_default();
+            ours.contains(&name)
+        };
+        if let Some(word) = words.find(is_ours) {
+            let why = format!("has {word}, which is given already; see the other settings");
+            self.ledger.wrong(key, why);
+        }
         options.extend(more.unwrap_or_default());
         options
     }
@@ -309,16 +342,16 @@ impl Checker<'_> {
 
 /// What mounts the image on the volume that `mount` serves.
 fn image_component(volume: &Volume, mount: &Component) -> Component {
-    let asked = |interval| Probe {
+    let asked = |interval, threshold| Probe {
         check: Check::Command(volume.command("image-ready")),
         interval,
         timeout: Some(ANSWER),
-        threshold: 1,
+        threshold,
     };
     Component {
-        ready: Some(Ready::Asked(asked(None))),
+        ready: Some(Ready::Asked(asked(None, 1))),
         ready_timeout: mount.ready_timeout,
-        liveness: Some(asked(Some(LIVENESS))),
+        liveness: Some(asked(Some(LIVENESS), 3)),
         on_failure: mount.on_failure,
         // What is left is written to JuiceFS.
         stop_timeout: mount.stop_timeout,

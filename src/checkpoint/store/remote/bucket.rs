@@ -212,12 +212,17 @@ impl Bucket {
         Ok(names.collect())
     }
 
-    /// Whether there is anything in a directory.
-    pub async fn has_any(&self, dir: &str) -> Result<bool, Error> {
+    /// Whether there is anything in a directory whose key `is_it`.
+    pub async fn has_any(&self, dir: &str, is_it: impl Fn(&str) -> bool) -> Result<bool, Error> {
         let path = self.path(dir);
-        let first = self.store.list(Some(&path)).try_next().await;
-        let first = first.map_err(|error| self.failed("list", dir, &error))?;
-        Ok(first.is_some())
+        let mut found = self.store.list(Some(&path));
+        while let Some(object) = found.next().await {
+            let object = object.map_err(|error| self.failed("list", dir, &error))?;
+            if is_it(object.location.as_ref()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Removes everything in a directory.
