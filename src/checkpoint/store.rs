@@ -382,7 +382,7 @@ impl Driver for Store {
     }
 
     fn rolled_back(&self) -> Result<(), Error> {
-        durable::remove_file(&self.intent_file())?;
+        self.forget_intent()?;
         self.discard()
     }
 

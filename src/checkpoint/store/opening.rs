@@ -120,6 +120,7 @@ impl Store {
         let begun = self.beside_tree.as_ref().map(|path| Intent::read(path));
         let begun = begun.transpose()?.flatten();
         let latest = match &begun {
+            Some(begun) if begun.rolling_back => self.find(&begun.auto_id).ok(),
             Some(begun) => self.find(&begun.id).ok(),
             None => None,
         };
