@@ -34,9 +34,9 @@ mod url_proxy;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cgroups::Cgroups;
 use tokio::sync::watch;
 
+use crate::cgroups::Cgroups;
 use crate::checkpoint::Driver;
 use crate::checkpoint::juicefs::MetadataReplication;
 use crate::config::{Secret, UrlProxy};

@@ -42,10 +42,9 @@ const MANY_ENTRIES: u64 = 5_000;
 
 /// Everything about the machines and their children.
 pub async fn get(State(shared): State<Shared>) -> Json<Body> {
-    let looked = shared.clone();
-    let warnings = tokio::task::spawn_blocking(move || warnings(&looked)).await;
+    let warnings = warnings(&shared).await;
     Json(Body {
-        warnings: warnings.unwrap_or_default(),
+        warnings,
         status: shared.handle.status().borrow().clone(),
         sessions: shared.runner.sessions().count(),
         checkpoint_driver: shared.driver.as_ref().map(|driver| driver.name()),
@@ -56,12 +55,16 @@ pub async fn get(State(shared): State<Shared>) -> Json<Body> {
     })
 }
 
-fn warnings(shared: &Shared) -> Vec<String> {
+async fn warnings(shared: &Shared) -> Vec<String> {
     let config = Arc::clone(&shared.reloader.live().borrow());
     let volume = config.storage.as_ref().and_then(|it| it.juicefs.as_ref());
     let is_tree = volume.is_some_and(|volume| volume.image.is_none());
-    let driver = shared.driver.as_ref().filter(|_| is_tree);
-    let newest = driver.and_then(|driver| driver.list(true).ok()?.into_iter().next());
+    let Some(driver) = shared.driver.clone().filter(|_| is_tree) else {
+        return Vec::new();
+    };
+    let newest = move || driver.list(true).ok()?.into_iter().next();
+    let newest = tokio::task::spawn_blocking(newest).await;
+    let newest = newest.ok().flatten();
     let many = newest.filter(|newest| newest.entries > MANY_ENTRIES);
     let sentence = |newest: Manifest| {
         format!(

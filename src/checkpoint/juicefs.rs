@@ -33,7 +33,7 @@ pub use left::what_is_left;
 pub use litestream::{has_begun, is_replicating, replicate};
 pub use metadata::prepare;
 pub use mounting::{is_usable, mount, tidy};
-pub use starts::show_life_until_open;
+pub use starts::{are_written, show_life_until_open};
 
 /// The component that serves the mount.
 pub const COMPONENT: &str = "juicefs";

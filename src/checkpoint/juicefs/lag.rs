@@ -46,7 +46,14 @@ pub struct Answer {
 
 /// Asks Litestream how far it is.
 pub async fn ask(volume: &Volume) -> Result<Answer, Error> {
-    let (address, bucket) = litestream::address(volume)?;
+    let there = volume.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        Ok::<_, Error>((litestream::address(&there)?, parts(&there)))
+    });
+    let read = read
+        .await
+        .map_err(|panic| Error::Silent(panic.to_string()))?;
+    let ((address, bucket), parts) = read?;
     let silent = |error: reqwest::Error| Error::Silent(error.without_url().to_string());
     let url = format!("http://{address}/metrics");
     let url = reqwest::Url::parse(&url).map_err(|error| Error::Silent(error.to_string()))?;
@@ -56,9 +63,6 @@ pub async fn ask(volume: &Volume) -> Result<Answer, Error> {
     if !text.contains("litestream_") {
         return Err(Error::Silent("something else does".to_owned()));
     }
-    let there = volume.clone();
-    let parts = tokio::task::spawn_blocking(move || parts(&there)).await;
-    let parts = parts.map_err(|panic| Error::Silent(panic.to_string()))?;
     let sent = ["replica_wal_index", "replica_wal_offset"].map(|name| value(&text, name));
     Ok(Answer {
         bucket,

@@ -100,21 +100,21 @@ pub fn take_if_free(path: &Path) -> Result<Option<File>, Error> {
 
 /// Whether the lock at `path` is held by what the sprite-env has started that we are a child of.
 pub fn is_ours(path: &Path) -> bool {
-    let ours = Holder::ourselves();
-    let holder = std::fs::read(path).ok();
-    let holder = holder.and_then(|text| serde_json::from_slice::<Holder>(&text).ok());
-    holder.is_some_and(|holder| {
-        holder.daemon == ours.daemon && holder.namespace == ours.namespace && holder.leader.lives()
-    })
+    our_holder(path).is_some()
 }
 
 /// Kills what holds the lock at `path`, if our sprite-env has started it.
 pub fn kill_holder(path: &Path) {
-    let holder = std::fs::read(path).ok();
-    let holder = holder.and_then(|text| serde_json::from_slice::<Holder>(&text).ok());
-    if let Some(holder) = holder.filter(|_| is_ours(path)) {
+    if let Some(holder) = our_holder(path) {
         let _ = sys::kill(-holder.leader.pid, libc::SIGKILL);
     }
+}
+
+fn our_holder(path: &Path) -> Option<Holder> {
+    let ours = Holder::ourselves();
+    let holder: Holder = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    let is_ours = holder.daemon == ours.daemon && holder.namespace == ours.namespace;
+    (is_ours && holder.leader.lives()).then_some(holder)
 }
 
 fn try_lock(file: &File) -> Result<bool, Errno> {

@@ -106,7 +106,7 @@ fn forget_caches(volume: &Volume) -> Result<(), Error> {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let is_another = name.parse::<u64>().is_ok() && name != ours;
-            if is_another && left::staged(&entry.path()) == left::Staged::default() {
+            if is_another && left::staged([entry.path().as_path()]) == left::Staged::default() {
                 durable::remove_tree(&entry.path())?;
             }
         }

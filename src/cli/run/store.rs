@@ -139,11 +139,17 @@ impl Kept {
         };
         let is_flushed = end_of(juicefs::COMPONENT).unwrap_or(true);
         let last = metadata.borrow().clone();
-        let left = move || juicefs::what_is_left(&volume, is_flushed, is_sent, &last);
-        match tokio::task::spawn_blocking(left).await {
-            Ok(Some(left)) => tracing::warn!("{left}"),
-            Ok(None) => tracing::info!("the volume and its metadata are in the bucket"),
-            Err(panic) => tracing::error!("cannot tell what is not in the bucket: {panic}"),
+        let told = tokio::task::spawn_blocking(move || {
+            if let Some(left) = juicefs::what_is_left(&volume, is_flushed, is_sent, &last) {
+                return tracing::warn!("{left}");
+            }
+            match juicefs::are_written(&volume) {
+                Ok(()) => tracing::info!("the volume and its metadata are in the bucket"),
+                Err(error) => tracing::warn!("{error}"),
+            }
+        });
+        if let Err(panic) = told.await {
+            tracing::error!("cannot tell what is not in the bucket: {panic}");
         }
     }
 }

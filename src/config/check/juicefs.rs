@@ -193,14 +193,8 @@ impl Checker<'_> {
             ready_timeout: (!restore.is_zero()).then_some(restore),
             ..component(METADATA, volume.command("metadata"))
         };
-        let replicating = Probe {
-            check: Check::Command(volume.command("replicating")),
-            interval: None,
-            timeout: Some(ANSWER),
-            threshold: 1,
-        };
         let litestream = Component {
-            ready: Some(Ready::Asked(replicating)),
+            ready: Some(Ready::Asked(asked(volume, "replicating", None))),
             // The whole database is copied first.
             ready_timeout: metadata.ready_timeout,
             on_failure: OnFailure::Restart,
@@ -323,16 +317,10 @@ impl Checker<'_> {
             60_000,
             &mut self.ledger,
         );
-        let asked = |interval, threshold| Probe {
-            check: Check::Command(volume.command("ready")),
-            interval,
-            timeout: Some(ANSWER),
-            threshold,
-        };
         Component {
-            ready: Some(Ready::Asked(asked(None, 1))),
+            ready: Some(Ready::Asked(asked(volume, "ready", None))),
             ready_timeout: (!ready_timeout.is_zero()).then_some(ready_timeout),
-            liveness: Some(asked(Some(LIVENESS), 3)),
+            liveness: Some(asked(volume, "ready", Some(LIVENESS))),
             on_failure,
             stop_timeout,
             ..component(COMPONENT, volume.command("mount"))
@@ -340,18 +328,23 @@ impl Checker<'_> {
     }
 }
 
-/// What mounts the image on the volume that `mount` serves.
-fn image_component(volume: &Volume, mount: &Component) -> Component {
-    let asked = |interval, threshold| Probe {
-        check: Check::Command(volume.command("image-ready")),
+/// A step that tells whether something can be used: at the start, or `interval` by interval, when
+/// three bad answers in a row count.
+fn asked(volume: &Volume, step: &str, interval: Option<Duration>) -> Probe {
+    Probe {
+        check: Check::Command(volume.command(step)),
         interval,
         timeout: Some(ANSWER),
-        threshold,
-    };
+        threshold: if interval.is_some() { 3 } else { 1 },
+    }
+}
+
+/// What mounts the image on the volume that `mount` serves.
+fn image_component(volume: &Volume, mount: &Component) -> Component {
     Component {
-        ready: Some(Ready::Asked(asked(None, 1))),
+        ready: Some(Ready::Asked(asked(volume, "image-ready", None))),
         ready_timeout: mount.ready_timeout,
-        liveness: Some(asked(Some(LIVENESS), 3)),
+        liveness: Some(asked(volume, "image-ready", Some(LIVENESS))),
         on_failure: mount.on_failure,
         // What is left is written to JuiceFS.
         stop_timeout: mount.stop_timeout,
