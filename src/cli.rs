@@ -44,7 +44,11 @@ pub fn main() -> ExitCode {
         Some(Verb::Components(options)) => control::components(options),
         Some(Verb::Logs(options)) => logs::run(options),
         Some(Verb::Diagram(options)) => diagram::run(options),
-        Some(Verb::Juicefs { step, volume }) => juicefs::run(*step, volume),
+        Some(Verb::Juicefs {
+            step,
+            volume,
+            paths,
+        }) => juicefs::run(*step, volume, paths),
         Some(Verb::Replay(options)) => replay::run(options),
         None => run::run(&arguments.flags()),
     };

@@ -36,7 +36,9 @@ pub use listen::Listen;
 pub use origin::{Origin, Setting};
 pub use secret::{Key, Secret};
 pub use signal::SignalMap;
-pub use storage::{Bucket, DirtyTracking, Lease, Retention, Storage, VerifyRestore, Volume};
+pub use storage::{
+    Bucket, DirtyTracking, Driver, Lease, Retention, Storage, VerifyRestore, Volume,
+};
 pub use user::User;
 pub use value::format_duration;
 

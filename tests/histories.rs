@@ -230,6 +230,7 @@ impl Lab {
 
     fn open(dir: &Path, key: Option<&Key>) -> Store {
         let store = Store::new(&Storage {
+            driver: sprite_env::config::Driver::Store,
             dir: dir.join("tree"),
             is_carried: false,
             make_dir: true,

@@ -6,18 +6,10 @@ use std::process::Command;
 
 use crate::support::bucket::{Service, durable};
 use crate::support::juicefs::{
-    fs as tree, in_bucket, juicefs, lose, mounted, pid_of, reconfigure, running, sprite, started,
-    wait_for_copy,
+    by_hand, fs as tree, image, in_bucket, lose, mounted, pid_of, reconfigure, running, sprite,
+    started, wait_for_copy,
 };
 use crate::support::{Daemon, Sprite, Value, json, pid_namespaces, signal_process, trees};
-
-/// A volume with an image; none, with the reason printed, where no JuiceFS can be mounted.
-fn image() -> Option<Value> {
-    Some(json!({
-        "storage": {"volume": {"type": "juicefs", "size": "1G"}},
-        "juicefs": {"layout": "image", "binary": juicefs()?},
-    }))
-}
 
 /// What is mounted where the environment's directory is.
 fn kind(daemon: &Daemon) -> String {
@@ -110,30 +102,6 @@ fn an_image_that_is_damaged_is_kept_and_another_takes_its_place() {
     let found = fs::read_to_string(tree(&daemon).join("file"));
     assert_eq!(found.unwrap(), "content");
     daemon.stop(143);
-}
-
-/// Mounts the volume without sprite-env; the result unmounts it.
-fn by_hand(sprite: &Sprite) -> Option<impl FnOnce()> {
-    let program = juicefs()?;
-    let at = sprite.path("data/juicefs/mnt");
-    let url = format!(
-        "sqlite3://{}",
-        sprite.path("data/juicefs/metadata.db").display()
-    );
-    let mounted = Command::new(&program)
-        .args(["mount", "-d", "--no-usage-report", &url])
-        .arg(&at)
-        .output()
-        .unwrap();
-    assert!(
-        mounted.status.success(),
-        "{}",
-        String::from_utf8_lossy(&mounted.stderr)
-    );
-    Some(move || {
-        let unmounted = Command::new(&program).arg("umount").arg(&at).status();
-        assert!(unmounted.unwrap().success());
-    })
 }
 
 #[test]

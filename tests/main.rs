@@ -43,6 +43,8 @@ mod hurry;
 mod instants;
 mod juicefs;
 mod juicefs_bucket;
+mod juicefs_clones;
+mod juicefs_crashes;
 mod juicefs_image;
 mod juicefs_kills;
 mod left_behind;

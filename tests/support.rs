@@ -267,6 +267,11 @@ impl Daemon {
         false
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits for the end; returns the exit code, as a shell tells it.
     pub fn wait(&mut self) -> i32 {
         use std::os::unix::process::ExitStatusExt as _;

@@ -59,9 +59,9 @@ pub async fn get(
         Look::File(_, file) => {
             let length = file.size;
             let parts = stream::try_unfold(0, move |offset| {
-                let shared = shared.clone();
+                let (shared, file) = (shared.clone(), file.clone());
                 async move {
-                    let read = blocking(&shared, move |driver| driver.read(file, offset)).await;
+                    let read = blocking(&shared, move |driver| driver.read(&file, offset)).await;
                     let bytes =
                         read.map_err(|problem| std::io::Error::other(problem.to_string()))?;
                     let next = offset + bytes.len() as u64;

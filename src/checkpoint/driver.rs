@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::sync::watch::Receiver;
 
+use super::juicefs::Opened;
 use super::manifest::Manifest;
 use super::meter::Meter;
 use super::replication::Replication;
@@ -190,16 +191,25 @@ pub struct Listed {
 }
 
 /// A file's content in a checkpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct FileContent {
     /// Its length in bytes.
     pub size: u64,
-    /// Its id.
-    pub content: Id,
+    /// Where it is.
+    pub content: Content,
+}
+
+/// Where the content of a file is.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// In the store: its id.
+    Stored(Id),
+    /// In a checkpoint that is mounted.
+    Opened(Arc<Opened>),
 }
 
 /// What is at a path in a checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Look {
     /// A directory and what is in it, sorted by name.
     Directory(Listed, Vec<Listed>),
@@ -295,7 +305,7 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     /// What is at `path` in a checkpoint. Symbolic links are not followed.
     fn look(&self, id: &str, path: &str) -> Result<Look, Error>;
     /// The bytes of a file from `offset` on, as many as are at hand; empty at its end.
-    fn read(&self, file: FileContent, offset: u64) -> Result<Vec<u8>, Error>;
+    fn read(&self, file: &FileContent, offset: u64) -> Result<Vec<u8>, Error>;
     /// What differs between two checkpoints, at most `most` things, and whether there are
     /// more.
     fn diff(&self, old: &str, new: &str, most: usize) -> Result<(Vec<Difference>, bool), Error>;

@@ -166,9 +166,7 @@ impl Engine {
             }
             Effect::Seal => {
                 let manifest = self.blocking(job, |driver, _| driver.seal()).await?;
-                if manifest.is_auto {
-                    self.tidy();
-                }
+                self.tidy();
                 job.found().manifest = Some(manifest);
                 Event::Sealed
             }
@@ -310,7 +308,8 @@ impl Engine {
         }
     }
 
-    /// Removes automatic checkpoints whose time is over. Nobody waits for it.
+    /// Removes automatic checkpoints whose time is over, and what else is to be done once there is
+    /// another. Nobody waits for it.
     fn tidy(&self) {
         let driver = Arc::clone(&self.driver);
         tokio::task::spawn_blocking(move || {

@@ -10,6 +10,7 @@
 //! bucket for as long as anything can change them.
 
 mod blocks;
+mod clones;
 mod image;
 mod lag;
 mod left;
@@ -27,13 +28,16 @@ use serde::{Deserialize, Serialize};
 
 use super::driver;
 pub use blocks::Blocks;
-pub use image::{is_mounted_and_writable, serve as serve_image};
+pub use clones::{Clones, Opened};
+pub use image::{
+    blank, check as check_image, is_mounted_and_writable, serve as serve_image, show, swap,
+};
 pub use lag::{MetadataReplication, watch};
 pub use left::what_is_left;
 pub use litestream::{has_begun, is_replicating, replicate};
 pub use metadata::prepare;
 pub use mounting::{is_usable, mount, tidy};
-pub use starts::{are_written, show_life_until_open};
+pub use starts::{are_written, release, show_life_of_daemon};
 
 /// The component that serves the mount.
 pub const COMPONENT: &str = "juicefs";
@@ -233,6 +237,16 @@ impl Volume {
         self.mount_point().join("active/fs.ext4")
     }
 
+    /// The checkpoints that are clones.
+    fn checkpoints(&self) -> PathBuf {
+        self.mount_point().join("checkpoints")
+    }
+
+    /// Where these are mounted when they are looked at.
+    fn views(&self) -> PathBuf {
+        self.dir.join("views")
+    }
+
     /// The database of its metadata.
     fn metadata(&self) -> PathBuf {
         self.dir.join(DATABASE)
@@ -256,6 +270,11 @@ impl Volume {
     /// The lock of what mounts the image.
     fn image_lock(&self) -> PathBuf {
         self.dir.join("image.lock")
+    }
+
+    /// The lock of what puts another image into the place of that which is mounted.
+    fn swap_lock(&self) -> PathBuf {
+        self.dir.join("swap.lock")
     }
 
     /// The lock of what copies the metadata to the bucket.

@@ -16,7 +16,7 @@
 
 mod apply;
 mod archive;
-mod attributes;
+pub mod attributes;
 mod browse;
 mod catalog;
 mod checkpointing;
@@ -46,6 +46,7 @@ mod remote;
 mod restoring;
 mod retention;
 mod scan;
+mod scratch;
 mod stamp;
 mod state;
 mod tracker;
@@ -62,16 +63,20 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch::Receiver;
 
+pub use self::catalog::{Catalog, is_id};
 pub use self::id::Id;
+pub use self::log::Change;
+pub use self::place::Place;
 pub use self::remote::bucket::{Bucket, Made};
 pub use self::remote::identity::Identity;
 pub use self::remote::lease::Lease;
+pub use self::retention::expired;
+pub use self::scratch::{export_tree, take_in};
 
 use self::apply::Written;
 use self::frozen::CaptureSource;
-use self::log::{Change, Log};
+use self::log::Log;
 use self::objects::Objects;
-use self::place::Place;
 use self::remote::Remote;
 use self::state::{State, Work};
 use super::driver::{
@@ -114,6 +119,8 @@ pub struct Store {
     mounted: Mutex<Option<mount::Mount>>,
     /// Held while objects are removed, and by operations while they begin.
     collecting: Mutex<()>,
+    /// Whether it is for one archive only: then nothing is made beside the tree.
+    is_scratch: bool,
 }
 
 /// Whether a first start on an empty disk restores the newest checkpoint of the bucket.
@@ -190,6 +197,7 @@ impl Store {
             meter: Meter::default(),
             mounted: Mutex::default(),
             collecting: Mutex::default(),
+            is_scratch: false,
         }
     }
 
@@ -310,7 +318,7 @@ impl Driver for Store {
         browse::look(&self.opened()?.objects, root, path)
     }
 
-    fn read(&self, file: FileContent, offset: u64) -> Result<Vec<u8>, Error> {
+    fn read(&self, file: &FileContent, offset: u64) -> Result<Vec<u8>, Error> {
         browse::read(&self.opened()?.objects, file, offset)
     }
 

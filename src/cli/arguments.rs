@@ -121,6 +121,8 @@ pub enum Verb {
         step: JuicefsStep,
         /// The volume, as JSON.
         volume: String,
+        /// What it is done with.
+        paths: Vec<std::path::PathBuf>,
     },
     /// List, start, stop, restart or signal components of a running sprite-env.
     #[command(after_help = control::HELP)]
@@ -146,6 +148,14 @@ pub enum JuicefsStep {
     Image,
     /// Tell whether that can be used.
     ImageReady,
+    /// Put the image at a path into its place, and mount it.
+    Swap,
+    /// Mount the clone at a path at another, to be read.
+    Show,
+    /// Make a new image at a path, and mount it at another.
+    Blank,
+    /// Tell whether the filesystem in the image at a path is whole.
+    Check,
 }
 
 /// What to do with the configuration.

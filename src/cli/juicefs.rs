@@ -1,5 +1,7 @@
 //! The processes of the components that carry a JuiceFS volume.
 
+use std::path::{Path, PathBuf};
+
 use super::arguments::JuicefsStep;
 use super::{USAGE, logging};
 use crate::checkpoint::juicefs::{self, Error, Volume};
@@ -8,7 +10,7 @@ use crate::checkpoint::juicefs::{self, Error, Volume};
 const UNAVAILABLE: u8 = 69;
 
 /// Does one step with a volume; returns the exit code, unless it becomes another program.
-pub fn run(step: JuicefsStep, volume: &str) -> u8 {
+pub fn run(step: JuicefsStep, volume: &str, paths: &[PathBuf]) -> u8 {
     logging::start_in_component();
     let volume: Volume = match serde_json::from_str(volume) {
         Ok(volume) => volume,
@@ -17,6 +19,7 @@ pub fn run(step: JuicefsStep, volume: &str) -> u8 {
             return USAGE;
         }
     };
+    let path = |place: usize| paths.get(place).map_or(Path::new(""), PathBuf::as_path);
     let done = match step {
         JuicefsStep::Metadata => juicefs::prepare(&volume),
         JuicefsStep::Replicate => juicefs::replicate(&volume).map(|never| match never {}),
@@ -26,6 +29,10 @@ pub fn run(step: JuicefsStep, volume: &str) -> u8 {
         JuicefsStep::Image => juicefs::serve_image(&volume),
         JuicefsStep::ImageReady => juicefs::is_mounted_and_writable(&volume),
         JuicefsStep::Ready => juicefs::is_usable(&volume),
+        JuicefsStep::Swap => juicefs::swap(&volume, paths.first().map(PathBuf::as_path)),
+        JuicefsStep::Show => juicefs::show(path(0), path(1)),
+        JuicefsStep::Blank => juicefs::blank(&volume, path(0), path(1)),
+        JuicefsStep::Check => juicefs::check_image(path(0)),
     };
     match done {
         Ok(()) => 0,

@@ -207,6 +207,11 @@ pub struct Volume {
 #[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Checkpoint {
+    /// What captures and restores: `store`, which keeps what has changed, or `juicefs`, which
+    /// clones the image on a JuiceFS volume. Default: juicefs if there is such an image, else
+    /// store.
+    #[schemars(with = "Option<String>", regex(pattern = "^(store|juicefs)$"))]
+    pub driver: Option<Text>,
     /// Where checkpoints are kept. Default: `$SPRITE_WRITE_DIR/store`.
     pub dir: Option<Text>,
     /// Whether everything that could write is held while the instant is taken:

@@ -24,7 +24,9 @@ pub struct Storage {
     pub juicefs: Option<juicefs::Volume>,
     /// Whether a first start restores the newest checkpoint of the bucket.
     pub restore_on_boot: bool,
-    /// Where checkpoints are kept.
+    /// What captures and restores.
+    pub driver: Driver,
+    /// Where checkpoints are kept, and what tells who we are in the bucket.
     pub checkpoint_dir: PathBuf,
     /// Whether writers are held while the instant is taken.
     pub freeze: bool,
@@ -44,6 +46,16 @@ pub struct Storage {
     pub dirty_tracking: DirtyTracking,
     /// Where the newest checkpoints are mounted.
     pub mount: Option<PathBuf>,
+}
+
+/// What captures and restores the environment's directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// The store: objects named by their hashes.
+    #[default]
+    Store,
+    /// JuiceFS: clones of the image that the directory is in.
+    Juicefs,
 }
 
 /// Whether what changes in the tree is kept in mind between checkpoints.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::bucket::wait_until;
-use super::objects::with;
+use super::objects::merged;
 use super::{Daemon, Sprite, Value, is_root, json, skipped};
 use crate::sdks::tool;
 
@@ -17,15 +17,16 @@ pub fn juicefs() -> Option<PathBuf> {
     tool("python/bin/juicefs")
 }
 
-/// With a volume, and `more` in its configuration.
+/// With a volume, and `more` in its configuration. Without another layout, the volume has every
+/// file.
 pub fn sprite(sprite: Sprite, more: &Value) -> Option<Sprite> {
     let program = juicefs()?;
     let config = json!({
         "storage": {"volume": {"type": "juicefs"}},
-        "juicefs": {"binary": program},
+        "juicefs": {"binary": program, "layout": "tree"},
         "process_command": ["sleep", "1000"],
     });
-    Some(sprite.storage().api().config(&with(config, more)))
+    Some(sprite.storage().api().config(&merged(config, more)))
 }
 
 /// A daemon that is up, with a volume.
@@ -33,6 +34,38 @@ pub fn running(more: &Value) -> Option<Daemon> {
     let daemon = sprite(Sprite::new(), more)?.start();
     daemon.wait_running();
     Some(daemon)
+}
+
+/// A volume with an image; none, with the reason printed, where no JuiceFS can be mounted.
+pub fn image() -> Option<Value> {
+    Some(json!({
+        "storage": {"volume": {"type": "juicefs", "size": "1G"}},
+        "juicefs": {"layout": "image", "binary": juicefs()?},
+    }))
+}
+
+/// Mounts the volume without sprite-env; the result unmounts it.
+pub fn by_hand(sprite: &Sprite) -> Option<impl FnOnce()> {
+    let program = juicefs()?;
+    let at = sprite.path("data/juicefs/mnt");
+    let url = format!(
+        "sqlite3://{}",
+        sprite.path("data/juicefs/metadata.db").display()
+    );
+    let mounted = Command::new(&program)
+        .args(["mount", "-d", "--no-usage-report", &url])
+        .arg(&at)
+        .output()
+        .unwrap();
+    assert!(
+        mounted.status.success(),
+        "{}",
+        String::from_utf8_lossy(&mounted.stderr)
+    );
+    Some(move || {
+        let unmounted = Command::new(&program).arg("umount").arg(&at).status();
+        assert!(unmounted.unwrap().success());
+    })
 }
 
 /// Changes the configuration file.
@@ -65,7 +98,7 @@ pub fn in_bucket() -> Option<Value> {
     let litestream = tool("node_modules/@flydotio/litestream-linux-x64/litestream")?;
     Some(json!({
         "storage": {"volume": {"type": "juicefs"}},
-        "juicefs": {"binary": juicefs()?},
+        "juicefs": {"binary": juicefs()?, "layout": "tree"},
         "litestream": {"binary": litestream},
         "process_command": ["sleep", "1000"],
     }))

@@ -4,27 +4,29 @@
 //! small files cost what they cost on a disk. A process of its own mounts the filesystem and
 //! waits; when it is told to go it unmounts it, so JuiceFS is never asked to before that.
 
+mod clones;
+mod device;
+
 use std::fs::{self, DirBuilder, File};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{AtFlags, Timespec, Timestamps};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::UnmountFlags;
 
+pub use self::clones::{blank, check, show, swap};
+
+use self::device::Access;
 use super::super::driver::Context as _;
 use super::super::durable;
 use super::super::volume::is_mounted;
 use super::program::Tool;
 use super::{Error, Volume, lock};
-use crate::sys;
-
-/// How the filesystem behaves: what is removed makes room on the volume, and what cannot be
-/// written stops it instead of going on with what was not.
-const OPTIONS: &std::ffi::CStr = c"discard,errors=remount-ro";
+use crate::sys::{self, freeze};
 
 /// What the kernel says of a filesystem that is damaged, or is none.
 const CORRUPT: [Errno; 4] = [Errno::INVAL, Errno::UCLEAN, Errno::BADMSG, Errno::ILSEQ];
@@ -47,7 +49,6 @@ const fn tool(program: &'static str, package: &'static str) -> Tool<'static> {
 const MKFS: Tool<'static> = tool("mkfs.ext4", "install e2fsprogs");
 const FSCK: Tool<'static> = tool("e2fsck", "install e2fsprogs");
 const RESIZE: Tool<'static> = tool("resize2fs", "install e2fsprogs");
-const LOSETUP: Tool<'static> = tool("losetup", "install util-linux");
 
 /// Mounts the filesystem, makes it if there is none, and unmounts it when it is told to go.
 pub fn serve(volume: &Volume) -> Result<(), Error> {
@@ -62,12 +63,18 @@ pub fn serve(volume: &Volume) -> Result<(), Error> {
     if !is_mounted(&below)? {
         return Err(Error::NotMounted(below));
     }
-    if !is_taken_over(&tree)? {
-        prepare(&image, &tree, size)?;
-        grow(&image, size)?;
-        mount(&image, &tree, size)?;
+    {
+        // What a killed sprite-env has begun with the image ends first.
+        let _swapping = lock::take(&volume.swap_lock())?;
+        if !is_taken_over(&tree)? {
+            prepare(&image, &tree, size)?;
+            grow(&image, size)?;
+            mount(&image, &tree, size)?;
+        }
     }
+    thaw(&tree);
     wait_for_the_end()?;
+    clones::unmount_all(volume);
     unmount(&tree)
 }
 
@@ -83,6 +90,14 @@ fn is_taken_over(tree: &Path) -> Result<bool, Error> {
     let unmounted = rustix::mount::unmount(tree, UnmountFlags::empty());
     unmounted.context("unmount", tree)?;
     Ok(false)
+}
+
+/// Lets go what one like us held for a checkpoint when it was killed.
+fn thaw(tree: &Path) {
+    let thawed = File::open(tree).and_then(|root| freeze::thaw(root.as_fd()));
+    if thawed.is_ok() {
+        tracing::warn!("{} was frozen: thawed", tree.display());
+    }
 }
 
 /// Whether it still writes. Since Linux 6.14 one that has stopped to does not call itself read-only
@@ -122,9 +137,11 @@ pub fn make_way(volume: &Volume) -> Result<(), Error> {
         return Ok(());
     }
     let _lock = lock::take(&lock)?;
+    clones::unmount_all(volume);
     let tree = volume.tree();
     // What is on a dead JuiceFS goes with it.
     if is_mounted(&volume.mount_point()).unwrap_or(false) && tree.exists() {
+        thaw(&tree);
         unmount(&tree)?;
     }
     Ok(())
@@ -180,7 +197,7 @@ fn mount(image: &Path, tree: &Path, size: u64) -> Result<(), Error> {
         return Ok(());
     }
     let path = image.display().to_string();
-    if is_attached(image)? {
+    if device::is_attached(image)? {
         // What has it may write to it.
         return Ok(first.context("mount", image)?);
     }
@@ -212,17 +229,8 @@ fn mount(image: &Path, tree: &Path, size: u64) -> Result<(), Error> {
 
 /// Mounts it; the inner error is that it is damaged.
 fn try_to_mount(image: &Path, tree: &Path) -> Result<Result<(), Errno>, Error> {
-    let path = image.display().to_string();
-    // A device that is there is used again: two would be two filesystems in one file.
-    let device = LOSETUP.run(&["--nooverlap", "--find", "--show", &path])?;
-    let device = PathBuf::from(device.trim());
-    let flags = MountFlags::NOATIME;
-    let mounted = rustix::mount::mount(&device, tree, "ext4", flags, OPTIONS);
-    // From now on the device goes when nothing is mounted from it.
-    let detached = LOSETUP.run(&["--detach", &device.display().to_string()]);
-    match mounted {
+    match device::mount(image, tree, Access::Write)? {
         Ok(()) => {
-            detached?;
             // It would be in the environment's directory, and makes itself anew when it is needed.
             remove_lost_and_found(tree);
             Ok(Ok(()))
@@ -260,7 +268,7 @@ fn grow(image: &Path, size: u64) -> Result<(), Error> {
     let file = file.context("open", image)?;
     let length = file.metadata().context("look at", image)?.len();
     // It is never made shorter, and what is left at its end may be too little to be of use.
-    if length >= size && size - capacity < SLACK || is_attached(image)? {
+    if length >= size && size - capacity < SLACK || device::is_attached(image)? {
         return Ok(());
     }
     file.set_len(size.max(length))
@@ -272,12 +280,6 @@ fn grow(image: &Path, size: u64) -> Result<(), Error> {
     RESIZE.run(&[&path])?;
     tracing::info!("{path} has room for {size} bytes now");
     Ok(())
-}
-
-/// Whether a loop device is on it: one is where it could not be unmounted.
-fn is_attached(image: &Path) -> Result<bool, Error> {
-    let found = LOSETUP.run(&["--associated", &image.display().to_string()])?;
-    Ok(!found.trim().is_empty())
 }
 
 /// What tells what kind of filesystem it is.

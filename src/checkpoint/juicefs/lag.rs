@@ -42,7 +42,18 @@ pub struct Answer {
     pub left: Option<u64>,
     /// Whether it has sent anything.
     pub has_sent: bool,
+    /// How often it has read the log.
+    pub readings: u64,
+    /// What it calls the series of logs that it copies.
+    pub generation: String,
+    /// How far it has read.
+    pub read: Position,
+    /// How far what it has read is in the bucket.
+    pub sent: Position,
 }
+
+/// A place in the logs of one generation: the number of a part, and where in it.
+pub type Position = (u64, u64);
 
 /// Asks Litestream how far it is.
 pub async fn ask(volume: &Volume) -> Result<Answer, Error> {
@@ -53,7 +64,7 @@ pub async fn ask(volume: &Volume) -> Result<Answer, Error> {
     let read = read
         .await
         .map_err(|panic| Error::Silent(panic.to_string()))?;
-    let ((address, bucket), parts) = read?;
+    let ((address, bucket), (generation, parts)) = read?;
     let silent = |error: reqwest::Error| Error::Silent(error.without_url().to_string());
     let url = format!("http://{address}/metrics");
     let url = reqwest::Url::parse(&url).map_err(|error| Error::Silent(error.to_string()))?;
@@ -63,11 +74,16 @@ pub async fn ask(volume: &Volume) -> Result<Answer, Error> {
     if !text.contains("litestream_") {
         return Err(Error::Silent("something else does".to_owned()));
     }
-    let sent = ["replica_wal_index", "replica_wal_offset"].map(|name| value(&text, name));
+    let sent = ["replica_wal_index", "replica_wal_offset"].map(|name| number(&text, name));
+    let readings = number(&text, "sync_count");
     Ok(Answer {
         bucket,
         left: left(&text, &parts),
-        has_sent: sent.into_iter().flatten().any(|place| place > 0.0),
+        has_sent: sent.iter().any(|place| *place > 0),
+        readings: readings.saturating_sub(number(&text, "sync_error_count")),
+        generation,
+        read: parts.iter().max().copied().unwrap_or_default(),
+        sent: sent.into(),
     })
 }
 
@@ -78,22 +94,30 @@ fn value(metrics: &str, name: &str) -> Option<f64> {
     line.rsplit_once(' ')?.1.parse().ok()
 }
 
-/// The parts of the database's log that it has read and keeps: their numbers and lengths. The
-/// metric of their size is that of all of them.
-fn parts(volume: &Volume) -> Vec<(u64, u64)> {
+/// The same, if it is the number of something; 0 if it is not there.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a number of bytes, parts or times, as a metric"
+)]
+fn number(metrics: &str, name: &str) -> u64 {
+    value(metrics, name).unwrap_or_default() as u64
+}
+
+/// The generation that it copies, and the parts of the database's log that it has read of it and
+/// keeps: their numbers and lengths. The metric of their size is that of all of them.
+fn parts(volume: &Volume) -> (String, Vec<Position>) {
     let state = volume.dir.join(STATE);
     let generation = fs::read_to_string(state.join("generation")).unwrap_or_default();
-    let parts = state
-        .join("generations")
-        .join(generation.trim())
-        .join("wal");
+    let generation = generation.trim().to_owned();
+    let parts = state.join("generations").join(&generation).join("wal");
     let found = fs::read_dir(parts).into_iter().flatten().flatten();
     let part = |entry: fs::DirEntry| {
         let name = entry.file_name().into_string().ok()?;
         let number = u64::from_str_radix(name.strip_suffix(".wal")?, 16).ok()?;
         Some((number, entry.metadata().ok()?.len()))
     };
-    found.filter_map(part).collect()
+    (generation, found.filter_map(part).collect())
 }
 
 /// How many bytes of these it has not sent; none = it has not read the log yet, which takes it a
@@ -102,12 +126,7 @@ fn left(metrics: &str, parts: &[(u64, u64)]) -> Option<u64> {
     if value(metrics, "sync_count")? == 0.0 {
         return None;
     }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a number of bytes or of a part, as a metric"
-    )]
-    let sent = |name| value(metrics, name).unwrap_or_default() as u64;
+    let sent = |name| number(metrics, name);
     let (number, place) = (sent("replica_wal_index"), sent("replica_wal_offset"));
     let left = parts.iter().map(|(part, length)| match part.cmp(&number) {
         Ordering::Less => 0,
@@ -192,6 +211,7 @@ mod tests {
                 bucket: "s3://bucket/key".to_owned(),
                 left,
                 has_sent: true,
+                ..Answer::default()
             })
         };
         report.tell(answer(Some(10)));

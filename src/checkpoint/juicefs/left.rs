@@ -1,7 +1,7 @@
 //! What a stop has left on this machine alone.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{MetadataReplication, Volume};
 
@@ -58,14 +58,24 @@ pub struct Staged {
 /// What waits to be sent in these caches.
 pub fn staged<'a>(caches: impl IntoIterator<Item = &'a Path>) -> Staged {
     let mut found = Staged::default();
-    for cache in caches {
-        count(cache, false, &mut found);
+    for block in staged_blocks(caches) {
+        found.blocks += 1;
+        found.bytes += fs::metadata(block).map_or(0, |found| found.len());
     }
     found
 }
 
-/// Counts the files below `dir` that are in a directory of staged blocks.
-fn count(dir: &Path, is_staged: bool, found: &mut Staged) {
+/// The files of these blocks.
+pub fn staged_blocks<'a>(caches: impl IntoIterator<Item = &'a Path>) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for cache in caches {
+        find(cache, false, &mut found);
+    }
+    found
+}
+
+/// Finds the files below `dir` that are in a directory of staged blocks.
+fn find(dir: &Path, is_staged: bool, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let Ok(kind) = entry.file_type() else {
             continue;
@@ -74,11 +84,10 @@ fn count(dir: &Path, is_staged: bool, found: &mut Staged) {
             // What is cached besides can be much.
             let name = entry.file_name();
             if name != "raw" {
-                count(&entry.path(), is_staged || name == STAGED, found);
+                find(&entry.path(), is_staged || name == STAGED, found);
             }
         } else if is_staged && kind.is_file() {
-            found.blocks += 1;
-            found.bytes += entry.metadata().map_or(0, |found| found.len());
+            found.push(entry.path());
         }
     }
 }

@@ -291,24 +291,34 @@ pub async fn show_life(blocks: &Blocks, run: &str) -> Result<Infallible, Error> 
     .await
 }
 
-/// The same from there to the opening of the store, for the daemon, which has the `bucket`'s keys.
-pub async fn show_life_until_open(
+/// The same from there on, for the daemon, which has the `bucket`'s keys.
+pub async fn show_life_of_daemon(
     volume: Volume,
     settings: config::Bucket,
 ) -> Result<Infallible, Error> {
-    let Some(blocks) = volume.blocks.clone() else {
-        return std::future::pending().await;
-    };
     let bucket = Bucket::new(&settings)?;
+    let (owner, run) = who_we_are(volume).await?;
+    beat(&bucket, owner, run, settings.lease_ttl).await
+}
+
+/// Gives the lease up that the daemon has shown: nobody needs to wait for its end.
+pub async fn release(volume: Volume, settings: config::Bucket) -> Result<(), Error> {
+    let (_, run) = who_we_are(volume).await?;
+    Ok(Lease::release(&Bucket::new(&settings)?, &run).await?)
+}
+
+/// Who we are in the bucket, and the name of this start.
+async fn who_we_are(volume: Volume) -> Result<(String, String), Error> {
     let found = tokio::task::spawn_blocking(move || {
         let known = Known::read(&file(&volume))?.unwrap_or_default();
         let run = known.starts.last().map(|start| start.run.clone());
-        Ok::<_, Error>((blocks.identity()?, run.unwrap_or_default()))
+        let blocks = volume.blocks.as_ref();
+        let owner = blocks.map(Blocks::identity).transpose()?;
+        Ok((owner.unwrap_or_default(), run.unwrap_or_default()))
     });
-    let (owner, run) = found
+    found
         .await
-        .map_err(|panic| Error::Runtime(io::Error::other(panic)))??;
-    beat(&bucket, owner, run, settings.lease_ttl).await
+        .map_err(|panic| Error::Runtime(io::Error::other(panic)))?
 }
 
 /// Removes what nobody needs. It is no reason not to start.

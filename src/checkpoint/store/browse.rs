@@ -10,7 +10,7 @@ use super::id::Id;
 use super::node::{self, BLOCK, BLOCKS, Kind};
 use super::objects::{Decoder, Objects};
 use super::{plan, scan};
-use crate::checkpoint::driver::{Change, Difference, Error, FileContent, Listed, Look};
+use crate::checkpoint::driver::{Change, Content, Difference, Error, FileContent, Listed, Look};
 
 /// What is at `path` in the tree with this root. Symbolic links are not followed.
 pub fn look(objects: &Objects, root: Id, path: &str) -> Result<Look, Error> {
@@ -40,6 +40,7 @@ pub fn look(objects: &Objects, root: Id, path: &str) -> Result<Look, Error> {
     match entry.kind {
         Kind::Directory { node } => list(objects, &mut decoder, entry, node),
         Kind::File { size, content, .. } => {
+            let content = Content::Stored(content);
             Ok(Look::File(listed(entry), FileContent { size, content }))
         }
         _ => Ok(Look::Other(listed(entry))),
@@ -91,9 +92,13 @@ fn listed(entry: &node::Entry) -> Listed {
 }
 
 /// The bytes of a file from `offset` on, at most one block; empty at its end.
-pub fn read(objects: &Objects, file: FileContent, offset: u64) -> Result<Vec<u8>, Error> {
+pub fn read(objects: &Objects, file: &FileContent, offset: u64) -> Result<Vec<u8>, Error> {
     let mut decoder = Decoder::default();
-    let FileContent { size, content } = file;
+    let FileContent { size, content } = file.clone();
+    let Content::Stored(content) = content else {
+        let why = "the file is not of a checkpoint of the store";
+        return Err(Error::Unusable(why.to_owned()));
+    };
     if offset >= size {
         return Ok(Vec::new());
     }

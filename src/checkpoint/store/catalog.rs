@@ -124,6 +124,11 @@ impl Catalog {
         number
     }
 
+    /// Leaves out the number that this id has, if it has one.
+    pub fn spend(&mut self, id: &str) {
+        self.last = self.last.max(number(id));
+    }
+
     /// Leaves out a number that a record which cannot be read may have used.
     pub fn skip_number(&mut self) {
         self.take_number();

@@ -50,6 +50,13 @@ pub struct Making {
     pub changed: Option<HashSet<u64>>,
 }
 
+impl Making {
+    /// Takes what is in this directory for what components kept.
+    pub fn take_components(&mut self, dir: &Path) {
+        dir.clone_into(&mut self.draft.components_dir);
+    }
+}
+
 impl Store {
     pub(super) fn begin_checkpoint(
         &self,

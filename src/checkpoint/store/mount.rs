@@ -134,7 +134,8 @@ impl Checkpoints {
     }
 
     fn read_file(&self, inode: INodeNo, offset: u64, size: u32) -> Result<Vec<u8>, Errno> {
-        let What::File(content) = self.item(inode)?.what else {
+        let item = self.item(inode)?;
+        let What::File(content) = &item.what else {
             return Err(Errno::EISDIR);
         };
         let store = self.store()?;

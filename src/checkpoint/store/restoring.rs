@@ -26,7 +26,7 @@ use super::watch::Watch;
 use super::{Id, Store, Work, diff, lock, nodes};
 use crate::checkpoint::driver::{Cancel, Context as _, Driver as _, Error, Restoration};
 use crate::checkpoint::durable;
-use crate::checkpoint::intent::Intent;
+use crate::checkpoint::intent::{self, Intent};
 use crate::checkpoint::manifest::Manifest;
 use crate::checkpoint::meter::Meter;
 use crate::clock::now;
@@ -79,7 +79,7 @@ impl Store {
         let mut watch = None;
         // It would be told of everything that is restored.
         self.state().tracker = None;
-        if Intent::read(&self.intent_file())?.is_some() {
+        if intent::read::<Intent>(&self.intent_file())?.is_some() {
             // Nobody has fetched it: a crash has cut that off, or this is the first start.
             let roots: Vec<Id> = target.roots().collect();
             self.bring_here(&roots, &Cancel::default())?;
@@ -94,7 +94,10 @@ impl Store {
             self.look_again(&pool)?;
         } else {
             let hints = Hints::default();
-            watch = Watch::begin(&self.root()?);
+            // Its end takes a while, for which a scratch tree could not be unmounted.
+            if !self.is_scratch {
+                watch = Watch::begin(&self.root()?);
+            }
             let cancel = Cancel::default();
             let mut scanned = self.pass(&pool, self.known(), &Look::new(&hints, &cancel))?;
             let automatic = Manifest {
@@ -308,7 +311,7 @@ impl Store {
     }
 
     /// Makes `dir` the tree with this root; empty without one.
-    fn lay_out(&self, dir: &Path, root: Option<Id>) -> Result<(), Error> {
+    pub(super) fn lay_out(&self, dir: &Path, root: Option<Id>) -> Result<(), Error> {
         durable::remove_tree(dir)?;
         fs::create_dir_all(dir).context("create", dir)?;
         let Some(root) = root else {

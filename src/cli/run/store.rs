@@ -1,17 +1,22 @@
 //! The checkpoints: where they are kept, and what takes them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::{CLOSING, CONFIG, Failure};
-use crate::checkpoint::juicefs::{self, MetadataReplication, Volume};
+use crate::checkpoint::juicefs::{self, Clones, MetadataReplication, Volume};
 use crate::checkpoint::{Driver, Engine, Freezer, Hooks, Interrupted, Store, volume};
-use crate::config::{Bucket, Config, Lease, Live};
+use crate::config::{self, Bucket, Config, Lease, Live};
 use crate::pid1::tree;
 use crate::spawn::Spawner;
 use crate::supervise::tree_freezer::TreeFreezer;
 use crate::supervise::{Handle, Status};
+
+/// How long it may take to give up the lease.
+const RELEASE: Duration = Duration::from_secs(2);
 
 /// Where checkpoints are kept, if they are on; not opened yet.
 pub async fn store(config: &Config, spawner: &Spawner) -> Result<Option<Arc<dyn Driver>>, Failure> {
@@ -23,9 +28,13 @@ pub async fn store(config: &Config, spawner: &Spawner) -> Result<Option<Arc<dyn 
         let mounted = volume::mount(volume, spawner).await;
         mounted.map_err(|error| Failure::new(CONFIG, error))?;
     }
+    let runtime = tokio::runtime::Handle::current();
+    if let (config::Driver::Juicefs, Some(volume)) = (storage.driver, &storage.juicefs) {
+        let clones = Clones::new(storage, volume, spawner, runtime);
+        return Ok(Some(Arc::new(clones)));
+    }
     let mut store = Store::new(storage);
     if let Some(bucket) = &config.bucket {
-        let runtime = tokio::runtime::Handle::current();
         let with_bucket = store.with_bucket(bucket, runtime);
         store = with_bucket.map_err(|error| Failure::new(CONFIG, error))?;
     }
@@ -67,9 +76,14 @@ pub fn engine(config: Live, driver: &Arc<dyn Driver>, spawner: &Spawner) -> Engi
     )
 }
 
-/// Shows others that the volume is in use, from its claim to the opening of the store, which
-/// does so from then on.
-async fn show_life(volume: Volume, bucket: Bucket, mut status: watch::Receiver<Status>) {
+/// Shows others that the volume is in use, from its claim on; with the store only to its opening,
+/// for it does so from then on.
+async fn show_life(
+    volume: Volume,
+    bucket: Bucket,
+    driver: config::Driver,
+    mut status: watch::Receiver<Status>,
+) {
     let is_claimed = |status: &Status| {
         let claiming = status.components.get(juicefs::METADATA);
         status.is_open || claiming.is_some_and(|part| part.state == "Completed")
@@ -77,9 +91,19 @@ async fn show_life(volume: Volume, bucket: Bucket, mut status: watch::Receiver<S
     if status.wait_for(is_claimed).await.is_err() {
         return;
     }
+    let taken_on = |status: &Status| status.is_open && driver == config::Driver::Store;
     tokio::select! {
-        _ = status.wait_for(|status| status.is_open) => {}
-        Err(error) = juicefs::show_life_until_open(volume, bucket) => tracing::warn!("{error}"),
+        _ = status.wait_for(taken_on) => {}
+        Err(error) = juicefs::show_life_of_daemon(volume, bucket) => tracing::warn!("{error}"),
+    }
+}
+
+/// Ends that, once the volume is no longer in use.
+async fn show_no_more_life(life: &JoinHandle<()>, volume: Volume, bucket: Bucket) {
+    life.abort();
+    let released = juicefs::release(volume, bucket);
+    if let Ok(Err(error)) = tokio::time::timeout(RELEASE, released).await {
+        tracing::warn!("{error}");
     }
 }
 
@@ -90,6 +114,8 @@ pub struct Kept {
     pub driver: Option<Arc<dyn Driver>>,
     /// How far the copy of a volume's metadata in the bucket is, if it has one.
     pub metadata: Option<watch::Receiver<MetadataReplication>>,
+    /// Shows others that the volume is in use, where no store does.
+    life: Option<Arc<JoinHandle<()>>>,
 }
 
 impl Kept {
@@ -97,14 +123,19 @@ impl Kept {
     pub fn new(config: &Config, driver: Option<Arc<dyn Driver>>, handle: &Handle) -> Self {
         let volume = config.storage.as_ref().and_then(|it| it.juicefs.clone());
         let volume = volume.filter(|volume| volume.blocks.is_some());
+        let kind = config.storage.as_ref().map(|it| it.driver);
+        let kind = kind.unwrap_or_default();
+        let mut life = None;
         if let Some((volume, bucket)) = volume.clone().zip(config.bucket.clone())
             && bucket.lease != Lease::Off
         {
-            tokio::spawn(show_life(volume, bucket, handle.status()));
+            let shown = tokio::spawn(show_life(volume, bucket, kind, handle.status()));
+            life = (kind == config::Driver::Juicefs).then(|| Arc::new(shown));
         }
         Self {
             driver,
             metadata: volume.map(juicefs::watch),
+            life,
         }
     }
 
@@ -139,6 +170,9 @@ impl Kept {
         };
         let is_flushed = end_of(juicefs::COMPONENT).unwrap_or(true);
         let last = metadata.borrow().clone();
+        if let Some((life, bucket)) = self.life.zip(config.bucket.clone()) {
+            show_no_more_life(&life, volume.clone(), bucket).await;
+        }
         let told = tokio::task::spawn_blocking(move || {
             if let Some(left) = juicefs::what_is_left(&volume, is_flushed, is_sent, &last) {
                 return tracing::warn!("{left}");

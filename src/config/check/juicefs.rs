@@ -59,9 +59,7 @@ impl Checker<'_> {
         };
         let dir = dir.join("juicefs");
         let size = volume.and_then(|volume| volume.size);
-        let layouts = [from_file(written.layout.as_ref())];
-        let layouts = (layouts, ("tree", false), [("image", true)]);
-        let is_image = self.choice("juicefs.layout", layouts.0, layouts.1, &layouts.2);
+        let is_image = self.is_image(&written);
         let size = match size {
             None if is_image => self.size("storage.volume.size", None, "100G"),
             size => size.and_then(|size| self.size("storage.volume.size", Some(&size), "")),
@@ -118,6 +116,19 @@ impl Checker<'_> {
             component.needs = place.checked_sub(1).into_iter().collect();
         }
         Some((volume, components))
+    }
+
+    /// Whether the environment's directory is in an image: where that can be mounted, if nobody
+    /// says.
+    fn is_image(&mut self, written: &raw::JuiceFs) -> bool {
+        let layouts = [("tree", false), ("image", true)];
+        let (default, other) = if Path::new("/dev/loop-control").exists() {
+            (layouts[1], layouts[0])
+        } else {
+            (layouts[0], layouts[1])
+        };
+        let written = [from_file(written.layout.as_ref())];
+        self.choice("juicefs.layout", written, default, &[other])
     }
 
     /// The bucket, if blocks are in it.

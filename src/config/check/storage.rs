@@ -11,7 +11,7 @@ use crate::config::component::time;
 use crate::config::origin::{Origin, from_file};
 use crate::config::value::parse_size;
 use crate::config::{
-    Bucket, DirtyTracking, Key, Lease, Retention, Secret, Storage, VerifyRestore, Volume,
+    Bucket, DirtyTracking, Driver, Key, Lease, Retention, Secret, Storage, VerifyRestore, Volume,
 };
 
 /// No btrfs filesystem is smaller, or would be of use.
@@ -75,6 +75,8 @@ impl Checker<'_> {
             &[("on", DirtyTracking::On), ("off", DirtyTracking::Off)],
         );
         let encryption_key = self.encryption_key(&checkpoint);
+        let has_image = juicefs.as_ref().is_some_and(|it| it.image.is_some());
+        let driver = self.driver(&checkpoint, has_image, encryption_key.is_some());
         let mount = from_file(checkpoint.mount.as_ref());
         let mount = self.directory("checkpoint.mount", mount, None);
         let ledger = &mut self.ledger;
@@ -88,6 +90,7 @@ impl Checker<'_> {
                 volume,
                 juicefs,
                 restore_on_boot,
+                driver,
                 checkpoint_dir,
                 freeze,
                 freeze_timeout,
@@ -141,6 +144,35 @@ impl Checker<'_> {
             self.ledger.wrong(key, why);
         }
         found.map_or(meaning, |(_, meaning)| *meaning)
+    }
+
+    /// What captures and restores.
+    fn driver(
+        &mut self,
+        checkpoint: &raw::Checkpoint,
+        has_image: bool,
+        is_encrypted: bool,
+    ) -> Driver {
+        let (key, written) = ("checkpoint.driver", [from_file(checkpoint.driver.as_ref())]);
+        let (store, juicefs) = (("store", Driver::Store), ("juicefs", Driver::Juicefs));
+        let (default, other) = if has_image {
+            (juicefs, store)
+        } else {
+            (store, juicefs)
+        };
+        let driver = self.choice(key, written, default, &[other]);
+        if driver == Driver::Juicefs && !has_image {
+            let why = "is \"juicefs\", which clones the image on a JuiceFS volume, and there is none: \
+                       set storage.volume.type to \"juicefs\" and juicefs.layout to \"image\", or \
+                       leave it out";
+            self.ledger.wrong(key, why);
+        }
+        if driver == Driver::Juicefs && is_encrypted {
+            let why = "encrypts what the store keeps, and checkpoints are clones on the JuiceFS \
+                       volume; leave it out, or set checkpoint.driver to \"store\"";
+            self.ledger.wrong("checkpoint.encryption_key", why);
+        }
+        driver
     }
 
     fn encryption_key(&mut self, checkpoint: &raw::Checkpoint) -> Option<Key> {

@@ -15,8 +15,9 @@ pub struct JuiceFs {
     /// `local`, on this machine. Default: bucket if there is one, else local.
     #[schemars(with = "Option<String>", regex(pattern = "^(bucket|local)$"))]
     pub blocks: Option<Text>,
-    /// How the environment's directory is there: `tree`, as it is, or `image`, in an ext4
-    /// filesystem in one file, which loop devices and e2fsprogs are needed for. Default: tree.
+    /// How the environment's directory is there: `image`, in an ext4 filesystem in one file, which
+    /// loop devices and e2fsprogs are needed for, or `tree`, as it is; for a new volume. Default:
+    /// image where there is /dev/loop-control, else tree.
     #[schemars(with = "Option<String>", regex(pattern = "^(tree|image)$"))]
     pub layout: Option<Text>,
     /// The largest block that is stored, from `64K` to `16M`; for a new volume. Default: 4M.

@@ -10,7 +10,7 @@ use super::super::id::Id;
 use super::super::node::{self, Attribute, Kind, Time};
 use super::super::objects::{Decoder, Objects};
 use super::super::{apply, lock, plan};
-use crate::checkpoint::driver::{Error, FileContent};
+use crate::checkpoint::driver::{Content, Error, FileContent};
 
 /// How many directories are kept decoded.
 const DIRECTORIES: usize = 64;
@@ -52,7 +52,10 @@ impl Item {
     fn new(root: Id, entry: &node::Entry) -> Self {
         let (what, kind) = match entry.kind {
             Kind::File { size, content, .. } => {
-                let content = FileContent { size, content };
+                let content = FileContent {
+                    size,
+                    content: Content::Stored(content),
+                };
                 (What::File(content), FileType::RegularFile)
             }
             Kind::Directory { node } => (What::Directory { root, node }, FileType::Directory),

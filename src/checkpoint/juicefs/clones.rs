@@ -1,0 +1,388 @@
+//! The driver that keeps checkpoints as clones of the image on the volume: JuiceFS copies what
+//! it knows of a file, not what is in it, so a checkpoint takes as long for a large environment
+//! as for a small one.
+//!
+//! On the volume:
+//!
+//! ```text
+//! active/fs.ext4                    the image that the environment's directory is in
+//! checkpoints/v3/fs.ext4            a clone of it
+//! checkpoints/v3/manifest.json      what is known of the checkpoint: with it, it exists
+//! checkpoints/v3/components/NAME/   what components kept
+//! checkpoints/index.json            which came from which; can be lost
+//! checkpoints/restore.json          the intent, while a restore is under way
+//! checkpoints/.making/              a checkpoint that is not finished
+//! checkpoints/.replaced/            the clone that a restore puts in the place of the image, and
+//!                                   then what it has replaced
+//! checkpoints/.restored/            what components kept with the checkpoint that is restored
+//! ```
+
+mod archives;
+mod browse;
+mod capture;
+mod diff;
+mod durability;
+mod frozen;
+mod index;
+mod programs;
+mod restoring;
+mod verify;
+mod views;
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::runtime::Handle;
+use tokio::sync::watch::Receiver;
+
+pub use self::browse::Opened;
+use self::capture::Making;
+use self::durability::Durability;
+use self::index::Index;
+use self::restoring::Intent;
+use self::views::Views;
+use super::super::driver::{
+    Cancel, Collected, Context as _, Difference, Draft, Driver, Error, FileContent, Interrupted,
+    Look, Restoration, Verified,
+};
+use super::super::durable;
+use super::super::manifest::Manifest;
+use super::super::meter::Meter;
+use super::super::replication::Replication;
+use super::super::store::expired;
+use super::Volume;
+use crate::config::Storage;
+use crate::spawn::Spawner;
+
+/// The clone in a checkpoint's directory.
+const IMAGE: &str = "fs.ext4";
+/// What is known of it.
+const MANIFEST: &str = "manifest.json";
+/// What components kept with it.
+const COMPONENTS: &str = "components";
+
+/// Keeps checkpoints as clones.
+#[derive(Debug)]
+pub struct Clones {
+    volume: Volume,
+    storage: Storage,
+    spawner: Spawner,
+    runtime: Handle,
+    state: Mutex<State>,
+    views: Views,
+    meter: Meter,
+    durability: Option<Durability>,
+}
+
+/// What changes.
+#[derive(Debug, Default)]
+struct State {
+    is_open: bool,
+    index: Index,
+    work: Option<Work>,
+}
+
+/// What is under way, and what one call of an operation leaves for the next.
+#[derive(Debug)]
+enum Work {
+    Checkpoint(Making),
+    Restore(Intent),
+    Import,
+}
+
+impl Clones {
+    /// On `volume`, whose environment's directory is in an image. Programs are run by `spawner`,
+    /// by way of `runtime`.
+    #[must_use]
+    pub fn new(storage: &Storage, volume: &Volume, spawner: &Spawner, runtime: Handle) -> Self {
+        let in_bucket = volume.blocks.is_some();
+        Self {
+            durability: in_bucket.then(|| Durability::new(volume)),
+            volume: volume.clone(),
+            storage: storage.clone(),
+            spawner: spawner.clone(),
+            runtime,
+            state: Mutex::default(),
+            views: Views::default(),
+            meter: Meter::default(),
+        }
+    }
+
+    /// What a thread that panicked has left is whole: nothing is changed in steps under it.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.state().is_open {
+            Ok(())
+        } else {
+            let why = "the checkpoints are not open: the volume that they are on is not there yet";
+            Err(Error::Unusable(why.to_owned()))
+        }
+    }
+
+    /// Begins `work`, unless something else is under way.
+    fn begin_work(&self, work: impl FnOnce(&mut Index) -> Work) -> Result<(), Error> {
+        self.check_open()?;
+        let mut state = self.state();
+        match state.work {
+            Some(Work::Import) => return Err(Error::Busy("an import")),
+            Some(_) => return Err(Error::Busy("a checkpoint or restore")),
+            None => {}
+        }
+        state.work = Some(work(&mut state.index));
+        Ok(())
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.volume.checkpoints()
+    }
+
+    fn making_dir(&self) -> PathBuf {
+        self.dir().join(".making")
+    }
+
+    fn dir_of(&self, id: &str) -> PathBuf {
+        self.dir().join(id)
+    }
+
+    fn image_of(&self, id: &str) -> PathBuf {
+        self.dir_of(id).join(IMAGE)
+    }
+
+    /// Where archives are put together: on this machine's disk.
+    fn scratch_dir(&self) -> PathBuf {
+        self.storage.checkpoint_dir.join("scratch")
+    }
+
+    /// Makes all of this durable, on this machine, that is on the volume.
+    fn flush(&self) -> Result<(), Error> {
+        if self.volume.blocks.is_none() {
+            return durable::sync_filesystem(&self.volume.dir);
+        }
+        // Blocks are in the bucket when a file is flushed. SQLite itself flushes its log now
+        // and then only; all in it counts that is whole.
+        let log = self.volume.metadata_log();
+        match File::open(&log) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            log_file => {
+                let flushed = log_file.and_then(|file| file.sync_all());
+                flushed.context("flush", &log)
+            }
+        }
+    }
+
+    /// Notes what has happened to the checkpoints.
+    fn record(&self, change: impl FnOnce(&mut Index)) -> Result<(), Error> {
+        let index = {
+            let mut state = self.state();
+            change(&mut state.index);
+            state.index.clone()
+        };
+        index.write(&self.dir())?;
+        self.flush()
+    }
+
+    /// Makes a checkpoint exist whose clone is in `dir`.
+    fn seal(&self, dir: &Path, manifest: Manifest) -> Result<Manifest, Error> {
+        let manifest = Manifest {
+            sequence: self.state().index.next(),
+            ..manifest
+        };
+        durable::write_json(&dir.join(MANIFEST), &manifest)?;
+        // What it names must be there before it is.
+        self.flush()?;
+        durable::rename(dir, &self.dir_of(&manifest.id))?;
+        let id = manifest.id.clone();
+        self.record(|index| index.add(manifest))?;
+        if let Some(durability) = &self.durability {
+            durability.note(&self.volume, &self.state().index);
+        }
+        self.state().index.find(&id)
+    }
+
+    /// Removes a checkpoint: its name first.
+    fn remove(&self, id: &str) -> Result<(), Error> {
+        self.views.forget(id);
+        let removed = self.dir().join(format!(".removed-{id}"));
+        durable::rename(&self.dir_of(id), &removed)?;
+        self.record(|index| index.remove(id))?;
+        durable::remove_tree(&removed)
+    }
+
+    /// Removes automatic checkpoints whose time is over.
+    fn prune(&self) -> Result<(), Error> {
+        let autos: Vec<_> = self.state().index.list(true).collect();
+        let autos: Vec<_> = autos.into_iter().filter(|it| it.is_auto).collect();
+        for id in expired(self.storage.retention, &autos) {
+            // That which the environment came from is not to be removed.
+            if self.state().index.find_removable(&id).is_ok() {
+                self.remove(&id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what an operation that has not come to its end left behind.
+    fn clear(&self) -> Result<(), Error> {
+        self.views.forget(capture::VIEW);
+        for name in [".making", ".replaced", ".restored"] {
+            durable::remove_tree(&self.dir().join(name))?;
+        }
+        Ok(())
+    }
+}
+
+impl Driver for Clones {
+    fn name(&self) -> &'static str {
+        "juicefs"
+    }
+
+    fn open(&self) -> Result<Option<Interrupted>, Error> {
+        self.open_volume()
+    }
+
+    fn list(&self, include_auto: bool) -> Result<Vec<Manifest>, Error> {
+        Ok(self.state().index.list(include_auto).collect())
+    }
+
+    fn find(&self, id: &str) -> Result<Manifest, Error> {
+        self.state().index.find(id)
+    }
+
+    fn look(&self, id: &str, path: &str) -> Result<Look, Error> {
+        let view = self.view(&self.find(id)?.id)?;
+        browse::look(&view, path)
+    }
+
+    fn read(&self, file: &FileContent, offset: u64) -> Result<Vec<u8>, Error> {
+        browse::read(file, offset)
+    }
+
+    fn diff(&self, old: &str, new: &str, most: usize) -> Result<(Vec<Difference>, bool), Error> {
+        let (old, new) = (self.find(old)?.id, self.find(new)?.id);
+        let (old, new) = (self.view(&old)?, self.view(&new)?);
+        diff::differences(old.root(), new.root(), most)
+    }
+
+    fn verify_store(&self, read_data: bool) -> Result<Verified, Error> {
+        self.verify_all(read_data)
+    }
+
+    fn export(&self, id: &str, to: &mut dyn Write) -> Result<(), Error> {
+        self.export_archive(&self.find(id)?, to)
+    }
+
+    fn spool(&self) -> Result<File, Error> {
+        self.check_open()?;
+        let dir = &self.storage.checkpoint_dir;
+        tempfile::tempfile_in(dir).context("create a file in", dir)
+    }
+
+    fn import(&self, archive: File, comment: Option<String>) -> Result<Manifest, Error> {
+        self.import_archive(archive, comment)
+    }
+
+    fn collect_garbage(&self) -> Result<Collected, Error> {
+        // JuiceFS removes blocks that no file has; there is nothing else.
+        self.check_open()?;
+        Ok(Collected::default())
+    }
+
+    fn delete(&self, id: &str) -> Result<(), Error> {
+        self.check_open()?;
+        let id = {
+            let state = self.state();
+            let id = state.index.find_removable(id)?.id;
+            match &state.work {
+                Some(Work::Restore(intent)) if intent.needs(&id) => {
+                    return Err(Error::Busy("a restore of it"));
+                }
+                _ => id,
+            }
+        };
+        self.remove(&id)?;
+        self.show_newest();
+        Ok(())
+    }
+
+    fn begin(&self, comment: Option<String>, automatic: bool) -> Result<Draft, Error> {
+        self.begin_checkpoint(comment, automatic)
+    }
+
+    fn pre_copy(&self, cancel: &Cancel) -> Result<(), Error> {
+        self.flush_running(cancel)
+    }
+
+    fn capture(&self, held: Option<&[i32]>, cancel: &Cancel) -> Result<(), Error> {
+        self.take(held, cancel)
+    }
+
+    fn seal(&self) -> Result<Manifest, Error> {
+        self.seal_checkpoint()
+    }
+
+    fn fetch(&self, id: &str, cancel: &Cancel) -> Result<Restoration, Error> {
+        self.clone_back(id, cancel)
+    }
+
+    fn swap(&self) -> Result<Restoration, Error> {
+        self.put_in_place()
+    }
+
+    fn verify(&self) -> Result<(), Error> {
+        self.finish_restore()
+    }
+
+    fn roll_back(&self) -> Result<Restoration, Error> {
+        self.put_back()
+    }
+
+    fn rolled_back(&self) -> Result<(), Error> {
+        self.forget_intent()?;
+        self.discard()
+    }
+
+    fn capture_source(&self) -> Option<&'static str> {
+        self.state().is_open.then_some("clone")
+    }
+
+    fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    fn replication(&self) -> Option<Receiver<Replication>> {
+        self.durability.as_ref().map(Durability::watch)
+    }
+
+    fn mount(self: Arc<Self>, at: &Path) -> Result<(), Error> {
+        self.views.show_at(at)?;
+        self.show_newest();
+        Ok(())
+    }
+
+    fn close(&self) {
+        self.views.close();
+    }
+
+    fn tidy(&self) -> Result<(), Error> {
+        if self.state().work.is_some() {
+            return Ok(());
+        }
+        self.prune()?;
+        self.show_newest();
+        Ok(())
+    }
+
+    fn discard(&self) -> Result<(), Error> {
+        if matches!(self.state().work, Some(Work::Import)) {
+            // What is to be discarded could not begin; the rest is not ours.
+            return Ok(());
+        }
+        self.state().work = None;
+        self.clear()
+    }
+}

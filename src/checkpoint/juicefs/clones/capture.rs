@@ -1,0 +1,197 @@
+//! The steps of a checkpoint.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::super::super::driver::{Cancel, Change, Context as _, Draft, Error};
+use super::super::super::durable;
+use super::super::super::manifest::{Manifest, automatic_id};
+use super::frozen::Frozen;
+use super::{COMPONENTS, Clones, IMAGE, Work, diff};
+use crate::clock::now;
+
+/// What takes longer to write is followed by another pass before everything is held.
+const LONG_PASS: Duration = Duration::from_millis(100);
+/// So many passes are enough: somebody writes faster than the volume does.
+const PASSES: usize = 4;
+/// So many inodes of ext4 are never anybody's.
+const RESERVED: u64 = 10;
+/// What is looked at before it is a checkpoint.
+pub const VIEW: &str = ".making";
+
+/// A checkpoint in the making.
+#[derive(Clone, Debug)]
+pub struct Making {
+    draft: Draft,
+    comment: Option<String>,
+    /// Whether it is made only if something has changed.
+    automatic: bool,
+    /// When the instant was.
+    time: String,
+    /// How many entries and bytes there were.
+    used: Used,
+}
+
+/// How much a filesystem has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    pub entries: u64,
+    pub bytes: u64,
+}
+
+impl Used {
+    /// That of the filesystem that is mounted at `root`.
+    pub fn of(root: &Path) -> Result<Self, Error> {
+        let found = rustix::fs::statvfs(root).context("look at", root)?;
+        let inodes = found.f_files.saturating_sub(found.f_ffree);
+        let blocks = found.f_blocks.saturating_sub(found.f_bfree);
+        Ok(Self {
+            entries: inodes.saturating_sub(RESERVED),
+            bytes: blocks * found.f_frsize,
+        })
+    }
+}
+
+/// Makes a directory that components with users of their own can come through, but not see.
+pub fn make_passable(dir: &Path) -> Result<(), Error> {
+    let mut builder = DirBuilder::new();
+    builder.mode(0o711).create(dir).context("create", dir)
+}
+
+/// Keeps others out of a directory: what was removed from the environment may be in it.
+pub fn make_private(dir: &Path) -> Result<(), Error> {
+    let permissions = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(dir, permissions).context("keep others out of", dir)
+}
+
+impl Clones {
+    pub(super) fn begin_checkpoint(
+        &self,
+        comment: Option<String>,
+        automatic: bool,
+    ) -> Result<Draft, Error> {
+        let components_dir = self.making_dir().join(COMPONENTS);
+        let mut draft = Draft {
+            id: automatic_id(),
+            components_dir: components_dir.clone(),
+        };
+        self.begin_work(|index| {
+            if !automatic {
+                draft.id = format!("v{}", index.take_number());
+            }
+            Work::Checkpoint(Making {
+                draft: draft.clone(),
+                comment,
+                automatic,
+                time: String::new(),
+                used: Used::default(),
+            })
+        })?;
+        self.clear()?;
+        make_passable(&self.making_dir())?;
+        fs::create_dir_all(&components_dir).context("create", &components_dir)?;
+        Ok(draft)
+    }
+
+    /// Writes what waits to be written, while everything runs.
+    pub(super) fn flush_running(&self, cancel: &Cancel) -> Result<(), Error> {
+        let tree = self.volume.tree();
+        for _ in 0..PASSES {
+            cancel.check()?;
+            let begun = Instant::now();
+            durable::sync_filesystem(&tree)?;
+            if begun.elapsed() < LONG_PASS {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the instant: holds the filesystem and clones its image.
+    pub(super) fn take(&self, held: Option<&[i32]>, cancel: &Cancel) -> Result<(), Error> {
+        let tree = self.volume.tree();
+        let time = now();
+        let begun = Instant::now();
+        let frozen = Frozen::freeze(&tree)?;
+        let flushed = begun.elapsed();
+        let (from, to) = (self.volume.image_file(), self.making_dir().join(IMAGE));
+        let cloned = self.clone_while_held(&from, &to, cancel);
+        let used = Used::of(&tree);
+        if !frozen.thaw() {
+            return Err(Error::Unusable(
+                "the clone took so long that what was held for it was let go".to_owned(),
+            ));
+        }
+        cloned?;
+        let cloned = begun.elapsed().saturating_sub(flushed);
+        tracing::debug!(held = held.map(<[i32]>::len), ?flushed, ?cloned, "taken");
+        let used = used?;
+        if let Some(Work::Checkpoint(making)) = &mut self.state().work {
+            making.time = time;
+            making.used = used;
+        }
+        Ok(())
+    }
+
+    pub(super) fn seal_checkpoint(&self) -> Result<Manifest, Error> {
+        let Some(Work::Checkpoint(making)) = self.state().work.take() else {
+            return Err(Error::Unusable("no checkpoint is under way".to_owned()));
+        };
+        let dir = self.making_dir();
+        let latest = self.state().index.latest().filter(|_| making.automatic);
+        if let Some(latest) = latest
+            && self.is_same(&latest)?
+        {
+            self.clear()?;
+            return Ok(latest);
+        }
+        self.seal_made(&dir, making)
+    }
+
+    fn seal_made(&self, dir: &Path, making: Making) -> Result<Manifest, Error> {
+        flush_files(&dir.join(COMPONENTS))?;
+        make_private(dir)?;
+        let manifest = Manifest {
+            source_id: self.state().index.base(),
+            comment: making.comment,
+            is_auto: making.automatic,
+            entries: making.used.entries,
+            bytes: making.used.bytes,
+            ..Manifest::new(making.draft.id, making.time)
+        };
+        self.seal(dir, manifest)
+    }
+
+    /// Whether what was taken is what a checkpoint has already.
+    fn is_same(&self, checkpoint: &Manifest) -> Result<bool, Error> {
+        let dir = self.making_dir();
+        let (before, taken) = (self.view(&checkpoint.id)?, self.view(VIEW)?);
+        let (found, _) = diff::differences(before.root(), taken.root(), 1)?;
+        if !found.is_empty() {
+            return Ok(false);
+        }
+        let kept = self.dir_of(&checkpoint.id).join(COMPONENTS);
+        let (found, _) = diff::differences(&kept, &dir.join(COMPONENTS), usize::MAX)?;
+        // Their directories are made anew each time.
+        Ok(found.iter().all(|it| it.change == Change::Metadata))
+    }
+}
+
+/// Makes what components have written durable: JuiceFS does not when it is asked for a whole
+/// filesystem.
+pub fn flush_files(dir: &Path) -> Result<(), Error> {
+    for entry in fs::read_dir(dir).context("read", dir)? {
+        let entry = entry.context("read", dir)?;
+        let (path, kind) = (entry.path(), entry.file_type());
+        let kind = kind.context("look at", &path)?;
+        if kind.is_dir() {
+            flush_files(&path)?;
+        } else if kind.is_file() {
+            let flushed = fs::File::open(&path).and_then(|file| file.sync_all());
+            flushed.context("flush", &path)?;
+        }
+    }
+    durable::sync_directory(dir)
+}

@@ -1,0 +1,182 @@
+//! Checkpoints that are mounted, to be read.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::mount::UnmountFlags;
+
+use super::super::super::driver::{Context as _, Error};
+use super::super::super::volume::is_mounted;
+use super::programs::Step;
+use super::{Clones, IMAGE};
+
+/// So many stay mounted for whoever asks again.
+const KEPT: usize = 5;
+/// So many of the newest are shown to everybody.
+const NEWEST: usize = 5;
+/// The name of the link to the one that the environment came from.
+const ACTIVE: &str = "active";
+
+/// A checkpoint that is mounted; unmounted when nobody needs it any more.
+#[derive(Debug)]
+pub struct View {
+    root: PathBuf,
+}
+
+impl View {
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether it is mounted still: the component that serves the image unmounts everything when
+    /// it goes.
+    fn is_there(&self) -> bool {
+        is_mounted(&self.root).unwrap_or(false)
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        let root = std::mem::take(&mut self.root);
+        // Whoever needed it last may not wait.
+        std::thread::spawn(move || unmount(&root));
+    }
+}
+
+/// Unmounts what is mounted there, and removes the directory.
+pub fn unmount(root: &Path) {
+    if let Err(error) = rustix::mount::unmount(root, UnmountFlags::empty()) {
+        tracing::debug!("cannot unmount {} at once: {error}", root.display());
+        let _ = rustix::mount::unmount(root, UnmountFlags::DETACH);
+    }
+    let _ = fs::remove_dir(root);
+}
+
+/// Makes `link` lead to the checkpoint that the environment came from.
+fn point(link: &Path, base: Option<&str>) -> Result<(), Error> {
+    if fs::read_link(link).ok().as_deref() == base.map(Path::new) {
+        return Ok(());
+    }
+    match fs::remove_file(link) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => base.map_or(Ok(()), |base| std::os::unix::fs::symlink(base, link)),
+    }
+    .context("make the link", link)
+}
+
+/// What is mounted.
+#[derive(Debug, Default)]
+pub struct Views {
+    mounted: Mutex<Mounted>,
+    /// Held while the newest are mounted.
+    showing: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Mounted {
+    /// The checkpoints that were asked for last, the newest request at the end.
+    asked: VecDeque<(String, Arc<View>)>,
+    /// Where the newest are shown to everybody.
+    at: Option<PathBuf>,
+    /// These, by their ids.
+    newest: Vec<(String, View)>,
+    number: u64,
+}
+
+impl Views {
+    fn mounted(&self) -> MutexGuard<'_, Mounted> {
+        self.mounted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows the newest at `at` from now on.
+    pub fn show_at(&self, at: &Path) -> Result<(), Error> {
+        fs::create_dir_all(at).context("create", at)?;
+        for entry in fs::read_dir(at).context("read", at)?.flatten() {
+            // A daemon that was killed has left it.
+            unmount(&entry.path());
+        }
+        self.mounted().at = Some(at.to_owned());
+        Ok(())
+    }
+
+    /// Forgets a checkpoint that is to be removed.
+    pub fn forget(&self, id: &str) {
+        let mut mounted = self.mounted();
+        mounted.asked.retain(|(asked, _)| asked != id);
+        mounted.newest.retain(|(shown, _)| shown != id);
+    }
+
+    /// Unmounts everything.
+    pub fn close(&self) {
+        let mut mounted = self.mounted();
+        *mounted = Mounted::default();
+    }
+}
+
+impl Clones {
+    /// The checkpoint, mounted.
+    pub(super) fn view(&self, id: &str) -> Result<Arc<View>, Error> {
+        self.check_open()?;
+        let number = {
+            let mut mounted = self.views.mounted();
+            mounted.asked.retain(|(_, view)| view.is_there());
+            if let Some(at) = mounted.asked.iter().position(|(asked, _)| asked == id)
+                && let Some((id, view)) = mounted.asked.remove(at)
+            {
+                mounted.asked.push_back((id, Arc::clone(&view)));
+                return Ok(view);
+            }
+            mounted.number += 1;
+            mounted.number
+        };
+        // Two may mount it at the same time: each where it is alone.
+        let root = self.volume.views().join(format!("{id}.{number}"));
+        let view = Arc::new(self.show(&self.image_of(id), root)?);
+        let mut mounted = self.views.mounted();
+        mounted.asked.push_back((id.to_owned(), Arc::clone(&view)));
+        while mounted.asked.len() > KEPT {
+            mounted.asked.pop_front();
+        }
+        Ok(view)
+    }
+
+    fn show(&self, image: &Path, root: PathBuf) -> Result<View, Error> {
+        fs::create_dir_all(&root).context("create", &root)?;
+        let view = View { root };
+        self.step(Step::Show, &[image, &view.root])?;
+        Ok(view)
+    }
+
+    /// Shows the newest checkpoints to everybody, if that is wanted, and no others.
+    pub(super) fn show_newest(&self) {
+        let showing = self.views.showing.lock();
+        let _showing = showing.unwrap_or_else(PoisonError::into_inner);
+        let newest: Vec<_> = {
+            let state = self.state();
+            let newest = state.index.list(true).take(NEWEST);
+            newest.map(|manifest| manifest.id).collect()
+        };
+        let (at, missing) = {
+            let mut mounted = self.views.mounted();
+            let Some(at) = mounted.at.clone() else { return };
+            let is_wanted = |id: &String, view: &View| newest.contains(id) && view.is_there();
+            mounted.newest.retain(|(id, view)| is_wanted(id, view));
+            let shown: Vec<_> = mounted.newest.iter().map(|(id, _)| id.clone()).collect();
+            let missing = newest.into_iter().filter(|id| !shown.contains(id));
+            (at, missing.collect::<Vec<_>>())
+        };
+        for id in missing {
+            match self.show(&self.dir_of(&id).join(IMAGE), at.join(&id)) {
+                Ok(view) => self.views.mounted().newest.push((id, view)),
+                Err(error) => tracing::warn!("checkpoint {id} is not mounted: {error}"),
+            }
+        }
+        let base = self.state().index.base();
+        if let Err(error) = point(&at.join(ACTIVE), base.as_deref()) {
+            tracing::warn!("{error}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Clones of the image: what the daemon has done in processes that can be killed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::RenameFlags;
+use rustix::mount::UnmountFlags;
+
+use super::super::super::driver::Context as _;
+use super::super::super::durable;
+use super::super::super::volume::is_mounted;
+use super::super::{Error, Volume, lock};
+use super::device::{self, Access};
+use super::{FSCK, grow, make, try_to_mount, unmount};
+
+/// Puts the image at `other` into the place of that which is mounted, and mounts it; the one that
+/// was mounted is at `other` then. Each has a name at any time. Without another, the image that is
+/// there is mounted if it is not.
+pub fn swap(volume: &Volume, other: Option<&Path>) -> Result<(), Error> {
+    let Some(size) = volume.image else {
+        return Ok(());
+    };
+    let _swapping = lock::take(&volume.swap_lock())?;
+    let (image, tree) = (volume.image_file(), volume.tree());
+    match other {
+        None if is_mounted(&tree)? => return Ok(()),
+        None => {}
+        Some(other) => {
+            unmount(&tree)?;
+            let here = rustix::fs::CWD;
+            let exchange = RenameFlags::EXCHANGE;
+            let swapped = rustix::fs::renameat_with(here, other, here, &image, exchange);
+            swapped.context("put into the place of the image", other)?;
+            for path in [&image, other] {
+                durable::sync_directory(path.parent().unwrap_or(path))?;
+            }
+        }
+    }
+    grow(&image, size)?;
+    let mounted = try_to_mount(&image, &tree)?;
+    Ok(mounted.context("mount", &image)?)
+}
+
+/// Mounts a clone at `at`, to be read.
+pub fn show(image: &Path, at: &Path) -> Result<(), Error> {
+    let mounted = device::mount(image, at, Access::Read)?;
+    Ok(mounted.context("mount", image)?)
+}
+
+/// Makes a new filesystem in `image`, and mounts it at `at`.
+pub fn blank(volume: &Volume, image: &Path, at: &Path) -> Result<(), Error> {
+    let Some(size) = volume.image else {
+        return Ok(());
+    };
+    make(image, size)?;
+    let mounted = try_to_mount(image, at)?;
+    Ok(mounted.context("mount", image)?)
+}
+
+/// Fails unless the filesystem in `image` is whole.
+pub fn check(image: &Path) -> Result<(), Error> {
+    let path = image.display().to_string();
+    FSCK.run(&["-f", "-n", &path]).map(drop)
+}
+
+/// Unmounts every clone of this volume, so that nothing keeps the volume.
+pub fn unmount_all(volume: &Volume) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let clones = volume.checkpoints();
+    for (device, at) in mounts.lines().rev().filter_map(device_and_place) {
+        if backing_file(device).is_some_and(|file| file.starts_with(&clones)) {
+            let unmounted = rustix::mount::unmount(&at, UnmountFlags::empty())
+                .or_else(|_| rustix::mount::unmount(&at, UnmountFlags::DETACH));
+            if let Err(error) = unmounted {
+                tracing::warn!("cannot unmount {}: {error}", at.display());
+            }
+        }
+    }
+}
+
+/// A loop device and where it is mounted, by a line of `/proc/self/mounts`.
+fn device_and_place(line: &str) -> Option<(&str, PathBuf)> {
+    let mut words = line.split(' ');
+    let device = words.next()?.strip_prefix("/dev/")?;
+    let is_loop = device.starts_with("loop");
+    let place = words.next()?.replace("\\040", " ");
+    is_loop.then(|| (device, PathBuf::from(place)))
+}
+
+/// The image that a loop device is on.
+fn backing_file(device: &str) -> Option<PathBuf> {
+    let path = format!("/sys/block/{device}/loop/backing_file");
+    let file = fs::read_to_string(path).ok()?;
+    Some(PathBuf::from(file.trim_end()))
+}

@@ -1,0 +1,61 @@
+//! Images as loop devices.
+
+use std::ffi::CStr;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::mount::MountFlags;
+
+use super::super::Error;
+use super::super::program::Tool;
+use super::tool;
+
+/// How the filesystem behaves: what is removed makes room on the volume, and what cannot be
+/// written stops it instead of going on with what was not.
+const OPTIONS: &CStr = c"discard,errors=remount-ro";
+/// What is only read is not repaired either: it was whole when it was cloned.
+const READING: &CStr = c"noload";
+
+const LOSETUP: Tool<'static> = tool("losetup", "install util-linux");
+
+/// What a filesystem is mounted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// To be used as the environment's directory.
+    Write,
+    /// To be looked at: nothing in it is run, or is a device.
+    Read,
+}
+
+/// Mounts the filesystem in `image` at `at`. The inner error is that of the mount itself.
+pub fn mount(image: &Path, at: &Path, access: Access) -> Result<Result<(), Errno>, Error> {
+    let path = image.display().to_string();
+    let (flags, options) = match access {
+        Access::Write => (MountFlags::NOATIME, OPTIONS),
+        Access::Read => {
+            let guarded = MountFlags::NODEV | MountFlags::NOSUID;
+            (MountFlags::RDONLY | MountFlags::NOATIME | guarded, READING)
+        }
+    };
+    let read_only: &[&str] = match access {
+        Access::Write => &[],
+        Access::Read => &["--read-only"],
+    };
+    // A device that is there is used again: two would be two filesystems in one file.
+    let arguments = [read_only, &["--nooverlap", "--find", "--show", &path]].concat();
+    let device = LOSETUP.run(&arguments)?;
+    let device = PathBuf::from(device.trim());
+    let mounted = rustix::mount::mount(&device, at, "ext4", flags, options);
+    // From now on the device goes when nothing is mounted from it.
+    let detached = LOSETUP.run(&["--detach", &device.display().to_string()]);
+    if mounted.is_ok() {
+        detached?;
+    }
+    Ok(mounted)
+}
+
+/// Whether a loop device is on it: one is where it could not be unmounted.
+pub fn is_attached(image: &Path) -> Result<bool, Error> {
+    let found = LOSETUP.run(&["--associated", &image.display().to_string()])?;
+    Ok(!found.trim().is_empty())
+}
