@@ -8,8 +8,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::sdks::has;
-use crate::support::{Daemon, Sprite, skipped, store, trees};
+use crate::support::tracer::can_trace;
+use crate::support::{Daemon, Sprite, store, trees};
 
 /// What changes something on a disk.
 const CALLS: &str = "mkdir,mkdirat,rename,renameat,renameat2,link,linkat,symlinkat,unlink,\
@@ -111,14 +111,7 @@ fn killed_at(prepared: &Prepared, n: usize, path: &str, method: &str) -> (Sprite
 /// Kills `method path` everywhere; each time the directory must look as one of `outcomes`
 /// says, and these checkpoints must be there.
 fn everywhere(method: &str, path: &str, outcomes: &[usize], kept: &[&str]) {
-    if !has("strace") {
-        return;
-    }
-    let traced = Command::new("strace")
-        .args(["-qq", "-o", "/dev/null", "true"])
-        .status();
-    if !traced.is_ok_and(|status| status.success()) {
-        skipped("this machine does not let us trace processes");
+    if !can_trace() {
         return;
     }
     let prepared = prepare();

@@ -130,31 +130,38 @@ fn a_machine_that_comes_back_goes_on_from_what_another_has_left() {
 
 #[test]
 fn a_machine_that_was_taken_over_ends() {
-    let (Some(service), Some(config)) = (Service::start(), in_bucket()) else {
-        return;
-    };
-    let mut first = started(service.sprite_with(&config));
-    wait_for_copy(&first, &tree(&first));
-    // Held, as one that has lost its network: it shows no life.
-    first.signal(libc::SIGSTOP);
-    let mut second = started(service.sprite_with(&config));
-    second.wait_for("waiting up to 3s");
-    fs::write(tree(&second).join("file"), "of the second").unwrap();
-    first.signal(libc::SIGCONT);
-    assert_eq!(first.wait(), 70);
-    let said = first.output.text();
-    assert!(
-        said.contains("was taken over by another sprite-env, at 20"),
-        "{said}"
-    );
-    assert!(!mounted(&first.sprite));
-    let found = fs::read_to_string(tree(&second).join("file"));
-    assert_eq!(found.unwrap(), "of the second");
-    second.stop(143);
-    let mut third = started(service.sprite_with(&config));
-    let found = fs::read_to_string(tree(&third).join("file"));
-    assert_eq!(found.unwrap(), "of the second");
-    third.stop(143);
+    for layout in ["tree", "image"] {
+        let (Some(service), Some(mut config)) = (Service::start(), in_bucket()) else {
+            return;
+        };
+        config["juicefs"]["layout"] = json!(layout);
+        config["storage"]["volume"]["size"] = json!("2G");
+        let mut first = started(service.sprite_with(&config));
+        wait_for_copy(&first, &first.sprite.path("data/juicefs/mnt"));
+        // Held, as one that has lost its network: it shows no life.
+        first.signal(libc::SIGSTOP);
+        let mut second = started(service.sprite_with(&config));
+        second.wait_for("waiting up to 3s");
+        fs::write(tree(&second).join("file"), "of the second").unwrap();
+        first.signal(libc::SIGCONT);
+        assert_eq!(first.wait(), 70);
+        let said = first.output.text();
+        assert!(
+            said.contains("was taken over by another sprite-env, at 20"),
+            "{said}"
+        );
+        assert!(!mounted(&first.sprite));
+        let found = fs::read_to_string(tree(&second).join("file"));
+        assert_eq!(found.unwrap(), "of the second");
+        let lease = "checkpoints/lease.json";
+        assert_eq!(service.keys(lease), [lease], "the second lives");
+        second.stop(143);
+        assert!(service.keys(lease).is_empty(), "nobody needs to wait");
+        let mut third = started(service.sprite_with(&config));
+        let found = fs::read_to_string(tree(&third).join("file"));
+        assert_eq!(found.unwrap(), "of the second");
+        third.stop(143);
+    }
 }
 
 #[test]

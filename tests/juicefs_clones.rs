@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::support::bucket::{Service, durable, wait_until};
 use crate::support::juicefs::{
-    by_hand, fs as tree, image, in_bucket, juicefs, lose, mounted, running, sprite, started,
+    by_hand, fs as tree, image, in_bucket, lose, mounted, running, sprite, started,
 };
 use crate::support::objects::merged;
+use crate::support::tracer::{Tracer, can_trace};
 use crate::support::{Daemon, Sprite, Value, json, trees};
 
 /// Where a component tells what was restored for it.
@@ -178,7 +179,7 @@ fn archives_go_from_clones_to_stores_and_back() {
     assert_eq!(client.restore("v1")["type"], "complete");
     assert_eq!(seen.last(), "kept with v0\n");
     assert_eq!(trees::describe(&tree(&daemon)), made);
-    let scratch = daemon.sprite.path("data/store/scratch");
+    let scratch = daemon.sprite.path("data/juicefs/scratch");
     assert_eq!(fs::read_dir(scratch).unwrap().count(), 0);
     daemon.stop(143);
 }
@@ -342,38 +343,28 @@ fn automatic_ones_are_taken_when_something_has_changed() {
     daemon.stop(143);
 }
 
-/// A program in the place of JuiceFS, which does `instead` when something is cloned and a file
-/// says so.
-fn with_trap(sprite: Sprite, instead: &str) -> Option<(Sprite, PathBuf)> {
-    let (program, trap) = (juicefs()?, sprite.path("trap"));
-    let path = sprite.path("juicefs.sh");
-    let script = format!(
-        "#!/bin/sh\nif [ \"$1\" = clone ] && [ -e {trap} ]; then\n  {instead}\nfi\nexec {} \"$@\"\n",
-        program.display(),
-        trap = trap.display()
-    );
-    fs::write(&path, script).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    let config = merged(
-        image()?,
-        &json!({"juicefs": {"binary": path}, "checkpoint": {"freeze_timeout": "30s"}, "process_command": ["sleep", "1000"]}),
-    );
-    Some((sprite.storage().api().config(&config), trap))
+/// A daemon to which strace does something when it clones an image.
+fn traced(inject: &str) -> Option<(Daemon, Tracer)> {
+    if !can_trace() {
+        return None;
+    }
+    let config = merged(image()?, &json!({"checkpoint": {"freeze_timeout": "30s"}}));
+    let daemon = running(&config)?;
+    fs::write(tree(&daemon).join("file"), "content").unwrap();
+    assert_eq!(daemon.client().checkpoint(), "v0");
+    let call = "copy_file_range";
+    let tracer = Tracer::attach(&daemon, call, &format!("inject={call}:{inject}"));
+    Some((daemon, tracer))
 }
 
 #[test]
 fn a_filesystem_that_was_frozen_when_we_were_killed_is_thawed() {
-    let Some((sprite, trap)) = with_trap(Sprite::new(), "kill -9 $PPID") else {
+    let Some((mut daemon, tracer)) = traced("signal=KILL") else {
         return;
     };
-    let mut daemon = sprite.start();
-    daemon.wait_running();
-    fs::write(tree(&daemon).join("file"), "content").unwrap();
-    assert_eq!(daemon.client().checkpoint(), "v0");
-    fs::write(&trap, "").unwrap();
     assert_eq!(daemon.client().attempt_checkpoint(), None);
     assert_eq!(daemon.wait_without_output(), 137);
-    fs::remove_file(trap).unwrap();
+    drop(tracer);
     let mut daemon = daemon.into_sprite().api().start();
     daemon.wait_running();
     fs::write(tree(&daemon).join("file"), "later").unwrap();
@@ -383,22 +374,32 @@ fn a_filesystem_that_was_frozen_when_we_were_killed_is_thawed() {
 
 #[test]
 fn a_clone_that_fails_or_takes_too_long_is_no_checkpoint() {
-    let wait = "rm $(dirname $0)/trap; sleep 7";
-    let Some((sprite, trap)) = with_trap(Sprite::new(), wait) else {
-        return;
-    };
-    let mut daemon = sprite.start();
-    daemon.wait_running();
-    fs::write(&trap, "").unwrap();
-    let answer = daemon.client().post("/checkpoint", &json!({}));
-    let last = answer.lines().last().unwrap().clone();
-    assert_eq!(last["type"], "error", "{last}");
-    assert!(last.to_string().contains("was let go"), "{last}");
-    daemon.wait_for("was frozen for 5s: thawed");
-    assert_eq!(ids(&daemon), [""; 0]);
-    fs::write(tree(&daemon).join("file"), "content").unwrap();
-    assert_eq!(daemon.client().checkpoint(), "v1");
-    daemon.stop(143);
+    for (inject, said, logged) in [
+        (
+            "error=ENOSPC",
+            "No space left on device",
+            "the operation failed",
+        ),
+        (
+            "delay_enter=6s:when=1",
+            "was let go",
+            "was frozen for 5s: thawed",
+        ),
+    ] {
+        let Some((mut daemon, tracer)) = traced(inject) else {
+            return;
+        };
+        let answer = daemon.client().post("/checkpoint", &json!({}));
+        let last = answer.lines().last().unwrap().clone();
+        assert_eq!(last["type"], "error", "{last}");
+        assert!(last.to_string().contains(said), "{last}");
+        daemon.wait_for(logged);
+        drop(tracer);
+        assert_eq!(ids(&daemon), ["v0"]);
+        fs::write(tree(&daemon).join("file"), "later").unwrap();
+        assert_eq!(daemon.client().checkpoint(), "v2");
+        daemon.stop(143);
+    }
 }
 
 #[test]
@@ -453,6 +454,73 @@ fn clones_are_durable_once_litestream_has_copied_what_names_them() {
         service.keys("checkpoints/lease.json").is_empty(),
         "nobody needs to wait"
     );
+}
+
+#[test]
+fn whatever_is_asked_at_once_every_checkpoint_that_is_listed_is_whole() {
+    let Some(mut daemon) = image().and_then(|config| running(&config)) else {
+        return;
+    };
+    let client = daemon.client();
+    fs::write(tree(&daemon).join("file"), "content").unwrap();
+    assert_eq!(client.checkpoint(), "v0");
+    let archive = client.get("/checkpoints/v0/export").bytes;
+    std::thread::scope(|scope| {
+        let worker = |work: &'static str| {
+            let (client, archive, root) = (daemon.client(), archive.clone(), tree(&daemon));
+            scope.spawn(move || {
+                for round in 0..5 {
+                    let answer = match work {
+                        "import" => client.request("POST", "/checkpoints/import", &archive),
+                        "checkpoint" => {
+                            // A restore may take it away meanwhile.
+                            let _ = fs::write(root.join("round"), round.to_string());
+                            client.post("/checkpoint", &json!({}))
+                        }
+                        "restore" => client.request("POST", "/checkpoints/v0/restore", b""),
+                        "look" => client.get("/checkpoints/Current/files?path=file"),
+                        _ => {
+                            let listed = client.get("/checkpoints").json();
+                            let oldest = listed.as_array().unwrap().iter().rev().nth(1).cloned();
+                            let Some(oldest) = oldest else { continue };
+                            let path = format!("/checkpoints/{}", oldest["id"].as_str().unwrap());
+                            client.request("DELETE", &path, b"")
+                        }
+                    };
+                    let known = [200, 201, 204, 404, 409, 500].contains(&answer.status);
+                    assert!(known, "{work}: {} {}", answer.status, answer.text);
+                }
+            });
+        };
+        for work in [
+            "import",
+            "checkpoint",
+            "restore",
+            "look",
+            "delete",
+            "delete",
+        ] {
+            worker(work);
+        }
+    });
+    client.wait_status(|status| status["state"] == "Online > Serving > Running");
+    let verified = client.request("POST", "/checkpoints/verify?read_data=true", b"");
+    assert_eq!(verified.json()["whole"], true, "{}", verified.text);
+    for id in ids(&daemon) {
+        let answer = client.get(&format!("/checkpoints/{id}/files?path=file"));
+        assert_eq!(
+            (answer.status, answer.text.as_str()),
+            (200, "content"),
+            "{id}"
+        );
+    }
+    assert_eq!(client.restore("v0")["type"], "complete");
+    let listed = ids(&daemon);
+    daemon.stop(143);
+    let mut daemon = daemon.into_sprite().api().start();
+    daemon.wait_running();
+    assert_eq!(ids(&daemon), listed);
+    daemon.stop(143);
 }
 
 #[test]

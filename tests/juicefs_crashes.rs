@@ -4,60 +4,18 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Instant;
 
-use crate::sdks::has;
 use crate::support::juicefs::{fs as tree, image, running};
-use crate::support::{Daemon, PATIENCE, signal_process, skipped, trees};
+use crate::support::tracer::{Tracer, can_trace};
+use crate::support::{Daemon, signal_process, trees};
 
 /// What changes something.
 const CALLS: &str = "mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,ftruncate,write,\
-    pwrite64,fsync,fdatasync,syncfs,ioctl,mount,umount2,execve,chmod,fchmodat";
+    pwrite64,copy_file_range,fsync,fdatasync,syncfs,ioctl,mount,umount2,execve,chmod,fchmodat";
 /// How often each operation is cut off; `SPRITE_KILLS` says another number.
 const KILLS: usize = 5;
 /// An operation has so many such calls, or a few more.
 const LAST: usize = 40;
-
-/// strace, which kills whoever makes its `n`-th call.
-struct Killer(Child);
-
-impl Killer {
-    fn attach(daemon: &Daemon, n: usize) -> Self {
-        let pid = daemon.pid();
-        let log = daemon.sprite.path("strace.log").display().to_string();
-        let (trace, inject) = (
-            format!("trace={CALLS}"),
-            format!("inject={CALLS}:signal=KILL:when={n}"),
-        );
-        let child = Command::new("strace")
-            .args(["-f", "-qq", "-o", &log, "-e", &trace, "-e", &inject, "-p"])
-            .arg(pid.to_string())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let begun = Instant::now();
-        while !is_traced(pid) {
-            assert!(begun.elapsed() < PATIENCE, "strace does not attach");
-            std::thread::yield_now();
-        }
-        Self(child)
-    }
-}
-
-impl Drop for Killer {
-    fn drop(&mut self) {
-        signal_process(i32::try_from(self.0.id()).unwrap(), libc::SIGINT);
-        self.0.wait().unwrap();
-    }
-}
-
-/// Whether each thread has somebody who traces it.
-fn is_traced(pid: i32) -> bool {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-    let mut statuses = threads.map(|it| fs::read_to_string(it.path().join("status")));
-    statuses.all(|status| status.is_ok_and(|text| !text.contains("TracerPid:\t0\n")))
-}
 
 type Looks = BTreeMap<PathBuf, String>;
 
@@ -84,7 +42,8 @@ fn ids(daemon: &Daemon) -> Vec<String> {
 /// Kills in the middle of an operation; whether it was done before, and the daemon as it is then.
 fn cut_off(mut daemon: Daemon, n: usize, method: &str, path: &str) -> (Daemon, bool) {
     let main = daemon.client().status()["process"]["pid"].as_i64().unwrap();
-    let killer = Killer::attach(&daemon, n);
+    let inject = format!("inject={CALLS}:signal=KILL:when={n}");
+    let killer = Tracer::attach(&daemon, CALLS, &inject);
     let answer = daemon.client().attempt(method, path);
     drop(killer);
     let done = answer
@@ -99,16 +58,23 @@ fn cut_off(mut daemon: Daemon, n: usize, method: &str, path: &str) -> (Daemon, b
     (daemon, done)
 }
 
+/// A checkpoint whose image cannot be mounted.
+fn damaged(daemon: &Daemon) -> String {
+    let id = daemon.client().checkpoint();
+    let image = format!("data/juicefs/mnt/checkpoints/{id}/fs.ext4");
+    let image = fs::File::options()
+        .write(true)
+        .open(daemon.sprite.path(&image))
+        .unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&image, &vec![0xff; 64 << 10], 0).unwrap();
+    image.sync_all().unwrap();
+    id
+}
+
 #[test]
 fn an_operation_with_clones_killed_anywhere() {
-    if !has("strace") {
+    if !can_trace() {
         return;
-    }
-    let traced = Command::new("strace")
-        .args(["-qq", "-o", "/dev/null", "true"])
-        .status();
-    if !traced.is_ok_and(|status| status.success()) {
-        return skipped("this machine does not let us trace processes");
     }
     let Some(mut daemon) = image().and_then(|config| running(&config)) else {
         return;
@@ -121,13 +87,15 @@ fn an_operation_with_clones_killed_anywhere() {
     let mut states = BTreeMap::new();
     let mut now = change(&tree(&daemon), 0);
     states.insert(daemon.client().checkpoint(), now.clone());
-    for kill in 0..3 * kills {
+    let damaged = damaged(&daemon);
+    for kill in 0..4 * kills {
         let n = random.usize(1..=LAST);
         let known: Vec<_> = states.keys().cloned().collect();
         let id = known[random.usize(..known.len())].clone();
-        let (method, path) = match kill % 3 {
+        let (method, path) = match kill % 4 {
             0 => ("POST", "/checkpoint".to_owned()),
             1 => ("POST", format!("/checkpoints/{id}/restore")),
+            2 => ("POST", format!("/checkpoints/{damaged}/restore")),
             _ if states.len() > 1 => ("DELETE", format!("/checkpoints/{id}")),
             _ => continue,
         };
@@ -136,8 +104,10 @@ fn an_operation_with_clones_killed_anywhere() {
         let (after, done) = cut_off(daemon, n, method, &path);
         daemon = after;
         let found = trees::describe(&tree(&daemon));
-        let there = ids(&daemon);
-        match kill % 3 {
+        let mut there = ids(&daemon);
+        assert!(there.contains(&damaged), "{why}");
+        there.retain(|id| *id != damaged);
+        match kill % 4 {
             0 => {
                 assert_eq!(found, now, "{why}");
                 let new: Vec<_> = there
@@ -156,6 +126,7 @@ fn an_operation_with_clones_killed_anywhere() {
                     "{why}: {found:#?}"
                 );
             }
+            2 => assert!(found == now && !done, "{why}: {found:#?}"),
             _ => {
                 assert_eq!(found, now, "{why}");
                 assert!(!done || !there.contains(&id), "{why}");
@@ -165,7 +136,6 @@ fn an_operation_with_clones_killed_anywhere() {
             }
         }
         let mut wanted: Vec<_> = states.keys().cloned().collect();
-        let mut there = there;
         wanted.sort();
         there.sort();
         assert_eq!(there, wanted, "{why}");

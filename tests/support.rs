@@ -10,6 +10,7 @@ pub mod paths;
 pub mod processes;
 pub mod socket;
 pub mod store;
+pub mod tracer;
 pub mod trees;
 pub mod verbs;
 

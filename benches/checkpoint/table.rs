@@ -42,6 +42,14 @@ impl Table {
         );
     }
 
+    /// `time`, which may be at most so much.
+    pub fn at_most(&mut self, what: &str, time: Duration, most: Duration) {
+        let is_missed = time > most;
+        self.missed |= is_missed;
+        let mark = if is_missed { ": **missed**" } else { "" };
+        println!("| {what} | {} | | | {}{mark} |", show(time), show(most));
+    }
+
     pub fn bytes(&mut self, what: &str, bytes: u64, of: &str, other: u64, most: f64) {
         let mb = |bytes: u64| format!("{:.2} MB", bytes as f64 / 1e6);
         let ratio = bytes as f64 / other as f64;

@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::driver::{Context as _, Error};
@@ -33,21 +32,21 @@ impl Intent {
         }
     }
 
+    /// Reads the record; none if no restore is under way.
+    pub fn read(path: &Path) -> Result<Option<Self>, Error> {
+        let text = match fs::read_to_string(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            result => result.context("read", path)?,
+        };
+        let intent = serde_json::from_str(&text).map_err(|error| Error::Damaged {
+            path: path.to_owned(),
+            why: format!("damaged: {error}; it tells how far a restore was"),
+        })?;
+        Ok(Some(intent))
+    }
+
     /// Writes the record durably.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         durable::write_json(path, self)
     }
-}
-
-/// Reads such a record; none if no restore is under way.
-pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
-    let text = match fs::read_to_string(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        result => result.context("read", path)?,
-    };
-    let intent = serde_json::from_str(&text).map_err(|error| Error::Damaged {
-        path: path.to_owned(),
-        why: format!("damaged: {error}; it tells how far a restore was"),
-    })?;
-    Ok(Some(intent))
 }

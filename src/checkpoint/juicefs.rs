@@ -242,6 +242,21 @@ impl Volume {
         self.mount_point().join("checkpoints")
     }
 
+    /// What a restore has replaced, or is to put into the place of the image.
+    fn replaced(&self) -> PathBuf {
+        self.checkpoints().join(".replaced")
+    }
+
+    /// The image in it.
+    fn replaced_image(&self) -> PathBuf {
+        self.replaced().join("fs.ext4")
+    }
+
+    /// The intent of a restore that is under way.
+    fn restore_intent(&self) -> PathBuf {
+        self.checkpoints().join("restore")
+    }
+
     /// Where these are mounted when they are looked at.
     fn views(&self) -> PathBuf {
         self.dir.join("views")

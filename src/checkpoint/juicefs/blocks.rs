@@ -54,6 +54,13 @@ pub struct Blocks {
     pub sync_interval: Duration,
 }
 
+/// What the keys of what is beside the blocks begin with.
+pub fn beside(prefix: &str) -> String {
+    format!("{prefix}/{BESIDE}")
+        .trim_start_matches('/')
+        .to_owned()
+}
+
 impl Blocks {
     /// In `bucket`; the checkpoints are in `store`.
     #[must_use]
@@ -134,18 +141,12 @@ impl Blocks {
 
     /// What the keys of the metadata since start `line` begin with.
     pub(super) fn metadata(&self, line: u64) -> String {
-        self.below(&format!("{BESIDE}/metadata/{line}"))
-    }
-
-    fn below(&self, key: &str) -> String {
-        format!("{}/{key}", self.prefix)
-            .trim_start_matches('/')
-            .to_owned()
+        format!("{}/metadata/{line}", beside(&self.prefix))
     }
 
     /// What is beside the blocks, for the volume.
     pub(super) fn beside(&self) -> Result<Bucket, Error> {
-        Ok(Bucket::new(&self.settings(self.below(BESIDE)))?)
+        Ok(Bucket::new(&self.settings(beside(&self.prefix)))?)
     }
 
     /// The blocks themselves.

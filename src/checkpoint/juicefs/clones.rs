@@ -10,7 +10,7 @@
 //! checkpoints/v3/manifest.json      what is known of the checkpoint: with it, it exists
 //! checkpoints/v3/components/NAME/   what components kept
 //! checkpoints/index.json            which came from which; can be lost
-//! checkpoints/restore.json          the intent, while a restore is under way
+//! checkpoints/restore               the intent, while a restore is under way
 //! checkpoints/.making/              a checkpoint that is not finished
 //! checkpoints/.replaced/            the clone that a restore puts in the place of the image, and
 //!                                   then what it has replaced
@@ -24,6 +24,7 @@ mod diff;
 mod durability;
 mod frozen;
 mod index;
+mod keeping;
 mod programs;
 mod restoring;
 mod verify;
@@ -47,11 +48,9 @@ use super::super::driver::{
     Cancel, Collected, Context as _, Difference, Draft, Driver, Error, FileContent, Interrupted,
     Look, Restoration, Verified,
 };
-use super::super::durable;
 use super::super::manifest::Manifest;
 use super::super::meter::Meter;
 use super::super::replication::Replication;
-use super::super::store::expired;
 use super::Volume;
 use crate::config::Storage;
 use crate::spawn::Spawner;
@@ -74,6 +73,16 @@ pub struct Clones {
     views: Views,
     meter: Meter,
     durability: Option<Durability>,
+    /// Held while the index is written.
+    recording: Mutex<()>,
+    /// Held while a checkpoint is removed, and by a restore while it begins.
+    removing: Mutex<()>,
+}
+
+/// Takes a lock. What a thread that panicked has left is whole: nothing is changed in steps under
+/// these.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What changes.
@@ -107,12 +116,13 @@ impl Clones {
             state: Mutex::default(),
             views: Views::default(),
             meter: Meter::default(),
+            recording: Mutex::default(),
+            removing: Mutex::default(),
         }
     }
 
-    /// What a thread that panicked has left is whole: nothing is changed in steps under it.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn check_open(&self) -> Result<(), Error> {
@@ -127,6 +137,9 @@ impl Clones {
     /// Begins `work`, unless something else is under way.
     fn begin_work(&self, work: impl FnOnce(&mut Index) -> Work) -> Result<(), Error> {
         self.check_open()?;
+        if let Some(intent) = self.read_intent()? {
+            return Err(intent.is_left(&self.volume.replaced_image()));
+        }
         let mut state = self.state();
         match state.work {
             Some(Work::Import) => return Err(Error::Busy("an import")),
@@ -155,84 +168,7 @@ impl Clones {
 
     /// Where archives are put together: on this machine's disk.
     fn scratch_dir(&self) -> PathBuf {
-        self.storage.checkpoint_dir.join("scratch")
-    }
-
-    /// Makes all of this durable, on this machine, that is on the volume.
-    fn flush(&self) -> Result<(), Error> {
-        if self.volume.blocks.is_none() {
-            return durable::sync_filesystem(&self.volume.dir);
-        }
-        // Blocks are in the bucket when a file is flushed. SQLite itself flushes its log now
-        // and then only; all in it counts that is whole.
-        let log = self.volume.metadata_log();
-        match File::open(&log) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            log_file => {
-                let flushed = log_file.and_then(|file| file.sync_all());
-                flushed.context("flush", &log)
-            }
-        }
-    }
-
-    /// Notes what has happened to the checkpoints.
-    fn record(&self, change: impl FnOnce(&mut Index)) -> Result<(), Error> {
-        let index = {
-            let mut state = self.state();
-            change(&mut state.index);
-            state.index.clone()
-        };
-        index.write(&self.dir())?;
-        self.flush()
-    }
-
-    /// Makes a checkpoint exist whose clone is in `dir`.
-    fn seal(&self, dir: &Path, manifest: Manifest) -> Result<Manifest, Error> {
-        let manifest = Manifest {
-            sequence: self.state().index.next(),
-            ..manifest
-        };
-        durable::write_json(&dir.join(MANIFEST), &manifest)?;
-        // What it names must be there before it is.
-        self.flush()?;
-        durable::rename(dir, &self.dir_of(&manifest.id))?;
-        let id = manifest.id.clone();
-        self.record(|index| index.add(manifest))?;
-        if let Some(durability) = &self.durability {
-            durability.note(&self.volume, &self.state().index);
-        }
-        self.state().index.find(&id)
-    }
-
-    /// Removes a checkpoint: its name first.
-    fn remove(&self, id: &str) -> Result<(), Error> {
-        self.views.forget(id);
-        let removed = self.dir().join(format!(".removed-{id}"));
-        durable::rename(&self.dir_of(id), &removed)?;
-        self.record(|index| index.remove(id))?;
-        durable::remove_tree(&removed)
-    }
-
-    /// Removes automatic checkpoints whose time is over.
-    fn prune(&self) -> Result<(), Error> {
-        let autos: Vec<_> = self.state().index.list(true).collect();
-        let autos: Vec<_> = autos.into_iter().filter(|it| it.is_auto).collect();
-        for id in expired(self.storage.retention, &autos) {
-            // That which the environment came from is not to be removed.
-            if self.state().index.find_removable(&id).is_ok() {
-                self.remove(&id)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes what an operation that has not come to its end left behind.
-    fn clear(&self) -> Result<(), Error> {
-        self.views.forget(capture::VIEW);
-        for name in [".making", ".replaced", ".restored"] {
-            durable::remove_tree(&self.dir().join(name))?;
-        }
-        Ok(())
+        self.volume.dir.join("scratch")
     }
 }
 
@@ -278,8 +214,8 @@ impl Driver for Clones {
 
     fn spool(&self) -> Result<File, Error> {
         self.check_open()?;
-        let dir = &self.storage.checkpoint_dir;
-        tempfile::tempfile_in(dir).context("create a file in", dir)
+        let dir = self.scratch_dir();
+        tempfile::tempfile_in(&dir).context("create a file in", &dir)
     }
 
     fn import(&self, archive: File, comment: Option<String>) -> Result<Manifest, Error> {
@@ -294,17 +230,7 @@ impl Driver for Clones {
 
     fn delete(&self, id: &str) -> Result<(), Error> {
         self.check_open()?;
-        let id = {
-            let state = self.state();
-            let id = state.index.find_removable(id)?.id;
-            match &state.work {
-                Some(Work::Restore(intent)) if intent.needs(&id) => {
-                    return Err(Error::Busy("a restore of it"));
-                }
-                _ => id,
-            }
-        };
-        self.remove(&id)?;
+        self.remove(id)?;
         self.show_newest();
         Ok(())
     }
@@ -382,7 +308,8 @@ impl Driver for Clones {
             // What is to be discarded could not begin; the rest is not ours.
             return Ok(());
         }
+        let cleared = self.clear();
         self.state().work = None;
-        self.clear()
+        cleared
     }
 }

@@ -69,7 +69,9 @@ pub fn serve(volume: &Volume) -> Result<(), Error> {
         if !is_taken_over(&tree)? {
             prepare(&image, &tree, size)?;
             grow(&image, size)?;
-            mount(&image, &tree, size)?;
+            if !clones::undo_damaged(volume)? {
+                mount(&image, &tree, size)?;
+            }
         }
     }
     thaw(&tree);

@@ -58,13 +58,7 @@ pub type Position = (u64, u64);
 /// Asks Litestream how far it is.
 pub async fn ask(volume: &Volume) -> Result<Answer, Error> {
     let there = volume.clone();
-    let read = tokio::task::spawn_blocking(move || {
-        Ok::<_, Error>((litestream::address(&there)?, parts(&there)))
-    });
-    let read = read
-        .await
-        .map_err(|panic| Error::Silent(panic.to_string()))?;
-    let ((address, bucket), (generation, parts)) = read?;
+    let (address, bucket) = read(move || litestream::address(&there)).await??;
     let silent = |error: reqwest::Error| Error::Silent(error.without_url().to_string());
     let url = format!("http://{address}/metrics");
     let url = reqwest::Url::parse(&url).map_err(|error| Error::Silent(error.to_string()))?;
@@ -74,6 +68,9 @@ pub async fn ask(volume: &Volume) -> Result<Answer, Error> {
     if !text.contains("litestream_") {
         return Err(Error::Silent("something else does".to_owned()));
     }
+    // Afterwards: all is there that it has read by then.
+    let there = volume.clone();
+    let (generation, parts) = read(move || parts(&there)).await?;
     let sent = ["replica_wal_index", "replica_wal_offset"].map(|name| number(&text, name));
     let readings = number(&text, "sync_count");
     Ok(Answer {
@@ -85,6 +82,12 @@ pub async fn ask(volume: &Volume) -> Result<Answer, Error> {
         read: parts.iter().max().copied().unwrap_or_default(),
         sent: sent.into(),
     })
+}
+
+/// Reads from the disk, where that does not hold others up.
+async fn read<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    let read = tokio::task::spawn_blocking(work).await;
+    read.map_err(|panic| Error::Silent(panic.to_string()))
 }
 
 /// One of its metrics, of the one database that it has.

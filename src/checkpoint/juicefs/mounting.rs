@@ -57,10 +57,9 @@ pub fn mount(volume: &Volume) -> Result<Infallible, Error> {
         // It was made ready when it was claimed.
         (Some(blocks), Some(start)) if volume.metadata().exists() => {
             not_taken_over(volume, blocks)?;
-            // What was cached of other metadata may be other blocks of the same names.
             let dirs = cache.split(':').map(|dir| match dir {
                 "memory" => dir.to_owned(),
-                dir => format!("{}/{start}", dir.trim_end_matches('/')),
+                dir => cache_dir(dir, start).display().to_string(),
             });
             cache = dirs.collect::<Vec<_>>().join(":");
         }
@@ -83,6 +82,20 @@ pub fn mount(volume: &Volume) -> Result<Infallible, Error> {
         .arg(volume.metadata_url())
         .arg(volume.mount_point());
     Err(program::juicefs(volume).missing(command.exec()))
+}
+
+/// A cache that is used since this start: what was cached of other metadata may be other blocks of
+/// the same names.
+fn cache_dir(dir: &str, start: u64) -> PathBuf {
+    Path::new(dir).join(start.to_string())
+}
+
+/// The directories of the caches that are used.
+pub fn cache_dirs(volume: &Volume) -> Result<Vec<PathBuf>, Error> {
+    let start = starts::cache(volume)?;
+    let dirs = volume.cache.split(':').filter(|dir| *dir != "memory");
+    let dir = |dir| start.map_or_else(|| PathBuf::from(dir), |start| cache_dir(dir, start));
+    Ok(dirs.map(dir).collect())
 }
 
 /// Makes the directories of the volume.

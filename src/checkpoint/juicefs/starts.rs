@@ -7,14 +7,16 @@
 //! Each start copies the metadata to a line of its own, which has its number: what the one before
 //! still sends, if it lives, spoils nothing, and which copy is the newest is told by no clock.
 
-use std::convert::Infallible;
+mod life;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+pub use life::{release, show_life, show_life_of_daemon};
 
 use super::super::driver::{self, Context as _};
 use super::super::durable;
@@ -257,70 +259,6 @@ async fn wait_for_end(blocks: &Blocks) -> Result<(), Error> {
     Ok(())
 }
 
-/// Shows in the bucket that the start `run` lives, from time to time, for as long as it is polled;
-/// `owner` is who we are there. Once it is open, the store of the checkpoints does so.
-async fn beat(bucket: &Bucket, owner: String, run: String, ttl: Duration) -> ! {
-    let mut lease = Lease {
-        owner,
-        run,
-        beat: 0,
-        ttl: ttl.as_secs(),
-    };
-    loop {
-        // What is not seen is only waited for less.
-        if let Err(error) = lease.write(bucket).await {
-            tracing::warn!("{error}");
-        }
-        tokio::time::sleep(ttl / 3).await;
-        lease.beat += 1;
-    }
-}
-
-/// Shows that this start lives while its metadata are fetched.
-pub async fn show_life(blocks: &Blocks, run: &str) -> Result<Infallible, Error> {
-    if blocks.lease == config::Lease::Off {
-        return std::future::pending().await;
-    }
-    let bucket = blocks.checkpoints()?;
-    beat(
-        &bucket,
-        blocks.identity()?,
-        run.to_owned(),
-        blocks.lease_ttl,
-    )
-    .await
-}
-
-/// The same from there on, for the daemon, which has the `bucket`'s keys.
-pub async fn show_life_of_daemon(
-    volume: Volume,
-    settings: config::Bucket,
-) -> Result<Infallible, Error> {
-    let bucket = Bucket::new(&settings)?;
-    let (owner, run) = who_we_are(volume).await?;
-    beat(&bucket, owner, run, settings.lease_ttl).await
-}
-
-/// Gives the lease up that the daemon has shown: nobody needs to wait for its end.
-pub async fn release(volume: Volume, settings: config::Bucket) -> Result<(), Error> {
-    let (_, run) = who_we_are(volume).await?;
-    Ok(Lease::release(&Bucket::new(&settings)?, &run).await?)
-}
-
-/// Who we are in the bucket, and the name of this start.
-async fn who_we_are(volume: Volume) -> Result<(String, String), Error> {
-    let found = tokio::task::spawn_blocking(move || {
-        let known = Known::read(&file(&volume))?.unwrap_or_default();
-        let run = known.starts.last().map(|start| start.run.clone());
-        let blocks = volume.blocks.as_ref();
-        let owner = blocks.map(Blocks::identity).transpose()?;
-        Ok((owner.unwrap_or_default(), run.unwrap_or_default()))
-    });
-    found
-        .await
-        .map_err(|panic| Error::Runtime(io::Error::other(panic)))?
-}
-
 /// Removes what nobody needs. It is no reason not to start.
 async fn forget(bucket: &Bucket, number: u64, lines: Vec<u64>) {
     let mut removed = Vec::new();
@@ -375,13 +313,16 @@ pub fn line(volume: &Volume) -> Result<Option<u64>, Error> {
 /// Fails if somebody else has started after us. Whether that is so may not be known, and then
 /// nothing is wrong.
 pub async fn check(volume: &Volume, blocks: &Blocks) -> Result<(), Error> {
+    check_in(volume, &blocks.beside()?).await
+}
+
+async fn check_in(volume: &Volume, bucket: &Bucket) -> Result<(), Error> {
     let Some(known) = Known::read(&file(volume))? else {
         return Ok(());
     };
     let Some(ours) = known.starts.last() else {
         return Ok(());
     };
-    let bucket = blocks.beside()?;
     let (own_key, next_key) = (key(ours.number), key(ours.number + 1));
     let (own, next) = tokio::join!(bucket.get(&own_key), bucket.get(&next_key));
     let at = match (own, next) {

@@ -124,6 +124,15 @@ impl Catalog {
         number
     }
 
+    /// Adds a checkpoint that was made before others that are there.
+    pub fn add_older(&mut self, manifest: Manifest) {
+        self.spend(&manifest.id);
+        self.sources
+            .insert(manifest.id.clone(), manifest.source_id.clone());
+        self.checkpoints.push(manifest);
+        self.checkpoints.sort_by_key(|manifest| manifest.sequence);
+    }
+
     /// Leaves out the number that this id has, if it has one.
     pub fn spend(&mut self, id: &str) {
         self.last = self.last.max(number(id));

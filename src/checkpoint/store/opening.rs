@@ -10,7 +10,7 @@ use super::log::{Change, Log, Replayed};
 use super::objects::{Objects, Source};
 use super::{Cancel, FORMAT, Opened, RestoreOnBoot, Store, Work, directories, remote, stamp};
 use crate::checkpoint::driver::{Driver as _, Error, Interrupted};
-use crate::checkpoint::intent::{self, Intent};
+use crate::checkpoint::intent::Intent;
 
 /// So many records are put together into one.
 const RECORDS: usize = 1_000;
@@ -94,7 +94,7 @@ impl Store {
 
     /// Takes what the log says as the truth.
     fn begin_with(&self, catalog: Catalog) -> Result<(), Error> {
-        let intent: Option<Intent> = intent::read(&self.intent_file())?;
+        let intent = Intent::read(&self.intent_file())?;
         if let Some(remote) = &self.remote {
             remote.name_packs(&catalog.packs);
         }
@@ -121,8 +121,8 @@ impl Store {
             RestoreOnBoot::Always => true,
         };
         // A machine that was lost in the middle of a restore has left a tree that is neither.
-        let begun = self.beside_tree.as_ref().map(|path| intent::read(path));
-        let begun: Option<Intent> = begun.transpose()?.flatten();
+        let begun = self.beside_tree.as_ref().map(|path| Intent::read(path));
+        let begun = begun.transpose()?.flatten();
         let latest = match &begun {
             Some(begun) if begun.rolling_back => self.find(&begun.auto_id).ok(),
             Some(begun) => self.find(&begun.id).ok(),

@@ -26,7 +26,7 @@ use super::watch::Watch;
 use super::{Id, Store, Work, diff, lock, nodes};
 use crate::checkpoint::driver::{Cancel, Context as _, Driver as _, Error, Restoration};
 use crate::checkpoint::durable;
-use crate::checkpoint::intent::{self, Intent};
+use crate::checkpoint::intent::Intent;
 use crate::checkpoint::manifest::Manifest;
 use crate::checkpoint::meter::Meter;
 use crate::clock::now;
@@ -79,7 +79,7 @@ impl Store {
         let mut watch = None;
         // It would be told of everything that is restored.
         self.state().tracker = None;
-        if intent::read::<Intent>(&self.intent_file())?.is_some() {
+        if Intent::read(&self.intent_file())?.is_some() {
             // Nobody has fetched it: a crash has cut that off, or this is the first start.
             let roots: Vec<Id> = target.roots().collect();
             self.bring_here(&roots, &Cancel::default())?;

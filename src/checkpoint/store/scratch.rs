@@ -7,7 +7,6 @@ use std::sync::{Mutex, OnceLock};
 
 use super::{RestoreOnBoot, Store, Work};
 use crate::checkpoint::driver::{Cancel, Driver as _, Error};
-use crate::checkpoint::durable;
 use crate::checkpoint::manifest::Manifest;
 use crate::checkpoint::meter::Meter;
 use crate::config::{DirtyTracking, Retention, VerifyRestore};
@@ -21,9 +20,8 @@ pub struct TakenIn {
 }
 
 impl Store {
-    /// Of `tree`, in the new directory `dir`.
+    /// Of `tree`, in the empty directory `dir`.
     fn scratch(tree: &Path, dir: &Path) -> Result<Self, Error> {
-        durable::remove_tree(dir)?;
         let store = Self {
             tree: tree.to_owned(),
             make_tree: false,
@@ -49,7 +47,7 @@ impl Store {
 }
 
 /// Writes the checkpoint `about` as an archive: its tree is at `tree`, what components kept at
-/// `components`, and nobody changes either. `scratch` is used meanwhile.
+/// `components`, and nobody changes either. `scratch`, an empty directory, is used meanwhile.
 pub fn export_tree(
     about: &Manifest,
     [tree, components]: [&Path; 2],
@@ -71,12 +69,10 @@ pub fn export_tree(
         skipped: sealed.skipped,
         ..about.clone()
     };
-    super::archive::export(&store.opened()?.objects, &manifest, to)?;
-    drop(store);
-    durable::remove_tree(scratch)
+    super::archive::export(&store.opened()?.objects, &manifest, to)
 }
 
-/// Reads an archive into `scratch`. `tree` is an empty directory on the filesystem that it is
+/// Reads an archive into `scratch`, an empty directory. `tree` is an empty directory on the filesystem that it is
 /// for.
 pub fn take_in(archive: File, tree: &Path, scratch: &Path) -> Result<TakenIn, Error> {
     let store = Store::scratch(tree, scratch)?;

@@ -160,6 +160,9 @@ impl Kept {
         let Some(metadata) = self.metadata else {
             return;
         };
+        if let Some((life, bucket)) = self.life.zip(config.bucket.clone()) {
+            show_no_more_life(&life, volume.clone(), bucket).await;
+        }
         let end_of = |name: &str| {
             let exit = status.components.get(name)?.last_exit.as_deref()?;
             Some(exit == "exit code 0")
@@ -170,9 +173,6 @@ impl Kept {
         };
         let is_flushed = end_of(juicefs::COMPONENT).unwrap_or(true);
         let last = metadata.borrow().clone();
-        if let Some((life, bucket)) = self.life.zip(config.bucket.clone()) {
-            show_no_more_life(&life, volume.clone(), bucket).await;
-        }
         let told = tokio::task::spawn_blocking(move || {
             if let Some(left) = juicefs::what_is_left(&volume, is_flushed, is_sent, &last) {
                 return tracing::warn!("{left}");

@@ -2,15 +2,16 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::mount::UnmountFlags;
+use tempfile::TempDir;
 
 use super::super::super::driver::{Context as _, Error};
 use super::super::super::durable;
 use super::super::super::manifest::Manifest;
 use super::super::super::store::{export_tree, take_in};
-use super::capture::{Used, flush_files, make_passable, make_private};
+use super::capture::{Used, flush_files, make_passable};
 use super::programs::Step;
 use super::{COMPONENTS, Clones, IMAGE, Work};
 
@@ -22,7 +23,8 @@ impl Clones {
     ) -> Result<(), Error> {
         let view = self.view(&manifest.id)?;
         let components = self.dir_of(&manifest.id).join(COMPONENTS);
-        export_tree(manifest, [view.root(), &components], &self.scratch()?, to)
+        let scratch = self.scratch()?;
+        export_tree(manifest, [view.root(), &components], scratch.path(), to)
     }
 
     /// Makes a checkpoint of an archive. Nothing else begins meanwhile.
@@ -48,16 +50,14 @@ impl Clones {
         make_passable(&making)?;
         let root = self.volume.views().join("import");
         fs::create_dir_all(&root).context("create", &root)?;
-        let taken = self.fill(archive, &root, &scratch);
+        let taken = self.fill(archive, &root, scratch.path());
         // Nothing is to write to it from now on.
         let unmounted = rustix::mount::unmount(&root, UnmountFlags::empty());
-        if taken.is_err() {
+        if unmounted.is_err() {
             let _ = rustix::mount::unmount(&root, UnmountFlags::DETACH);
         }
         let (manifest, used) = taken?;
         unmounted.context("unmount", &root)?;
-        durable::remove_tree(&scratch)?;
-        make_private(&making)?;
         let manifest = Manifest {
             comment: comment.or(manifest.comment),
             imported: true,
@@ -84,10 +84,9 @@ impl Clones {
         Ok((taken.manifest, Used::of(root)?))
     }
 
-    /// A directory for one archive.
-    fn scratch(&self) -> Result<PathBuf, Error> {
+    /// A directory for one archive; gone when this is dropped.
+    fn scratch(&self) -> Result<TempDir, Error> {
         let dir = self.scratch_dir();
-        fs::create_dir_all(&dir).context("create", &dir)?;
-        Ok(dir.join(format!("{:016x}", fastrand::u64(..))))
+        tempfile::tempdir_in(&dir).context("create a directory in", &dir)
     }
 }

@@ -1,7 +1,7 @@
 //! The steps of a checkpoint.
 
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -102,6 +102,7 @@ impl Clones {
             cancel.check()?;
             let begun = Instant::now();
             durable::sync_filesystem(&tree)?;
+            tracing::debug!(elapsed = ?begun.elapsed(), "flushed");
             if begun.elapsed() < LONG_PASS {
                 break;
             }
@@ -117,7 +118,7 @@ impl Clones {
         let frozen = Frozen::freeze(&tree)?;
         let flushed = begun.elapsed();
         let (from, to) = (self.volume.image_file(), self.making_dir().join(IMAGE));
-        let cloned = self.clone_while_held(&from, &to, cancel);
+        let cloned = clone_image(&from, &to, cancel);
         let used = Used::of(&tree);
         if !frozen.thaw() {
             return Err(Error::Unusable(
@@ -136,23 +137,32 @@ impl Clones {
     }
 
     pub(super) fn seal_checkpoint(&self) -> Result<Manifest, Error> {
-        let Some(Work::Checkpoint(making)) = self.state().work.take() else {
-            return Err(Error::Unusable("no checkpoint is under way".to_owned()));
+        let making = match &self.state().work {
+            Some(Work::Checkpoint(making)) => making.clone(),
+            _ => return Err(Error::Unusable("no checkpoint is under way".to_owned())),
         };
-        let dir = self.making_dir();
         let latest = self.state().index.latest().filter(|_| making.automatic);
-        if let Some(latest) = latest
-            && self.is_same(&latest)?
-        {
-            self.clear()?;
-            return Ok(latest);
-        }
-        self.seal_made(&dir, making)
+        let same = latest.filter(|latest| {
+            self.is_same(latest).unwrap_or_else(|error| {
+                tracing::warn!("{} cannot be compared with: {error}", latest.id);
+                false
+            })
+        });
+        let sealed = match same {
+            Some(same) => {
+                self.clear()?;
+                same
+            }
+            None => self.seal_made(making)?,
+        };
+        // Until now nothing else may begin.
+        self.state().work = None;
+        Ok(sealed)
     }
 
-    fn seal_made(&self, dir: &Path, making: Making) -> Result<Manifest, Error> {
+    fn seal_made(&self, making: Making) -> Result<Manifest, Error> {
+        let dir = self.making_dir();
         flush_files(&dir.join(COMPONENTS))?;
-        make_private(dir)?;
         let manifest = Manifest {
             source_id: self.state().index.base(),
             comment: making.comment,
@@ -161,7 +171,7 @@ impl Clones {
             bytes: making.used.bytes,
             ..Manifest::new(making.draft.id, making.time)
         };
-        self.seal(dir, manifest)
+        self.seal(&dir, manifest)
     }
 
     /// Whether what was taken is what a checkpoint has already.
@@ -177,6 +187,33 @@ impl Clones {
         // Their directories are made anew each time.
         Ok(found.iter().all(|it| it.change == Change::Metadata))
     }
+}
+
+/// Clones an image that nobody writes to: JuiceFS copies which blocks it has. `juicefs clone` does
+/// the same, and takes a tenth of a second to start.
+pub fn clone_image(from: &Path, to: &Path, cancel: &Cancel) -> Result<(), Error> {
+    let image = File::open(from).context("open", from)?;
+    let mut options = File::options();
+    let clone = options.write(true).create_new(true).mode(0o600).open(to);
+    let clone = clone.context("create", to)?;
+    let length = image.metadata().context("look at", from)?.len();
+    let (mut read, mut written) = (0, 0);
+    while written < length {
+        cancel.check()?;
+        let left = usize::try_from(length - written).unwrap_or(usize::MAX);
+        let (there, here) = (Some(&mut read), Some(&mut written));
+        let copied = rustix::fs::copy_file_range(&image, there, &clone, here, left);
+        if copied.context("clone to", to)? == 0 {
+            break;
+        }
+    }
+    if written != length {
+        return Err(Error::Damaged {
+            path: from.to_owned(),
+            why: format!("has {written} bytes, and should have {length}"),
+        });
+    }
+    Ok(())
 }
 
 /// Makes what components have written durable: JuiceFS does not when it is asked for a whole

@@ -2,7 +2,7 @@
 //! of the metadata since it was sealed.
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::super::super::replication::{Phase, Replication};
 use super::super::Volume;
 use super::super::blocks::Blocks;
 use super::super::lag::{self, Answer, Position};
-use super::super::left;
+use super::super::{left, mounting};
 use super::index::Index;
 use crate::clock;
 
@@ -91,11 +91,13 @@ impl Durability {
 
     /// Notes which checkpoints there are.
     pub fn note(&self, volume: &Volume, index: &Index) {
+        // Blocks in a cache of older metadata are sent by nobody.
+        let dirs = mounting::cache_dirs(volume).unwrap_or_default();
         let sealed = index.list(true).map(|manifest| manifest.sequence).collect();
         *lock(&self.shared.sealed) = sealed;
         lock(&self.shared.goals).push_back(Goal {
             next: index.next(),
-            staged: left::staged_blocks(volume.cache.split(':').map(Path::new)),
+            staged: left::staged_blocks(dirs.iter().map(PathBuf::as_path)),
             seen: None,
             place: None,
         });

@@ -39,10 +39,12 @@ impl Held {
         }
         *is_over = true;
         self.ending.notify_all();
-        if let Err(error) = freeze::thaw(self.root.as_fd()) {
+        // Somebody else may have done so.
+        let thawed = freeze::thaw(self.root.as_fd());
+        if let Err(error) = &thawed {
             tracing::error!("cannot thaw the environment's filesystem: {error}");
         }
-        true
+        thawed.is_ok()
     }
 }
 

@@ -71,10 +71,13 @@ impl Index {
     /// What was written last; nothing if that is lost.
     fn recall(path: &Path) -> Result<Self, Error> {
         let text = match fs::read(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(text) => text,
+            Err(error) => {
+                if error.kind() != std::io::ErrorKind::NotFound {
+                    tracing::warn!("cannot read {}: {error}; it is made anew", path.display());
+                }
                 return Ok(Self::default());
             }
-            text => text.context("read", path)?,
         };
         let version = serde_json::from_slice::<Version>(&text).ok();
         if let Some(Version { format }) = version.filter(|it| it.format > FORMAT) {
@@ -102,8 +105,14 @@ impl Index {
         }
         found.retain(|manifest| !known.contains(&manifest.id));
         found.sort_by_key(|manifest| manifest.sequence);
+        let next = self.next();
         for manifest in found {
-            self.add(manifest);
+            if manifest.sequence < next {
+                // It could not be read at the last start.
+                self.catalog.add_older(manifest);
+            } else {
+                self.add(manifest);
+            }
         }
         for (id, _) in &self.damaged {
             self.catalog.spend(id);
@@ -231,6 +240,25 @@ mod tests {
         assert_eq!(index.take_number(), 4, "numbers are given once");
         fs::write(dir.path().join(FILE), "{").unwrap();
         assert_eq!(ids(&Index::read(dir.path()).unwrap()).len(), 2);
+    }
+
+    #[test]
+    fn one_that_can_be_read_again_is_where_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        for (id, sequence) in [("v0", 0), ("v1", 1), ("v2", 2)] {
+            made(dir.path(), id, sequence);
+        }
+        let path = dir.path().join("v1").join(MANIFEST);
+        let text = fs::read(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        let index = Index::read(dir.path()).unwrap();
+        assert_eq!(ids(&index), ["v2", "v0"]);
+        index.write(dir.path()).unwrap();
+        fs::write(&path, text).unwrap();
+        let index = Index::read(dir.path()).unwrap();
+        assert_eq!(ids(&index), ["v2", "v1", "v0"]);
+        assert_eq!(index.base().as_deref(), Some("v2"));
+        assert_eq!(index.latest().unwrap().id, "v2");
     }
 
     #[test]

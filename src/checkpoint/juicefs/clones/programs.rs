@@ -5,12 +5,11 @@ use std::path::Path;
 
 use machines::exit::Exit;
 
-use super::super::super::driver::{Cancel, Error};
+use super::super::super::driver::Error;
 use super::super::COMPONENT;
 use super::Clones;
 use crate::cgroups::Cgroup;
-use crate::reaper::Child;
-use crate::spawn::{Program, SpawnError, Streams};
+use crate::spawn::{Program, Streams};
 
 /// A step with images that needs a process.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +26,16 @@ pub enum Step {
 }
 
 impl Step {
+    /// How it is called for people.
+    const fn said(self) -> &'static str {
+        match self {
+            Self::Show => "mount, to be read,",
+            Self::Blank => "make and mount a new filesystem in",
+            Self::Swap => "put into the place of the image, and mount,",
+            Self::Check => "find whole",
+        }
+    }
+
     /// How it is called on the command line.
     const fn name(self) -> &'static str {
         match self {
@@ -42,66 +51,36 @@ impl Clones {
     /// Does a step with these files.
     pub(super) fn step(&self, step: Step, paths: &[&Path]) -> Result<(), Error> {
         let mut command = self.volume.command(step.name());
-        command.extend(paths.iter().map(|path| path.display().to_string()));
-        let starting = self.spawner.spawn_soon(program(command));
-        let started = self.runtime.block_on(starting);
-        self.finish(step.name(), started, &Cancel::default())
+        let paths: Vec<_> = paths.iter().map(|it| it.display().to_string()).collect();
+        command.extend(paths.iter().cloned());
+        self.run(&format!("{} {}", step.said(), paths.join(" ")), command)
     }
 
-    /// Clones a file or directory of the volume.
-    pub(super) fn clone_file(&self, from: &Path, to: &Path, cancel: &Cancel) -> Result<(), Error> {
-        let starting = self.spawner.spawn_soon(self.clone_program(from, to));
-        let started = self.runtime.block_on(starting);
-        self.finish("juicefs clone", started, cancel)
-    }
-
-    /// The same while everything is held, and nothing else is started.
-    pub(super) fn clone_while_held(
-        &self,
-        from: &Path,
-        to: &Path,
-        cancel: &Cancel,
-    ) -> Result<(), Error> {
-        let started = self.spawner.spawn(&self.clone_program(from, to));
-        self.finish("juicefs clone", started, cancel)
-    }
-
-    fn clone_program(&self, from: &Path, to: &Path) -> Program {
+    /// Clones a directory of the volume.
+    pub(super) fn clone_directory(&self, from: &Path, to: &Path) -> Result<(), Error> {
         let (from, to) = (from.display().to_string(), to.display().to_string());
         let words = [&self.volume.program, "clone", "-p", &from, &to];
-        program(words.map(str::to_owned).to_vec())
+        let what = format!("clone {from} by juicefs to {to}");
+        self.run(&what, words.map(str::to_owned).to_vec())
     }
 
-    /// Waits for its end.
-    fn finish(
-        &self,
-        what: &str,
-        started: Result<Child, SpawnError>,
-        cancel: &Cancel,
-    ) -> Result<(), Error> {
-        let child = started.map_err(|error| Error::Unusable(error.to_string()))?;
-        let guard = self.spawner.reaper.guard(child.pid);
+    /// Runs a program to its end, where nothing is held that a checkpoint holds. `what` it does is
+    /// for people.
+    fn run(&self, what: &str, command: Vec<String>) -> Result<(), Error> {
+        let program = Program {
+            cgroup: Cgroup::Storage(COMPONENT.to_owned()),
+            ..Program::new(command, Streams::Output)
+        };
         self.runtime.block_on(async {
-            tokio::select! {
-                (exit, said) = child.finish() => {
-                    guard.disarm();
-                    if exit.is_some_and(Exit::success) {
-                        return Ok(());
-                    }
-                    let how = exit.map_or_else(|| "lost".to_owned(), |exit| exit.to_string());
-                    Err(Error::Unusable(format!("{what} failed ({how}): {}", said.trim())))
-                }
-                // The guard kills it.
-                () = cancel.cancelled() => cancel.check(),
+            let child = self.spawner.spawn_soon(program).await;
+            let child = child.map_err(|error| Error::Unusable(error.to_string()))?;
+            let (exit, said) = child.finish().await;
+            if exit.is_some_and(Exit::success) {
+                return Ok(());
             }
+            let how = exit.map_or_else(|| "lost".to_owned(), |exit| exit.to_string());
+            let said = said.trim();
+            Err(Error::Unusable(format!("cannot {what} ({how}): {said}")))
         })
-    }
-}
-
-/// Where nothing is held that a checkpoint holds.
-fn program(command: Vec<String>) -> Program {
-    Program {
-        cgroup: Cgroup::Storage(COMPONENT.to_owned()),
-        ..Program::new(command, Streams::Output)
     }
 }

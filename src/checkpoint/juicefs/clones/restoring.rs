@@ -1,7 +1,8 @@
 //! The steps of a restore, each of which a crash may cut off and the next start repeats.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -12,10 +13,10 @@ use super::super::super::driver::{
 use super::super::super::durable;
 use super::super::super::intent;
 use super::super::super::manifest::Manifest;
-use super::capture::{Used, flush_files, make_passable};
+use super::capture::{Used, clone_image, flush_files, make_passable, make_private};
 use super::index::Index;
 use super::programs::Step;
-use super::{COMPONENTS, Clones, IMAGE, MANIFEST, Work};
+use super::{COMPONENTS, Clones, MANIFEST, Work, lock};
 use crate::clock::now;
 
 /// A restore from the moment on when something is changed.
@@ -33,19 +34,65 @@ impl Intent {
     pub fn needs(&self, id: &str) -> bool {
         self.what.id == id || self.what.auto_id == id
     }
+
+    /// That nothing else can begin before it is undone, which failed.
+    pub fn is_left(&self, replaced: &Path) -> Error {
+        Error::Unusable(format!(
+            "the restore of {} failed and could not be undone; what it was to replace is in {}. Start \
+             sprite-env again, which goes on with it",
+            self.what.id,
+            replaced.display()
+        ))
+    }
+
+    /// Writes the record: into the target of a link, which is where the volume's metadata are, so
+    /// that it can be read whatever has become of blocks.
+    fn write(&self, path: &Path) -> Result<(), Error> {
+        let text = serde_json::to_string(self).map_err(|error| Error::Damaged {
+            path: path.to_owned(),
+            why: error.to_string(),
+        })?;
+        let temporary = path.with_extension("tmp");
+        durable::remove_file(&temporary)?;
+        symlink(text, &temporary).context("write", &temporary)?;
+        durable::rename(&temporary, path)
+    }
+
+    fn read(path: &Path) -> Result<Option<Self>, Error> {
+        let target = match fs::read_link(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            target => target.context("read", path)?,
+        };
+        let intent = serde_json::from_slice(target.as_os_str().as_bytes());
+        intent.map(Some).map_err(|error| Error::Damaged {
+            path: path.to_owned(),
+            why: format!("damaged: {error}; it tells how far a restore was"),
+        })
+    }
+}
+
+/// Where the clone is that a restore puts into the place of the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CloneIs {
+    /// Beside it: nothing was changed yet.
+    Beside,
+    /// In its place, and the image is beside it.
+    InPlace,
+    /// In neither: somebody has put it away, because it could not be mounted.
+    Gone,
 }
 
 impl Clones {
     /// Opens the checkpoints that are on the volume, and says whether a restore was cut off.
     pub(super) fn open_volume(&self) -> Result<Option<Interrupted>, Error> {
-        let dir = self.dir();
-        let scratch = self.scratch_dir();
-        durable::remove_tree(&scratch)?;
-        let store = &self.storage.checkpoint_dir;
-        fs::create_dir_all(store).context("create", store)?;
+        let (dir, scratch) = (self.dir(), self.scratch_dir());
         if !dir.exists() {
+            self.check_new()?;
             make_passable(&dir)?;
         }
+        durable::remove_tree(&scratch)?;
+        make_passable(&scratch)?;
+        make_private(&scratch)?;
         self.remove_views()?;
         for entry in fs::read_dir(&dir).context("read", &dir)?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(".removed-") {
@@ -74,10 +121,25 @@ impl Clones {
         Ok(interrupted)
     }
 
+    /// Fails if a volume that has no clones has checkpoints of the store.
+    fn check_new(&self) -> Result<(), Error> {
+        let store = &self.storage.checkpoint_dir;
+        let mut records = fs::read_dir(store.join("log")).into_iter().flatten();
+        if records.next().is_none() {
+            return Ok(());
+        }
+        Err(Error::Unusable(format!(
+            "{} has checkpoints of the driver \"store\", and the volume has none: set \
+             checkpoint.driver to \"store\", or move the directory away",
+            store.display()
+        )))
+    }
+
     /// Removes where a daemon that was killed has mounted checkpoints.
     fn remove_views(&self) -> Result<(), Error> {
         let views = self.volume.views();
         fs::create_dir_all(&views).context("create", &views)?;
+        make_private(&views)?;
         for entry in fs::read_dir(&views).context("read", &views)?.flatten() {
             super::views::unmount(&entry.path());
         }
@@ -86,18 +148,20 @@ impl Clones {
 
     /// Clones the checkpoint for the place of the image, before anything is stopped.
     pub(super) fn clone_back(&self, id: &str, cancel: &Cancel) -> Result<Restoration, Error> {
+        let removing = lock(&self.removing);
         let id = self.find(id)?.id;
         let mut intent = Intent {
             what: intent::Intent::of(&id),
             clone: 0,
         };
         self.begin_work(|_| Work::Restore(intent.clone()))?;
+        drop(removing);
         self.clear()?;
-        make_passable(&self.replaced_dir())?;
-        let saved = self.replaced_dir().join(COMPONENTS);
+        let (replaced, clone) = (self.volume.replaced(), self.volume.replaced_image());
+        make_passable(&replaced)?;
+        let saved = replaced.join(COMPONENTS);
         fs::create_dir_all(&saved).context("create", &saved)?;
-        let clone = self.replaced_dir().join(IMAGE);
-        self.clone_file(&self.image_of(&id), &clone, cancel)?;
+        clone_image(&self.image_of(&id), &clone, cancel)?;
         intent.clone = inode(&clone)?;
         self.lay_out(&id)?;
         let restoration = self.restoration(&intent);
@@ -109,26 +173,33 @@ impl Clones {
     pub(super) fn put_in_place(&self) -> Result<Restoration, Error> {
         let intent = self.intent()?;
         let is_repeated = self.read_intent()?.is_some();
-        intent.write(&self.intent_file())?;
         if is_repeated {
             self.lay_out(&intent.what.id)?;
-        }
-        if self.is_in_place(&intent)? {
-            self.step(Step::Swap, &[])?;
         } else {
-            // With it the old image is a checkpoint.
-            let used = Used::of(&self.volume.tree())?;
-            let manifest = Manifest {
-                source_id: self.state().index.base(),
-                comment: Some(format!("before the restore of {}", intent.what.id)),
-                is_auto: true,
-                entries: used.entries,
-                bytes: used.bytes,
-                ..Manifest::new(intent.what.auto_id.clone(), now())
-            };
-            durable::write_json(&self.replaced_dir().join(MANIFEST), &manifest)?;
-            let clone = self.replaced_dir().join(IMAGE);
-            self.step(Step::Swap, &[&clone])?;
+            intent.write(&self.volume.restore_intent())?;
+        }
+        match self.clone_is(&intent) {
+            CloneIs::InPlace => self.step(Step::Swap, &[])?,
+            CloneIs::Beside => {
+                // With it the old image is a checkpoint.
+                let used = Used::of(&self.volume.tree())?;
+                let manifest = Manifest {
+                    source_id: self.state().index.base(),
+                    comment: Some(format!("before the restore of {}", intent.what.id)),
+                    is_auto: true,
+                    entries: used.entries,
+                    bytes: used.bytes,
+                    ..Manifest::new(intent.what.auto_id.clone(), now())
+                };
+                durable::write_json(&self.volume.replaced().join(MANIFEST), &manifest)?;
+                self.step(Step::Swap, &[&self.volume.replaced_image()])?;
+            }
+            CloneIs::Gone => {
+                return Err(Error::Damaged {
+                    path: self.volume.image_file(),
+                    why: format!("is not the clone of {}", intent.what.id),
+                });
+            }
         }
         Ok(self.restoration(&intent))
     }
@@ -138,7 +209,7 @@ impl Clones {
         let intent = self.intent()?;
         // What is mounted can be used.
         durable::sync_filesystem(&self.volume.tree())?;
-        let (replaced, auto) = (self.replaced_dir(), self.dir_of(&intent.what.auto_id));
+        let (replaced, auto) = (self.volume.replaced(), self.dir_of(&intent.what.auto_id));
         if !auto.exists() {
             let path = replaced.join(MANIFEST);
             let text = fs::read(&path).context("read", &path)?;
@@ -151,57 +222,71 @@ impl Clones {
         }
         self.record(|index| index.restored(&intent.what.id))?;
         self.forget_intent()?;
-        self.state().work = None;
         // From now on there is nothing to undo.
         if let Err(error) = self.clear() {
             tracing::warn!("{error}");
         }
+        self.state().work = None;
         Ok(())
     }
 
     /// Puts the image back that the clone has taken the place of.
     pub(super) fn put_back(&self) -> Result<Restoration, Error> {
         let mut intent = self.intent()?;
+        let (replaced, auto) = (self.volume.replaced(), self.dir_of(&intent.what.auto_id));
+        let is_written = self.read_intent()?.is_some();
+        if !is_written && self.clone_is(&intent) == CloneIs::Beside {
+            // Nothing was changed yet.
+            return Ok(self.restoration(&intent));
+        }
         intent.what.rolling_back = true;
-        intent.write(&self.intent_file())?;
+        intent.write(&self.volume.restore_intent())?;
         self.state().work = Some(Work::Restore(intent.clone()));
-        let (replaced, auto) = (self.replaced_dir(), self.dir_of(&intent.what.auto_id));
         if auto.exists() {
             // It is none yet.
+            self.views.forget(&intent.what.auto_id);
             durable::rename(&auto, &replaced)?;
             self.record(|index| index.remove(&intent.what.auto_id))?;
         }
-        let clone = replaced.join(IMAGE);
-        if self.is_in_place(&intent)? {
-            self.step(Step::Swap, &[&clone])?;
-        } else {
-            self.step(Step::Swap, &[])?;
+        match self.clone_is(&intent) {
+            CloneIs::Beside => self.step(Step::Swap, &[])?,
+            CloneIs::InPlace | CloneIs::Gone => {
+                self.step(Step::Swap, &[&self.volume.replaced_image()])?;
+            }
         }
         Ok(self.restoration(&intent))
     }
 
-    /// Whether the clone has taken the place of the image.
-    fn is_in_place(&self, intent: &Intent) -> Result<bool, Error> {
-        Ok(inode(&self.volume.image_file())? == intent.clone)
+    fn clone_is(&self, intent: &Intent) -> CloneIs {
+        let is_it = |path: &Path| inode(path).is_ok_and(|inode| inode == intent.clone);
+        if is_it(&self.volume.image_file()) {
+            CloneIs::InPlace
+        } else if is_it(&self.volume.replaced_image()) {
+            CloneIs::Beside
+        } else {
+            CloneIs::Gone
+        }
     }
 
     /// Copies what components kept with a checkpoint: their commands may change it.
     fn lay_out(&self, id: &str) -> Result<(), Error> {
-        let to = self.restored_dir();
+        let (to, from) = (self.restored_dir(), self.dir_of(id));
         durable::remove_tree(&to)?;
         make_passable(&to)?;
-        for entry in read_dir(&self.dir_of(id).join(COMPONENTS))? {
+        // It may have none, but must be there.
+        fs::metadata(&from).context("use", &from)?;
+        for entry in read_dir(&from.join(COMPONENTS))? {
             let copy = to.join(entry.file_name());
             if read_dir(&entry.path())?.is_empty() {
                 continue;
             }
-            self.clone_file(&entry.path(), &copy, &Cancel::default())?;
+            self.clone_directory(&entry.path(), &copy)?;
         }
         Ok(())
     }
 
     fn restoration(&self, intent: &Intent) -> Restoration {
-        let replaced = self.replaced_dir();
+        let replaced = self.volume.replaced();
         let auto = self.dir_of(&intent.what.auto_id);
         let saved = if replaced.exists() { replaced } else { auto };
         Restoration {
@@ -212,16 +297,8 @@ impl Clones {
         }
     }
 
-    fn replaced_dir(&self) -> PathBuf {
-        self.dir().join(".replaced")
-    }
-
-    fn restored_dir(&self) -> PathBuf {
+    pub(super) fn restored_dir(&self) -> PathBuf {
         self.dir().join(".restored")
-    }
-
-    fn intent_file(&self) -> PathBuf {
-        self.dir().join("restore.json")
     }
 
     fn intent(&self) -> Result<Intent, Error> {
@@ -231,20 +308,13 @@ impl Clones {
         }
     }
 
-    fn read_intent(&self) -> Result<Option<Intent>, Error> {
-        intent::read(&self.intent_file())
+    pub(super) fn read_intent(&self) -> Result<Option<Intent>, Error> {
+        Intent::read(&self.volume.restore_intent())
     }
 
     pub(super) fn forget_intent(&self) -> Result<(), Error> {
-        self.flush()?;
-        durable::remove_file(&self.intent_file())?;
-        self.flush()
-    }
-}
-
-impl Intent {
-    fn write(&self, path: &Path) -> Result<(), Error> {
-        durable::write_json(path, self)
+        durable::remove_file(&self.volume.restore_intent())?;
+        self.flush_metadata()
     }
 }
 

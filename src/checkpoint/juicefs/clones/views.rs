@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::mount::UnmountFlags;
 
 use super::super::super::driver::{Context as _, Error};
+use super::super::super::store::is_id;
 use super::super::super::volume::is_mounted;
 use super::programs::Step;
 use super::{Clones, IMAGE};
@@ -48,9 +49,9 @@ impl Drop for View {
 
 /// Unmounts what is mounted there, and removes the directory.
 pub fn unmount(root: &Path) {
-    if let Err(error) = rustix::mount::unmount(root, UnmountFlags::empty()) {
+    if let Err(error) = rustix::mount::unmount(root, UnmountFlags::NOFOLLOW) {
         tracing::debug!("cannot unmount {} at once: {error}", root.display());
-        let _ = rustix::mount::unmount(root, UnmountFlags::DETACH);
+        let _ = rustix::mount::unmount(root, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
     }
     let _ = fs::remove_dir(root);
 }
@@ -95,18 +96,28 @@ impl Views {
     pub fn show_at(&self, at: &Path) -> Result<(), Error> {
         fs::create_dir_all(at).context("create", at)?;
         for entry in fs::read_dir(at).context("read", at)?.flatten() {
-            // A daemon that was killed has left it.
-            unmount(&entry.path());
+            // A daemon that was killed has left it; what else is there is not ours.
+            if entry.file_name().to_str().is_some_and(is_id) {
+                unmount(&entry.path());
+            }
         }
         self.mounted().at = Some(at.to_owned());
         Ok(())
     }
 
-    /// Forgets a checkpoint that is to be removed.
+    /// Unmounts a checkpoint that is to be removed, or whose image is to be mounted otherwise.
     pub fn forget(&self, id: &str) {
-        let mut mounted = self.mounted();
-        mounted.asked.retain(|(asked, _)| asked != id);
-        mounted.newest.retain(|(shown, _)| shown != id);
+        let gone = {
+            let mut mounted = self.mounted();
+            let all = std::mem::take(&mut mounted.asked);
+            let (gone, kept): (VecDeque<_>, _) = all.into_iter().partition(|(it, _)| it == id);
+            mounted.asked = kept;
+            mounted.newest.retain(|(shown, _)| shown != id);
+            gone
+        };
+        for (_, view) in gone {
+            unmount(view.root());
+        }
     }
 
     /// Unmounts everything.
@@ -156,7 +167,7 @@ impl Clones {
         let _showing = showing.unwrap_or_else(PoisonError::into_inner);
         let newest: Vec<_> = {
             let state = self.state();
-            let newest = state.index.list(true).take(NEWEST);
+            let newest = state.index.list(false).take(NEWEST);
             newest.map(|manifest| manifest.id).collect()
         };
         let (at, missing) = {
@@ -175,6 +186,7 @@ impl Clones {
             }
         }
         let base = self.state().index.base();
+        let base = base.filter(|base| at.join(base).exists());
         if let Err(error) = point(&at.join(ACTIVE), base.as_deref()) {
             tracing::warn!("{error}");
         }

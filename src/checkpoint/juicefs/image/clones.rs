@@ -2,16 +2,22 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::RenameFlags;
-use rustix::mount::UnmountFlags;
+use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::super::super::driver::Context as _;
 use super::super::super::durable;
 use super::super::super::volume::is_mounted;
 use super::super::{Error, Volume, lock};
 use super::device::{self, Access};
-use super::{FSCK, grow, make, try_to_mount, unmount};
+use super::{FSCK, grow, make, try_to_mount};
+
+/// How long a filesystem may be in use when it is to be unmounted.
+const BUSY: Duration = Duration::from_secs(2);
+/// The pause between two attempts.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Puts the image at `other` into the place of that which is mounted, and mounts it; the one that
 /// was mounted is at `other` then. Each has a name at any time. Without another, the image that is
@@ -26,19 +32,67 @@ pub fn swap(volume: &Volume, other: Option<&Path>) -> Result<(), Error> {
         None if is_mounted(&tree)? => return Ok(()),
         None => {}
         Some(other) => {
-            unmount(&tree)?;
-            let here = rustix::fs::CWD;
-            let exchange = RenameFlags::EXCHANGE;
-            let swapped = rustix::fs::renameat_with(here, other, here, &image, exchange);
-            swapped.context("put into the place of the image", other)?;
-            for path in [&image, other] {
-                durable::sync_directory(path.parent().unwrap_or(path))?;
+            if is_mounted(&tree)? {
+                take_down(&tree)?;
             }
+            exchange(&image, other)?;
         }
     }
     grow(&image, size)?;
     let mounted = try_to_mount(&image, &tree)?;
     Ok(mounted.context("mount", &image)?)
+}
+
+/// Has two files change places.
+fn exchange(image: &Path, other: &Path) -> Result<(), Error> {
+    let here = rustix::fs::CWD;
+    let swapped = rustix::fs::renameat_with(here, other, here, image, RenameFlags::EXCHANGE);
+    swapped.context("put into the place of the image", other)?;
+    for path in [image, other] {
+        durable::sync_directory(path.parent().unwrap_or(path))?;
+    }
+    Ok(())
+}
+
+/// Unmounts what is to be kept as a checkpoint: all that was written must be in it, and nothing may
+/// be written to it later.
+fn take_down(tree: &Path) -> Result<(), Error> {
+    durable::sync_filesystem(tree)?;
+    let begun = Instant::now();
+    while let Err(error) = rustix::mount::unmount(tree, UnmountFlags::empty()) {
+        if begun.elapsed() < BUSY {
+            std::thread::sleep(AGAIN);
+            continue;
+        }
+        let read_only = MountFlags::RDONLY | MountFlags::NOATIME;
+        if rustix::mount::mount_remount(tree, read_only, c"").is_err() {
+            return Err(error).context(
+                "unmount (something that is not below sprite-env writes there; fuser -vm tells what)",
+                tree,
+            )?;
+        }
+        tracing::warn!(
+            "{} is still in use: {error}; it goes when that ends",
+            tree.display()
+        );
+        let unmounted = rustix::mount::unmount(tree, UnmountFlags::DETACH);
+        return Ok(unmounted.context("unmount", tree)?);
+    }
+    Ok(())
+}
+
+/// Puts the image back that a restore has replaced by a clone that is damaged, if one is under way;
+/// whether it has. Nothing else is to take its place then.
+pub fn undo_damaged(volume: &Volume) -> Result<bool, Error> {
+    let (image, replaced) = (volume.image_file(), volume.replaced_image());
+    if volume.restore_intent().is_symlink() && replaced.exists() {
+        if try_to_mount(&image, &volume.tree())?.is_ok() {
+            return Ok(true);
+        }
+        tracing::error!("what was to be restored cannot be mounted; what it replaced is put back");
+        exchange(&image, &replaced)?;
+    }
+    Ok(false)
 }
 
 /// Mounts a clone at `at`, to be read.
@@ -66,7 +120,13 @@ pub fn check(image: &Path) -> Result<(), Error> {
 /// Unmounts every clone of this volume, so that nothing keeps the volume.
 pub fn unmount_all(volume: &Volume) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let clones = volume.checkpoints();
+    // The kernel's paths are without links.
+    let at = fs::canonicalize(&volume.dir).unwrap_or_else(|_| volume.dir.clone());
+    let clones = Volume {
+        dir: at,
+        ..volume.clone()
+    }
+    .checkpoints();
     for (device, at) in mounts.lines().rev().filter_map(device_and_place) {
         if backing_file(device).is_some_and(|file| file.starts_with(&clones)) {
             let unmounted = rustix::mount::unmount(&at, UnmountFlags::empty())
@@ -74,6 +134,15 @@ pub fn unmount_all(volume: &Volume) {
             if let Err(error) = unmounted {
                 tracing::warn!("cannot unmount {}: {error}", at.display());
             }
+        }
+    }
+    // One that was to be mounted.
+    for device in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
+        let name = device.file_name().to_string_lossy().into_owned();
+        if backing_file(&name).is_some_and(|file| file.starts_with(&clones))
+            && let Err(error) = device::detach(&Path::new("/dev").join(&name))
+        {
+            tracing::warn!("{error}");
         }
     }
 }

@@ -47,11 +47,17 @@ pub fn mount(image: &Path, at: &Path, access: Access) -> Result<Result<(), Errno
     let device = PathBuf::from(device.trim());
     let mounted = rustix::mount::mount(&device, at, "ext4", flags, options);
     // From now on the device goes when nothing is mounted from it.
-    let detached = LOSETUP.run(&["--detach", &device.display().to_string()]);
+    let detached = detach(&device);
     if mounted.is_ok() {
         detached?;
     }
     Ok(mounted)
+}
+
+/// Has a loop device go when nothing is mounted from it any more.
+pub fn detach(device: &Path) -> Result<(), Error> {
+    let detached = LOSETUP.run(&["--detach", &device.display().to_string()]);
+    detached.map(drop)
 }
 
 /// Whether a loop device is on it: one is where it could not be unmounted.
