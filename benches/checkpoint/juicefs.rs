@@ -112,6 +112,20 @@ fn flush_of(tree: &Path, change: impl Fn(u64)) -> Duration {
     })
 }
 
+/// How long it takes to freeze a filesystem of which everything was written that `change` has
+/// changed.
+fn freeze_after(tree: &Path, change: impl Fn(u64)) -> Duration {
+    let mut seed = 500;
+    repeated(|| {
+        seed += 1;
+        change(seed);
+        sync(tree);
+        let time = timed(|| run(Command::new("fsfreeze").arg("-f").arg(tree)));
+        run(Command::new("fsfreeze").arg("-u").arg(tree));
+        time
+    })
+}
+
 /// A checkpoint and a restore after each of some changes.
 fn of_changes(disk: &Disk, daemon: &Daemon, change: impl Fn(u64)) -> crate::Changed {
     let restore = |made: crate::daemon::Made, change: &dyn Fn()| {
@@ -130,7 +144,9 @@ fn of_image(table: &mut Table, disk: &Disk, daemon: &Daemon, name: &str, change:
     let what = format!("after {name}");
     table.at_most(&what, after.total, SEALED);
     table.beyond(&what, after.total, "sync", flush, SEALED);
-    table.at_most(&format!("pause, after {name}"), after.pause, PAUSE);
+    let freeze = freeze_after(&tree, &change);
+    let what = format!("pause, after {name}");
+    table.beyond(&what, after.pause, "fsfreeze after sync", freeze, PAUSE);
     let what = format!("restore in place after {name}");
     table.at_most(&what, after.restore, RESTORED);
 }

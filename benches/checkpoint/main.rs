@@ -121,8 +121,11 @@ fn repeated(mut work: impl FnMut() -> Duration) -> Duration {
     median((0..rounds()).map(|_| work()).collect())
 }
 
-/// How many bytes the files below `dir` take.
+/// How many bytes the files below `dir` take, if it is there.
 fn used(dir: &Path) -> u64 {
+    if !dir.exists() {
+        return 0;
+    }
     let output = Command::new("du")
         .args(["-s", "--block-size=1", "--apparent-size"])
         .arg(dir)

@@ -160,6 +160,9 @@ pub enum Error {
     /// It has stopped because something could not be written.
     #[error("the filesystem at {} has stopped to write, because that failed", .0.display())]
     ReadOnly(PathBuf),
+    /// What an overlayfs is to be mounted over is no directory.
+    #[error("{} is no directory; overlay.lower_paths are those that an overlayfs is mounted over", .0.display())]
+    NoLower(PathBuf),
     /// The environment's directory is there in the other layout.
     #[error(
         "{} has {has}; set juicefs.layout to \"{wanted}\", or move it away to begin anew", .tree.display()
@@ -188,6 +191,15 @@ fn wait_for<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error>
     runtime.map_err(Error::Runtime)?.block_on(work)
 }
 
+/// An overlayfs whose changes are in the image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlay {
+    /// The directories below them, the uppermost first.
+    pub lower: Vec<PathBuf>,
+    /// Where it is mounted.
+    pub target: PathBuf,
+}
+
 /// A volume, as the component is told of it on its command line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
@@ -205,6 +217,8 @@ pub struct Volume {
     pub size: Option<u64>,
     /// How large the image is that the environment's directory is in; none = it is in no image.
     pub image: Option<u64>,
+    /// What is mounted over other directories, with its changes in the image.
+    pub overlay: Option<Overlay>,
     /// Where blocks that were read or written are kept besides.
     pub cache: String,
     /// The options of the mount.

@@ -4,6 +4,7 @@ mod init;
 mod juicefs;
 mod logs;
 mod network;
+mod overlay;
 mod process;
 mod storage;
 
@@ -274,14 +275,8 @@ impl Checker<'_> {
             ),
         ];
         let [wrapper, tty_wrapper] = flat.map(|(key, nested, flat)| {
-            if nested.is_some() && flat.is_some() {
-                let why = format!(
-                    "is given twice, also as {}; keep one",
-                    key.replace('.', "_")
-                );
-                self.ledger.wrong(key, why);
-            }
-            command(key, nested.or(flat).as_ref(), &mut self.ledger).unwrap_or_default()
+            let written = self.one_of(key, nested, flat);
+            command(key, written.as_ref(), &mut self.ledger).unwrap_or_default()
         });
         Exec {
             wrapper,

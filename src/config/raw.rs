@@ -14,7 +14,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use super::value::{GoDuration, Value};
 
 pub use component::{Attributes, Backoff, Component, FailurePolicy, Hook, Probe, ResourceLimits};
-pub use juicefs::{JuiceFs, Litestream};
+pub use juicefs::{JuiceFs, Litestream, Overlay};
 
 /// A text, or `{"$env": "NAME"}`.
 pub type Text = Value<String>;
@@ -89,6 +89,20 @@ pub struct File {
     pub juicefs: Option<JuiceFs>,
     /// The copy of its metadata in the bucket.
     pub litestream: Option<Litestream>,
+    /// An overlayfs over other directories, with its changes in the image on the volume.
+    pub overlay: Option<Overlay>,
+    /// The same as `overlay.enabled`.
+    pub overlay_enabled: Option<Value<bool>>,
+    /// The same as `overlay.image_size`.
+    pub overlay_image_size: Option<Text>,
+    /// The same as `overlay.lower_paths`, with this one alone.
+    pub overlay_lower_path: Option<Text>,
+    /// The same as `overlay.lower_paths`.
+    pub overlay_lower_paths: Option<Vec<Text>>,
+    /// The same as `overlay.target_path`.
+    pub overlay_target_path: Option<Text>,
+    /// The same as `overlay.skip_overlayfs`.
+    pub overlay_skip_overlayfs: Option<Value<bool>>,
     /// Checkpoints of it.
     pub checkpoint: Option<Checkpoint>,
     /// The S3 bucket.

@@ -6,6 +6,7 @@
 
 mod clones;
 mod device;
+mod overlay;
 
 use std::fs::{self, DirBuilder, File};
 use std::os::fd::AsFd as _;
@@ -75,9 +76,9 @@ pub fn serve(volume: &Volume) -> Result<(), Error> {
         }
     }
     thaw(&tree);
+    overlay::mount(volume)?;
     wait_for_the_end()?;
-    clones::unmount_all(volume);
-    unmount(&tree)
+    unmount_all(volume)
 }
 
 /// Whether it is mounted still, by one like us that was killed. A filesystem must not be mounted
@@ -125,6 +126,11 @@ pub fn is_mounted_and_writable(volume: &Volume) -> Result<(), Error> {
     if !lock::is_ours(&volume.image_lock()) || !is_mounted(&tree)? {
         return Err(Error::NotMounted(tree));
     }
+    if let Some(overlay) = &volume.overlay
+        && !is_mounted(&overlay.target)?
+    {
+        return Err(Error::NotMounted(overlay.target.clone()));
+    }
     if is_writable(&tree)? {
         Ok(())
     } else {
@@ -139,12 +145,16 @@ pub fn make_way(volume: &Volume) -> Result<(), Error> {
         return Ok(());
     }
     let _lock = lock::take(&lock)?;
-    clones::unmount_all(volume);
     let tree = volume.tree();
     // What is on a dead JuiceFS goes with it.
     if is_mounted(&volume.mount_point()).unwrap_or(false) && tree.exists() {
         thaw(&tree);
-        unmount(&tree)?;
+        unmount_all(volume)?;
+    } else {
+        clones::unmount_all(volume);
+        if let Some(target) = overlay::target(volume) {
+            unmount(target)?;
+        }
     }
     Ok(())
 }
@@ -322,6 +332,15 @@ fn wait_for_the_end() -> Result<(), Error> {
             return Ok(());
         }
     }
+}
+
+/// Unmounts everything that is on the volume.
+fn unmount_all(volume: &Volume) -> Result<(), Error> {
+    clones::unmount_all(volume);
+    if let Some(target) = overlay::target(volume) {
+        unmount(target)?;
+    }
+    unmount(&volume.tree())
 }
 
 /// Writes what is left and unmounts it; if something is still in it, as soon as that is gone.

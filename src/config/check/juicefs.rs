@@ -42,6 +42,7 @@ impl Checker<'_> {
             for (key, is_given) in [
                 ("juicefs", written.is_some()),
                 ("litestream", litestream.is_some()),
+                ("overlay", self.has_overlay()),
             ] {
                 if is_given {
                     let why = "is given, but storage.volume is none: set \"storage\": {\"volume\": \
@@ -59,6 +60,12 @@ impl Checker<'_> {
         };
         let dir = dir.join("juicefs");
         let size = volume.and_then(|volume| volume.size);
+        let overlay_size = self.overlay_size();
+        if size.is_some() && overlay_size.is_some() {
+            let why = "is given, and storage.volume.size too; keep one";
+            self.ledger.wrong("overlay.image_size", why);
+        }
+        let size = size.or(overlay_size);
         let is_image = self.is_image(&written);
         let size = match size {
             None if is_image => self.size("storage.volume.size", None, "100G"),
@@ -86,8 +93,9 @@ impl Checker<'_> {
             },
             size: size.filter(|_| !is_image),
             image: size.filter(|_| is_image),
+            overlay: self.overlay(&dir, is_image),
             cache: self.cache(&written, &cache),
-            options: self.mount_options(&written),
+            options: self.mount_options(&written, bucket.is_some()),
             blocks: bucket
                 .zip(store)
                 .map(|(bucket, store)| self.blocks(&litestream, bucket, store, &dir)),
@@ -264,9 +272,13 @@ impl Checker<'_> {
         chosen.to_owned()
     }
 
-    fn mount_options(&mut self, written: &raw::JuiceFs) -> Vec<String> {
+    fn mount_options(&mut self, written: &raw::JuiceFs, in_bucket: bool) -> Vec<String> {
         let mebibytes = |size: Option<u64>| size.unwrap_or(0).div_ceil(1 << 20).to_string();
-        let cache_size = self.size("juicefs.cache_size", written.cache_size.as_ref(), "1G");
+        // Blocks that are here need not be here twice.
+        let cache_size = match &written.cache_size {
+            None if !in_bucket => Some(0),
+            written => self.size("juicefs.cache_size", written.as_ref(), "1G"),
+        };
         let buffer_size = self.size("juicefs.buffer_size", written.buffer_size.as_ref(), "300M");
         let open_cache = written.open_cache.as_ref();
         let open_cache = time("juicefs.open_cache", open_cache, 0, &mut self.ledger);

@@ -30,7 +30,7 @@ pub struct JuiceFs {
     /// Where blocks that were read or written are kept. Default: `cache` in the volume's
     /// directory.
     pub cache_dir: Option<Text>,
-    /// How much is kept there. Default: 1G.
+    /// How much is kept there. Default: 1G with blocks in the bucket, else nothing.
     pub cache_size: Option<Text>,
     /// Whether what is written counts as written when it is in the cache. Default: false.
     pub writeback: Option<Value<bool>>,
@@ -48,6 +48,25 @@ pub struct JuiceFs {
     pub ready_timeout: Option<Time>,
     /// How long it may take to write what is left and unmount. Default: 60s.
     pub stop_timeout: Option<Time>,
+}
+
+/// An overlayfs over directories that are only read: what is changed in it is in the image on the
+/// volume.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Overlay {
+    /// Whether it is mounted. Default: false.
+    pub enabled: Option<Value<bool>>,
+    /// How much fits into the image: the same as `storage.volume.size`.
+    pub image_size: Option<Text>,
+    /// The same as `lower_paths`, with this one alone.
+    pub lower_path: Option<Text>,
+    /// The directories that it is mounted over, the uppermost first.
+    pub lower_paths: Option<Vec<Text>>,
+    /// Where it is mounted. Default: `root` in the volume's directory.
+    pub target_path: Option<Text>,
+    /// Whether the image alone is mounted, and no overlayfs. Default: false.
+    pub skip_overlayfs: Option<Value<bool>>,
 }
 
 /// The copy of a volume's metadata in the bucket.

@@ -12,7 +12,7 @@ use super::super::super::durable;
 use super::super::super::volume::is_mounted;
 use super::super::{Error, Volume, lock};
 use super::device::{self, Access};
-use super::{FSCK, grow, make, try_to_mount};
+use super::{FSCK, grow, make, overlay, try_to_mount};
 
 /// How long a filesystem may be in use when it is to be unmounted.
 const BUSY: Duration = Duration::from_secs(2);
@@ -29,9 +29,12 @@ pub fn swap(volume: &Volume, other: Option<&Path>) -> Result<(), Error> {
     let _swapping = lock::take(&volume.swap_lock())?;
     let (image, tree) = (volume.image_file(), volume.tree());
     match other {
-        None if is_mounted(&tree)? => return Ok(()),
+        None if is_mounted(&tree)? => return overlay::mount(volume),
         None => {}
         Some(other) => {
+            if let Some(target) = overlay::target(volume) {
+                take_down(target)?;
+            }
             if is_mounted(&tree)? {
                 take_down(&tree)?;
             }
@@ -40,7 +43,8 @@ pub fn swap(volume: &Volume, other: Option<&Path>) -> Result<(), Error> {
     }
     grow(&image, size)?;
     let mounted = try_to_mount(&image, &tree)?;
-    Ok(mounted.context("mount", &image)?)
+    mounted.context("mount", &image)?;
+    overlay::mount(volume)
 }
 
 /// Has two files change places.
