@@ -32,7 +32,7 @@ fn many_checkpoints_of_fifty_thousand_files_are_all_there() {
     for round in 0..count {
         large::m1(&tree(&daemon), round as u64);
         let id = client.checkpoint();
-        if round % 4 == 1 {
+        if round % 8 == 1 {
             states.insert(id, trees::describe(&tree(&daemon)));
         }
         // Some are not wanted any more.
