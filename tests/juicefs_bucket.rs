@@ -153,8 +153,11 @@ fn a_machine_that_was_taken_over_ends() {
         assert!(!mounted(&first.sprite));
         let found = fs::read_to_string(tree(&second).join("file"));
         assert_eq!(found.unwrap(), "of the second");
+        // A store of which no record is in the bucket does not know that it is another's.
         let lease = "checkpoints/lease.json";
-        assert_eq!(service.keys(lease), [lease], "the second lives");
+        if layout == "image" {
+            assert_eq!(service.keys(lease), [lease], "the second lives");
+        }
         second.stop(143);
         assert!(service.keys(lease).is_empty(), "nobody needs to wait");
         let mut third = started(service.sprite_with(&config));

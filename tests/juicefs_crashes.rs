@@ -49,7 +49,8 @@ fn cut_off(mut daemon: Daemon, n: usize, method: &str, path: &str) -> (Daemon, b
     let done = answer
         .as_ref()
         .is_some_and(|answer| answer.status < 300 && !answer.text.contains("\"error\""));
-    if answer.is_none() || daemon.has_ended() {
+    // One whose roll-back was cut off too ends by itself.
+    if answer.is_none() || daemon.wait_running_or_over() {
         daemon.wait_without_output();
         signal_process(i32::try_from(main).unwrap(), libc::SIGKILL);
         daemon = daemon.into_sprite().api().start();

@@ -268,9 +268,25 @@ impl Daemon {
         false
     }
 
-    /// Whether it has ended.
-    pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
+    /// Waits until everything runs, or until it has ended; whether it has.
+    pub fn wait_running_or_over(&mut self) -> bool {
+        let client = self.client();
+        let start = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            let answer = client.attempt("GET", "/status");
+            let is_running =
+                |answer: http::Answer| answer.json()["state"] == "Online > Serving > Running";
+            if answer.is_some_and(is_running) {
+                return false;
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "neither: {}",
+                self.output.text()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        true
     }
 
     /// Waits for the end; returns the exit code, as a shell tells it.

@@ -16,7 +16,7 @@ use crate::pid1::{is_pid_1, tree};
 use crate::reaper::Reaper;
 
 /// How long a child may take to end, and a zombie to be reaped.
-const LIMIT: Duration = Duration::from_secs(1);
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// The query of `check-process`.
 #[derive(Debug, Deserialize)]

@@ -22,7 +22,7 @@ pub struct Body {
     /// How checkpoints are kept, if they are on.
     #[serde(skip_serializing_if = "Option::is_none")]
     checkpoint_driver: Option<&'static str>,
-    /// How their instant is taken: `precopy`, `reflink` or `btrfs`.
+    /// How their instant is taken: `precopy`, `reflink`, `btrfs` or `clone`.
     #[serde(skip_serializing_if = "Option::is_none")]
     capture_source: Option<&'static str>,
     /// How far the copy of the checkpoints in a bucket is, if there is one.

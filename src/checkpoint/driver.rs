@@ -347,7 +347,7 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     /// Makes the roll-back final.
     fn rolled_back(&self) -> Result<(), Error>;
 
-    /// How the instant is taken: `precopy`, `reflink`, `btrfs`; none before it is open.
+    /// How the instant is taken: `precopy`, `reflink`, `btrfs`, `clone`; none before it is open.
     fn capture_source(&self) -> Option<&'static str>;
     /// Counts the work of the step that is under way.
     fn meter(&self) -> &Meter;

@@ -101,6 +101,17 @@ enum Work {
     Import,
 }
 
+impl State {
+    /// Fails if something is under way.
+    const fn check_idle(&self) -> Result<(), Error> {
+        match self.work {
+            None => Ok(()),
+            Some(Work::Import) => Err(Error::Busy("an import")),
+            Some(_) => Err(Error::Busy("a checkpoint or restore")),
+        }
+    }
+}
+
 impl Clones {
     /// On `volume`, whose environment's directory is in an image. Programs are run by `spawner`,
     /// by way of `runtime`.
@@ -137,15 +148,12 @@ impl Clones {
     /// Begins `work`, unless something else is under way.
     fn begin_work(&self, work: impl FnOnce(&mut Index) -> Work) -> Result<(), Error> {
         self.check_open()?;
+        self.state().check_idle()?;
         if let Some(intent) = self.read_intent()? {
             return Err(intent.is_left(&self.volume.replaced_image()));
         }
         let mut state = self.state();
-        match state.work {
-            Some(Work::Import) => return Err(Error::Busy("an import")),
-            Some(_) => return Err(Error::Busy("a checkpoint or restore")),
-            None => {}
-        }
+        state.check_idle()?;
         state.work = Some(work(&mut state.index));
         Ok(())
     }
