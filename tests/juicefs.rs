@@ -386,7 +386,7 @@ fn a_cache_that_is_full_is_none() {
     std::fs::write(cache.path().join("full"), vec![0; 1 << 20]).unwrap_or_default();
     let sprite = sprite(
         Sprite::new(),
-        &json!({"juicefs": {"binary": program, "cache_dir": cache.path(), "cache_size": "1G"}}),
+        &json!({"juicefs": {"binary": program, "cache_dir": cache.path()}}),
     );
     let mut daemon = sprite.unwrap().start();
     daemon.wait_running();

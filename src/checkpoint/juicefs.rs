@@ -163,6 +163,11 @@ pub enum Error {
     /// What an overlayfs is to be mounted over is no directory.
     #[error("{} is no directory; overlay.lower_paths are those that an overlayfs is mounted over", .0.display())]
     NoLower(PathBuf),
+    /// The kernel does not take so many.
+    #[error(
+        "the paths of the {0} directories in overlay.lower_paths are too long together; use shorter ones"
+    )]
+    LongOverlay(usize),
     /// The environment's directory is there in the other layout.
     #[error(
         "{} has {has}; set juicefs.layout to \"{wanted}\", or move it away to begin anew", .tree.display()

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Daemon, PATIENCE, signal_process, skipped};
 use crate::sdks::has;
@@ -21,6 +21,9 @@ pub fn can_trace() -> bool {
     }
     can
 }
+
+/// How long strace may take to let go.
+const DETACH: Duration = Duration::from_secs(10);
 
 /// Traces a daemon that runs, and what it starts; let go when this is dropped.
 pub struct Tracer(Child);
@@ -49,7 +52,14 @@ impl Tracer {
 impl Drop for Tracer {
     fn drop(&mut self) {
         signal_process(i32::try_from(self.0.id()).unwrap(), libc::SIGINT);
-        self.0.wait().unwrap();
+        // It may wait for the end of one that it was itself told to kill.
+        let begun = Instant::now();
+        while self.0.try_wait().unwrap().is_none() {
+            if begun.elapsed() > DETACH {
+                let _ = self.0.kill();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

@@ -42,7 +42,7 @@ pub use self::browse::Opened;
 use self::capture::Making;
 use self::durability::Durability;
 use self::index::Index;
-use self::restoring::Intent;
+pub use self::restoring::Intent;
 use self::views::Views;
 use super::super::driver::{
     Cancel, Collected, Context as _, Difference, Draft, Driver, Error, FileContent, Interrupted,
@@ -103,10 +103,13 @@ enum Work {
 
 impl State {
     /// Fails if something is under way.
-    const fn check_idle(&self) -> Result<(), Error> {
-        match self.work {
+    fn check_idle(&self, volume: &Volume) -> Result<(), Error> {
+        match &self.work {
             None => Ok(()),
             Some(Work::Import) => Err(Error::Busy("an import")),
+            Some(Work::Restore(intent)) if intent.is_rolling_back() => {
+                Err(intent.is_left(&volume.replaced_image()))
+            }
             Some(_) => Err(Error::Busy("a checkpoint or restore")),
         }
     }
@@ -148,12 +151,12 @@ impl Clones {
     /// Begins `work`, unless something else is under way.
     fn begin_work(&self, work: impl FnOnce(&mut Index) -> Work) -> Result<(), Error> {
         self.check_open()?;
-        self.state().check_idle()?;
+        self.state().check_idle(&self.volume)?;
         if let Some(intent) = self.read_intent()? {
             return Err(intent.is_left(&self.volume.replaced_image()));
         }
         let mut state = self.state();
-        state.check_idle()?;
+        state.check_idle(&self.volume)?;
         state.work = Some(work(&mut state.index));
         Ok(())
     }
@@ -312,12 +315,15 @@ impl Driver for Clones {
     }
 
     fn discard(&self) -> Result<(), Error> {
-        if matches!(self.state().work, Some(Work::Import)) {
+        if matches!(self.state().work, None | Some(Work::Import)) {
             // What is to be discarded could not begin; the rest is not ours.
             return Ok(());
         }
         let cleared = self.clear();
-        self.state().work = None;
+        // One that could not be undone is finished by the next start.
+        if self.read_intent()?.is_none() {
+            self.state().work = None;
+        }
         cleared
     }
 }

@@ -67,7 +67,7 @@ pub fn serve(volume: &Volume) -> Result<(), Error> {
     {
         // What a killed sprite-env has begun with the image ends first.
         let _swapping = lock::take(&volume.swap_lock())?;
-        if !is_taken_over(&tree)? {
+        if !is_taken_over(volume, &tree)? {
             prepare(&image, &tree, size)?;
             grow(&image, size)?;
             if !clones::undo_damaged(volume)? {
@@ -76,19 +76,22 @@ pub fn serve(volume: &Volume) -> Result<(), Error> {
         }
     }
     thaw(&tree);
-    overlay::mount(volume)?;
-    wait_for_the_end()?;
-    unmount_all(volume)
+    let served = overlay::mount(volume).and_then(|()| wait_for_the_end());
+    let unmounted = unmount_all(volume);
+    served.and(unmounted)
 }
 
 /// Whether it is mounted still, by one like us that was killed. A filesystem must not be mounted
 /// twice, so one that has stopped to write is unmounted first.
-fn is_taken_over(tree: &Path) -> Result<bool, Error> {
+fn is_taken_over(volume: &Volume, tree: &Path) -> Result<bool, Error> {
     if !tree.exists() || !is_mounted(tree)? {
         return Ok(false);
     }
     if is_writable(tree)? {
         return Ok(true);
+    }
+    if let Some(target) = overlay::target(volume) {
+        unmount(target)?;
     }
     let unmounted = rustix::mount::unmount(tree, UnmountFlags::empty());
     unmounted.context("unmount", tree)?;
@@ -127,7 +130,7 @@ pub fn is_mounted_and_writable(volume: &Volume) -> Result<(), Error> {
         return Err(Error::NotMounted(tree));
     }
     if let Some(overlay) = &volume.overlay
-        && !is_mounted(&overlay.target)?
+        && overlay::target(volume).is_none()
     {
         return Err(Error::NotMounted(overlay.target.clone()));
     }

@@ -160,13 +160,16 @@ impl Kept {
         let Some(metadata) = self.metadata else {
             return;
         };
-        if let Some((life, bucket)) = self.life.zip(config.bucket.clone()) {
-            show_no_more_life(&life, volume.clone(), bucket).await;
-        }
         let end_of = |name: &str| {
             let exit = status.components.get(name)?.last_exit.as_deref()?;
             Some(exit == "exit code 0")
         };
+        // One that has claimed nothing has shown nothing.
+        if end_of(juicefs::METADATA) == Some(true)
+            && let Some((life, bucket)) = self.life.zip(config.bucket.clone())
+        {
+            show_no_more_life(&life, volume.clone(), bucket).await;
+        }
         // What has not begun has left nothing.
         let Some(is_sent) = end_of(juicefs::LITESTREAM) else {
             return;

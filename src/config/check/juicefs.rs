@@ -275,8 +275,9 @@ impl Checker<'_> {
     fn mount_options(&mut self, written: &raw::JuiceFs, in_bucket: bool) -> Vec<String> {
         let mebibytes = |size: Option<u64>| size.unwrap_or(0).div_ceil(1 << 20).to_string();
         // Blocks that are here need not be here twice.
+        let written_nothing = written.cache_dir.is_none() && written.writeback.is_none();
         let cache_size = match &written.cache_size {
-            None if !in_bucket => Some(0),
+            None if !in_bucket && written_nothing => Some(0),
             written => self.size("juicefs.cache_size", written.as_ref(), "1G"),
         };
         let buffer_size = self.size("juicefs.buffer_size", written.buffer_size.as_ref(), "300M");

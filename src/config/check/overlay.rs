@@ -84,6 +84,11 @@ impl Checker<'_> {
         let lower = lower.iter().filter_map(|path| self.absolute(key, path));
         let lower: Vec<_> = lower.collect();
         let target = self.absolute("overlay.target_path", &target)?;
+        let volume = [dir.to_owned(), dir.join("mnt")];
+        if volume.contains(&target) || target.starts_with(dir.join("mnt")) {
+            let why = "is on the volume, or in its place; give another";
+            self.ledger.wrong("overlay.target_path", why);
+        }
         Some(Overlay { lower, target })
     }
 

@@ -60,6 +60,12 @@ pub fn make_passable(dir: &Path) -> Result<(), Error> {
     builder.mode(0o711).create(dir).context("create", dir)
 }
 
+/// Makes a directory that was kept from others such a one.
+pub fn open_passage(dir: &Path) -> Result<(), Error> {
+    let permissions = fs::Permissions::from_mode(0o711);
+    fs::set_permissions(dir, permissions).context("let components into", dir)
+}
+
 /// Keeps others out of a directory: what was removed from the environment may be in it.
 pub fn make_private(dir: &Path) -> Result<(), Error> {
     let permissions = fs::Permissions::from_mode(0o700);
@@ -178,7 +184,13 @@ impl Clones {
     fn is_same(&self, checkpoint: &Manifest) -> Result<bool, Error> {
         let dir = self.making_dir();
         let (before, taken) = (self.view(&checkpoint.id)?, self.view(VIEW)?);
-        let (found, _) = diff::differences(before.root(), taken.root(), 1)?;
+        // What overlayfs has for itself changes with each mount.
+        let root = |root: &Path| match &self.volume.overlay {
+            Some(_) => root.join("upper"),
+            None => root.to_owned(),
+        };
+        let roots = (root(before.root()), root(taken.root()));
+        let (found, _) = diff::differences(&roots.0, &roots.1, 1)?;
         if !found.is_empty() {
             return Ok(false);
         }

@@ -34,15 +34,18 @@ impl Clones {
         }
     }
 
-    /// Notes what has happened to the checkpoints.
+    /// Notes what has happened to the checkpoints, which the volume itself tells too.
     pub(super) fn record(&self, change: impl Fn(&mut Index)) -> Result<(), Error> {
         let _recording = lock(&self.recording);
-        let mut index = self.state().index.clone();
-        change(&mut index);
-        index.write(&self.dir())?;
-        self.flush_metadata()?;
-        change(&mut self.state().index);
-        Ok(())
+        let index = {
+            let mut state = self.state();
+            change(&mut state.index);
+            state.index.clone()
+        };
+        if let Err(error) = index.write(&self.dir()) {
+            tracing::warn!("{error}; it is written with the next change");
+        }
+        self.flush_metadata()
     }
 
     /// Makes a checkpoint exist whose clone is in `dir`.

@@ -13,7 +13,7 @@ use super::super::super::driver::{
 use super::super::super::durable;
 use super::super::super::intent;
 use super::super::super::manifest::Manifest;
-use super::capture::{Used, clone_image, flush_files, make_passable, make_private};
+use super::capture::{Used, clone_image, flush_files, make_passable, make_private, open_passage};
 use super::index::Index;
 use super::programs::Step;
 use super::{COMPONENTS, Clones, MANIFEST, Work, lock};
@@ -26,13 +26,18 @@ pub struct Intent {
     what: intent::Intent,
     /// The inode number of the clone that takes the place of the image: who has it tells how far
     /// the restore is.
-    clone: u64,
+    pub clone: u64,
 }
 
 impl Intent {
     /// Whether the restore cannot do without this checkpoint.
     pub fn needs(&self, id: &str) -> bool {
         self.what.id == id || self.what.auto_id == id
+    }
+
+    /// Whether it is being undone.
+    pub const fn is_rolling_back(&self) -> bool {
+        self.what.rolling_back
     }
 
     /// That nothing else can begin before it is undone, which failed.
@@ -58,7 +63,8 @@ impl Intent {
         durable::rename(&temporary, path)
     }
 
-    fn read(path: &Path) -> Result<Option<Self>, Error> {
+    /// Reads it; none if no restore is under way.
+    pub fn read(path: &Path) -> Result<Option<Self>, Error> {
         let target = match fs::read_link(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             target => target.context("read", path)?,
@@ -248,6 +254,8 @@ impl Clones {
             durable::rename(&auto, &replaced)?;
             self.record(|index| index.remove(&intent.what.auto_id))?;
         }
+        // Components' own users come through it.
+        open_passage(&replaced)?;
         match self.clone_is(&intent) {
             CloneIs::Beside => self.step(Step::Swap, &[])?,
             CloneIs::InPlace | CloneIs::Gone => {

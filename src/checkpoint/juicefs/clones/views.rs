@@ -122,8 +122,10 @@ impl Views {
 
     /// Unmounts everything.
     pub fn close(&self) {
-        let mut mounted = self.mounted();
-        *mounted = Mounted::default();
+        let Mounted { asked, newest, .. } = std::mem::take(&mut *self.mounted());
+        let asked = asked.iter().map(|(_, view)| view.root().to_owned());
+        let newest = newest.iter().map(|(_, view)| view.root().to_owned());
+        asked.chain(newest).for_each(|root| unmount(&root));
     }
 }
 

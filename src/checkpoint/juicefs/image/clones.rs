@@ -1,6 +1,7 @@
 //! Clones of the image: what the daemon has done in processes that can be killed.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use super::super::super::driver::Context as _;
 use super::super::super::durable;
 use super::super::super::volume::is_mounted;
+use super::super::clones::Intent;
 use super::super::{Error, Volume, lock};
 use super::device::{self, Access};
 use super::{FSCK, grow, make, overlay, try_to_mount};
@@ -34,6 +36,10 @@ pub fn swap(volume: &Volume, other: Option<&Path>) -> Result<(), Error> {
         Some(other) => {
             if let Some(target) = overlay::target(volume) {
                 take_down(target)?;
+                // Whoever has something open there still cannot write to what is kept.
+                let read_only = MountFlags::RDONLY | MountFlags::NOATIME;
+                let remounted = rustix::mount::mount_remount(&tree, read_only, c"");
+                remounted.context("keep writers from", &tree)?;
             }
             if is_mounted(&tree)? {
                 take_down(&tree)?;
@@ -86,16 +92,20 @@ fn take_down(tree: &Path) -> Result<(), Error> {
 }
 
 /// Puts the image back that a restore has replaced by a clone that is damaged, if one is under way;
-/// whether it has. Nothing else is to take its place then.
+/// whether the filesystem is mounted. Nothing else is to take its place then.
 pub fn undo_damaged(volume: &Volume) -> Result<bool, Error> {
     let (image, replaced) = (volume.image_file(), volume.replaced_image());
-    if volume.restore_intent().is_symlink() && replaced.exists() {
-        if try_to_mount(&image, &volume.tree())?.is_ok() {
-            return Ok(true);
-        }
-        tracing::error!("what was to be restored cannot be mounted; what it replaced is put back");
-        exchange(&image, &replaced)?;
+    let inode = fs::metadata(&image).map(|found| found.ino());
+    let clone = Intent::read(&volume.restore_intent())?.map(|intent| intent.clone);
+    // What is there else is the environment's own, which is mended.
+    if clone.is_none() || clone != inode.ok() || !replaced.exists() {
+        return Ok(false);
     }
+    if try_to_mount(&image, &volume.tree())?.is_ok() {
+        return Ok(true);
+    }
+    tracing::error!("what was to be restored cannot be mounted; what it replaced is put back");
+    exchange(&image, &replaced)?;
     Ok(false)
 }
 

@@ -12,8 +12,11 @@ use std::path::Path;
 use rustix::mount::MountFlags;
 
 use super::super::super::driver::Context as _;
-use super::super::super::volume::is_mounted;
+use super::super::super::durable;
 use super::super::{Error, Overlay, Volume};
+
+/// The kernel takes so many bytes of options, and cuts the rest off.
+const LONGEST: usize = 4096;
 
 /// Mounts it, if there is to be one and it is not there.
 pub fn mount(volume: &Volume) -> Result<(), Error> {
@@ -22,7 +25,7 @@ pub fn mount(volume: &Volume) -> Result<(), Error> {
     };
     let target = &overlay.target;
     fs::create_dir_all(target).context("create", target)?;
-    if is_mounted(target)? {
+    if self::target(volume).is_some() {
         return Ok(());
     }
     for lower in &overlay.lower {
@@ -39,6 +42,9 @@ pub fn mount(volume: &Volume) -> Result<(), Error> {
         made.context("create", &work)?;
     }
     let options = options(overlay, &upper, &work);
+    if options.len() >= LONGEST {
+        return Err(Error::LongOverlay(overlay.lower.len()));
+    }
     let options = CString::new(options).unwrap_or_default();
     let flags = MountFlags::NOATIME;
     let mounted = rustix::mount::mount("overlay", target, "overlay", flags, options.as_c_str());
@@ -50,14 +56,18 @@ fn make_upper(upper: &Path, overlay: &Overlay) -> Result<(), Error> {
     if upper.exists() {
         return Ok(());
     }
-    fs::create_dir(upper).context("create", upper)?;
+    let unfinished = upper.with_extension("unfinished");
+    durable::remove_tree(&unfinished)?;
+    fs::create_dir(&unfinished).context("create", &unfinished)?;
     if let Some(lower) = overlay.lower.first() {
         let found = fs::metadata(lower).context("look at", lower)?;
-        chown(upper, Some(found.uid()), Some(found.gid())).context("give away", upper)?;
+        let given = chown(&unfinished, Some(found.uid()), Some(found.gid()));
+        given.context("give away", &unfinished)?;
         let permissions = fs::Permissions::from_mode(found.mode() & 0o7777);
-        fs::set_permissions(upper, permissions).context("change the mode of", upper)?;
+        let changed = fs::set_permissions(&unfinished, permissions);
+        changed.context("change the mode of", &unfinished)?;
     }
-    Ok(())
+    Ok(durable::rename(&unfinished, upper)?)
 }
 
 /// Directories of the lower ones can be renamed (`redirect_dir`).
@@ -80,8 +90,17 @@ fn escaped(path: &Path) -> String {
     path.chars().flat_map(special).collect()
 }
 
-/// Where it is mounted, if it is.
+/// Where it is mounted, if it is: what else is mounted there is not ours.
 pub fn target(volume: &Volume) -> Option<&Path> {
-    let target = volume.overlay.as_ref().map(|it| it.target.as_path());
-    target.filter(|target| is_mounted(target).unwrap_or(false))
+    let target = volume.overlay.as_ref()?.target.as_path();
+    let at = fs::canonicalize(target).ok()?.display().to_string();
+    let upper = format!("upperdir={},", escaped(&volume.tree().join("upper")));
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let is_ours = |line: &str| {
+        let mut words = line.split(' ').map(|word| word.replace("\\040", " "));
+        words.nth(1) == Some(at.clone())
+            && words.next().as_deref() == Some("overlay")
+            && words.next().is_some_and(|options| options.contains(&upper))
+    };
+    mounts.lines().any(is_ours).then_some(target)
 }
