@@ -13,6 +13,7 @@ pub mod juicefs;
 mod manifest;
 mod mapped;
 pub mod meter;
+mod mounts;
 pub mod order;
 pub mod replication;
 mod store;

@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::support::bucket::{Service, wait_until};
+use crate::support::refused::refused;
 use crate::support::{Daemon, Sprite, Value, json};
 
 const NOTHING: &str = "Nothing has changed since";
@@ -12,15 +13,6 @@ fn daemon(checkpoint: &Value) -> Daemon {
     Sprite::new().storage().config(&config).arg("-debug").idle()
 }
 
-/// The ids of all checkpoints, newest first.
-fn all(daemon: &Daemon) -> Vec<String> {
-    let listed = daemon.client().get("/checkpoints?includeAuto=true").json();
-    let listed = listed.as_array().unwrap().iter();
-    listed
-        .map(|checkpoint| checkpoint["id"].as_str().unwrap().to_owned())
-        .collect()
-}
-
 #[test]
 fn they_are_taken_when_something_has_changed() {
     let daemon = daemon(&json!({"auto": "20ms", "keep_auto": 100}));
@@ -28,7 +20,7 @@ fn they_are_taken_when_something_has_changed() {
     let file = daemon.sprite.fs().join("file");
     fs::write(&file, "one").unwrap();
     wait_until(&daemon, "one is kept", || {
-        let kept = all(&daemon).first().cloned();
+        let kept = daemon.client().checkpoint_ids(true).first().cloned();
         kept.is_some_and(|id| {
             client
                 .get(&format!("/checkpoints/{id}/files?path=file"))
@@ -36,15 +28,17 @@ fn they_are_taken_when_something_has_changed() {
                 == "one"
         })
     });
-    let kept = all(&daemon);
+    let kept = daemon.client().checkpoint_ids(true);
     assert!(kept.iter().all(|id| id.starts_with("auto-")), "{kept:?}");
     // Whatever they find while nothing changes is no checkpoint.
     let told = daemon.output.text().matches(NOTHING).count();
     daemon.wait_for_times(NOTHING, told + 3);
-    assert_eq!(all(&daemon), kept);
+    assert_eq!(daemon.client().checkpoint_ids(true), kept);
     assert_eq!(client.get("/checkpoints").json(), json!([]), "hidden");
     fs::write(&file, "two").unwrap();
-    wait_until(&daemon, "two is kept", || all(&daemon).len() > kept.len());
+    wait_until(&daemon, "two is kept", || {
+        daemon.client().checkpoint_ids(true).len() > kept.len()
+    });
     // They take no number.
     let retried = |path: &str| loop {
         // An automatic one may be under way.
@@ -69,11 +63,14 @@ fn those_whose_time_is_over_go() {
     for round in 0..5 {
         fs::write(daemon.sprite.fs().join("file"), round.to_string()).unwrap();
         wait_until(&daemon, "a new one", || {
-            all(&daemon).first() != made.last() && !all(&daemon).is_empty()
+            daemon.client().checkpoint_ids(true).first() != made.last()
+                && !daemon.client().checkpoint_ids(true).is_empty()
         });
-        made.push(all(&daemon)[0].clone());
+        made.push(daemon.client().checkpoint_ids(true)[0].clone());
     }
-    wait_until(&daemon, "only two are left", || all(&daemon).len() == 2);
+    wait_until(&daemon, "only two are left", || {
+        daemon.client().checkpoint_ids(true).len() == 2
+    });
 }
 
 #[test]
@@ -89,7 +86,7 @@ fn the_newest_is_what_a_new_machine_begins_with() {
         let listed = client.get("/checkpoints?includeAuto=true").json();
         listed[0]["is_auto"] == true && listed[0]["durability"] == "durable"
     });
-    let newest = all(&daemon)[0].clone();
+    let newest = daemon.client().checkpoint_ids(true)[0].clone();
     drop(daemon.crash());
     let daemon = service.sprite().idle();
     daemon.wait_for(&format!("{newest} of the bucket"));
@@ -99,12 +96,5 @@ fn the_newest_is_what_a_new_machine_begins_with() {
 
 #[test]
 fn a_pause_that_is_none_is_refused() {
-    let config = json!({"checkpoint": {"auto": "often"}});
-    let (code, text) = Sprite::new()
-        .storage()
-        .config(&config)
-        .command(&["true"])
-        .run();
-    assert_eq!(code, 78, "{text}");
-    assert!(text.contains("checkpoint.auto"), "{text}");
+    refused(&json!({"checkpoint": {"auto": "often"}}), "checkpoint.auto");
 }

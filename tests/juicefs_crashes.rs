@@ -31,14 +31,6 @@ fn change(root: &Path, round: usize) -> Looks {
     trees::describe(root)
 }
 
-fn ids(daemon: &Daemon) -> Vec<String> {
-    let listed = daemon.client().get("/checkpoints").json();
-    let listed = listed.as_array().unwrap().iter();
-    listed
-        .map(|checkpoint| checkpoint["id"].as_str().unwrap().to_owned())
-        .collect()
-}
-
 /// Kills in the middle of an operation; whether it was done before, and the daemon as it is then.
 fn cut_off(mut daemon: Daemon, n: usize, method: &str, path: &str) -> (Daemon, bool) {
     let main = daemon.client().status()["process"]["pid"].as_i64().unwrap();
@@ -105,7 +97,7 @@ fn an_operation_with_clones_killed_anywhere() {
         let (after, done) = cut_off(daemon, n, method, &path);
         daemon = after;
         let found = trees::describe(&tree(&daemon));
-        let mut there = ids(&daemon);
+        let mut there = daemon.client().checkpoint_ids(false);
         assert!(there.contains(&damaged), "{why}");
         there.retain(|id| *id != damaged);
         match kill % 4 {

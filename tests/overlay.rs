@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::support::juicefs::{fs as tree, image, mounted, running};
 use crate::support::objects::merged;
+use crate::support::refused::refused;
 use crate::support::{Sprite, Value, json, skipped};
 
 /// Two directories below, the first of which hides a file of the second.
@@ -102,25 +103,10 @@ fn settings_of_an_overlay_that_cannot_be_are_refused() {
         ),
     ] {
         let config = merged(volume.clone(), &more);
-        let (code, said) = Sprite::new()
-            .storage()
-            .config(&config)
-            .command(&["true"])
-            .run();
-        assert_eq!(code, 78, "{said}");
-        assert!(said.contains(why), "{said}");
+        refused(&config, why);
     }
     let alone = json!({"overlay_enabled": true, "overlay_lower_path": "/"});
-    let (code, said) = Sprite::new()
-        .storage()
-        .config(&alone)
-        .command(&["true"])
-        .run();
-    assert_eq!(code, 78, "{said}");
-    assert!(
-        said.contains("overlay: is given, but storage.volume is none"),
-        "{said}"
-    );
+    refused(&alone, "overlay: is given, but storage.volume is none");
     let Some(config) = image() else { return };
     let missing = json!({
         "overlay_enabled": true, "overlay_lower_path": "/no/such", "process_command": ["true"]

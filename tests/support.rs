@@ -8,6 +8,7 @@ pub mod objects;
 pub mod output;
 pub mod paths;
 pub mod processes;
+pub mod refused;
 pub mod socket;
 pub mod store;
 pub mod tracer;

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::driver::{Context as _, Error};
@@ -34,19 +35,22 @@ impl Intent {
 
     /// Reads the record; none if no restore is under way.
     pub fn read(path: &Path) -> Result<Option<Self>, Error> {
-        let text = match fs::read_to_string(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            result => result.context("read", path)?,
-        };
-        let intent = serde_json::from_str(&text).map_err(|error| Error::Damaged {
-            path: path.to_owned(),
-            why: format!("damaged: {error}; it tells how far a restore was"),
-        })?;
-        Ok(Some(intent))
+        match fs::read(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            text => parse(path, &text.context("read", path)?).map(Some),
+        }
     }
 
     /// Writes the record durably.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         durable::write_json(path, self)
     }
+}
+
+/// Reads such a record from what is at `path`.
+pub fn parse<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(text).map_err(|error| Error::Damaged {
+        path: path.to_owned(),
+        why: format!("damaged: {error}; it tells how far a restore was"),
+    })
 }

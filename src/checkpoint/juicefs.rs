@@ -47,6 +47,8 @@ pub const METADATA: &str = "juicefs-metadata";
 pub const LITESTREAM: &str = "litestream";
 /// The one that mounts the filesystem in an image on the volume.
 pub const IMAGE: &str = "juicefs-image";
+/// The name of an image: of the one that is mounted, and of each clone.
+const FILE_OF_IMAGE: &str = "fs.ext4";
 /// The file of the metadata.
 const DATABASE: &str = "metadata.db";
 /// What SQLite has not yet put into it.
@@ -253,7 +255,7 @@ impl Volume {
 
     /// The image that it is in, in that layout.
     fn image_file(&self) -> PathBuf {
-        self.mount_point().join("active/fs.ext4")
+        self.mount_point().join("active").join(FILE_OF_IMAGE)
     }
 
     /// The checkpoints that are clones.
@@ -268,7 +270,7 @@ impl Volume {
 
     /// The image in it.
     fn replaced_image(&self) -> PathBuf {
-        self.replaced().join("fs.ext4")
+        self.replaced().join(FILE_OF_IMAGE)
     }
 
     /// The intent of a restore that is under way.

@@ -77,14 +77,13 @@ use self::apply::Written;
 use self::frozen::CaptureSource;
 use self::log::Log;
 use self::objects::Objects;
+use self::opening::{RestoreOnBoot, survives};
 use self::remote::Remote;
 use self::state::{State, Work};
 use super::driver::{
     Cancel, Collected, Context as _, Difference, Draft, Driver, Error, FileContent, Interrupted,
     Look, Restoration, Verified,
 };
-use super::durable;
-use super::intent::Intent;
 use super::manifest::Manifest;
 use super::meter::Meter;
 use super::replication::Replication;
@@ -123,31 +122,6 @@ pub struct Store {
     is_scratch: bool,
 }
 
-/// Whether a first start on an empty disk restores the newest checkpoint of the bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum RestoreOnBoot {
-    Never,
-    /// The tree survives the loss of the machine by itself, and is newer if it is there.
-    IfEmpty,
-    Always,
-}
-
-impl RestoreOnBoot {
-    fn of(storage: &Storage) -> Self {
-        match survives(storage) {
-            _ if !storage.restore_on_boot => Self::Never,
-            true => Self::IfEmpty,
-            false => Self::Always,
-        }
-    }
-}
-
-/// Whether the tree is there without this machine.
-fn survives(storage: &Storage) -> bool {
-    let volume = storage.juicefs.as_ref();
-    volume.is_some_and(|volume| volume.blocks.is_some())
-}
-
 /// What there is once the store is open.
 #[derive(Debug)]
 struct Opened {
@@ -164,7 +138,7 @@ struct Opened {
 
 /// Takes a lock. What a thread that panicked has left is whole: nothing is changed in
 /// steps under these.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -181,16 +155,31 @@ impl Store {
             }
         };
         Self {
-            tree: place(&storage.dir),
             is_carried: storage.is_carried,
             make_tree: storage.make_dir,
-            dir: place(&storage.checkpoint_dir),
             retention: storage.retention,
             restore_on_boot: RestoreOnBoot::of(storage),
             beside_tree: survives(storage).then(|| storage.dir.with_file_name("restore.json")),
             verify_restore: storage.verify_restore,
             key: storage.encryption_key.clone(),
             dirty_tracking: storage.dirty_tracking,
+            ..Self::plain(place(&storage.dir), place(&storage.checkpoint_dir))
+        }
+    }
+
+    /// Of what is in `tree`, kept in `dir`, with nothing else said.
+    fn plain(tree: PathBuf, dir: PathBuf) -> Self {
+        Self {
+            tree,
+            is_carried: false,
+            make_tree: false,
+            dir,
+            retention: Retention::default(),
+            restore_on_boot: RestoreOnBoot::Never,
+            beside_tree: None,
+            verify_restore: VerifyRestore::default(),
+            key: None,
+            dirty_tracking: DirtyTracking::default(),
             remote: None,
             opened: OnceLock::new(),
             state: Mutex::default(),
@@ -226,27 +215,6 @@ impl Store {
 
     fn incoming_dir(&self) -> PathBuf {
         self.work_dir().join("incoming")
-    }
-
-    fn intent_file(&self) -> PathBuf {
-        self.dir.join("restore.json")
-    }
-
-    /// Notes the intent before the tree is touched.
-    fn keep_intent(&self, intent: &Intent) -> Result<(), Error> {
-        intent.write(&self.intent_file())?;
-        let beside = self.beside_tree.as_ref();
-        beside.map_or(Ok(()), |path| intent.write(path))
-    }
-
-    /// Forgets it once the tree is whole.
-    fn forget_intent(&self) -> Result<(), Error> {
-        if let Some(path) = &self.beside_tree {
-            // What makes it whole must be there before that.
-            durable::sync_filesystem(&self.tree)?;
-            durable::remove_file(path)?;
-        }
-        durable::remove_file(&self.intent_file())
     }
 
     fn live_file(&self) -> PathBuf {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::mount::UnmountFlags;
 
 use super::driver::{Context as _, Error};
-use super::durable;
+use super::{durable, mounts};
 use crate::config::Volume;
 use crate::spawn::{Program, Spawner, Streams};
 use crate::sys::btrfs;
@@ -94,15 +94,8 @@ pub fn is_mounted(dir: &Path) -> Result<bool, Error> {
 
 /// The device that is mounted at `dir`.
 fn loop_device(dir: &Path) -> Result<PathBuf, Error> {
-    let mounts = fs::read_to_string("/proc/self/mounts");
-    let mounts = mounts.context("read", Path::new("/proc/self/mounts"))?;
-    let mut lines = mounts.lines().rev();
-    let dir = dir.display().to_string();
-    let found = lines.find_map(|line| {
-        let mut words = line.split(' ');
-        let device = words.next()?;
-        (words.next()? == dir).then(|| PathBuf::from(device))
-    });
+    let found = mounts::at(dir)?.map(|mount| PathBuf::from(mount.device));
+    let dir = dir.display();
     found.ok_or_else(|| Error::Unusable(format!("{dir}: its device is not known")))
 }
 

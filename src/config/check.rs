@@ -2,6 +2,7 @@
 
 mod init;
 mod juicefs;
+mod juicefs_components;
 mod logs;
 mod network;
 mod overlay;

@@ -219,6 +219,16 @@ impl Client {
         lines
     }
 
+    /// The ids of the checkpoints, newest first; automatic ones only if asked for.
+    pub fn checkpoint_ids(&self, include_auto: bool) -> Vec<String> {
+        let listed = self.get(&format!("/checkpoints?includeAuto={include_auto}"));
+        let listed = listed.json();
+        let listed = listed.as_array().unwrap().iter();
+        listed
+            .map(|checkpoint| checkpoint["id"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
     /// Restores a checkpoint; returns the last line.
     pub fn restore(&self, id: &str) -> Value {
         let answer = self.post(&format!("/checkpoints/{id}/restore"), &json!({}));

@@ -1,5 +1,6 @@
 //! Sprites on JuiceFS volumes, on this machine and in a bucket.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -179,4 +180,38 @@ pub fn lose(daemon: Daemon) {
     let _ = Command::new("umount").arg("-l").arg(mount).status();
     std::fs::remove_dir_all(&data).unwrap();
     drop(sprite);
+}
+
+/// Where a component tells what was restored for it.
+pub struct Seen(tempfile::TempDir);
+
+impl Seen {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        Self(dir)
+    }
+
+    /// Adds a component with something of its own to keep.
+    pub fn with_database(&self, config: Value) -> Value {
+        let seen = self.0.path().join("seen");
+        let restore = format!("mv $CHECKPOINT_DIR/dump {}", seen.display());
+        let database = json!({"components": {"db": {
+            "start_command": ["sleep", "1000"],
+            "user": "nobody",
+            "checkpoint_command": ["sh", "-c", "echo kept with $CHECKPOINT_ID >$CHECKPOINT_DIR/dump"],
+            "restore_command": ["sh", "-c", restore]
+        }}});
+        merged(config, &database)
+    }
+
+    /// What it has seen last.
+    pub fn last(&self) -> String {
+        std::fs::read_to_string(self.0.path().join("seen")).unwrap()
+    }
+}
+
+/// What is on the volume.
+pub fn on_volume(daemon: &Daemon, path: &str) -> PathBuf {
+    daemon.sprite.path("data/juicefs/mnt").join(path)
 }

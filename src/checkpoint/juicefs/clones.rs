@@ -21,6 +21,7 @@ mod archives;
 mod browse;
 mod capture;
 mod diff;
+mod directory;
 mod durability;
 mod frozen;
 mod index;
@@ -33,7 +34,7 @@ mod views;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch::Receiver;
@@ -51,12 +52,11 @@ use super::super::driver::{
 use super::super::manifest::Manifest;
 use super::super::meter::Meter;
 use super::super::replication::Replication;
-use super::Volume;
-use crate::config::Storage;
+use super::super::store::lock;
+use super::{FILE_OF_IMAGE as IMAGE, Volume};
+use crate::config::{Retention, Storage};
 use crate::spawn::Spawner;
 
-/// The clone in a checkpoint's directory.
-const IMAGE: &str = "fs.ext4";
 /// What is known of it.
 const MANIFEST: &str = "manifest.json";
 /// What components kept with it.
@@ -66,7 +66,9 @@ const COMPONENTS: &str = "components";
 #[derive(Debug)]
 pub struct Clones {
     volume: Volume,
-    storage: Storage,
+    /// Where a store would be.
+    store: PathBuf,
+    retention: Retention,
     spawner: Spawner,
     runtime: Handle,
     state: Mutex<State>,
@@ -77,12 +79,6 @@ pub struct Clones {
     recording: Mutex<()>,
     /// Held while a checkpoint is removed, and by a restore while it begins.
     removing: Mutex<()>,
-}
-
-/// Takes a lock. What a thread that panicked has left is whole: nothing is changed in steps under
-/// these.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What changes.
@@ -124,7 +120,8 @@ impl Clones {
         Self {
             durability: in_bucket.then(|| Durability::new(volume)),
             volume: volume.clone(),
-            storage: storage.clone(),
+            store: storage.checkpoint_dir.clone(),
+            retention: storage.retention,
             spawner: spawner.clone(),
             runtime,
             state: Mutex::default(),
@@ -166,7 +163,7 @@ impl Clones {
     }
 
     fn making_dir(&self) -> PathBuf {
-        self.dir().join(".making")
+        self.dir_of(capture::MAKING)
     }
 
     fn dir_of(&self, id: &str) -> PathBuf {

@@ -23,8 +23,8 @@ pub use self::clones::{blank, check, show, swap};
 
 use self::device::Access;
 use super::super::driver::Context as _;
-use super::super::durable;
 use super::super::volume::is_mounted;
+use super::super::{durable, mounts};
 use super::program::Tool;
 use super::{Error, Volume, lock};
 use crate::sys::{self, freeze};
@@ -109,18 +109,9 @@ fn thaw(tree: &Path) {
 /// Whether it still writes. Since Linux 6.14 one that has stopped to does not call itself read-only
 /// in `statfs`.
 fn is_writable(tree: &Path) -> Result<bool, Error> {
-    let path = Path::new("/proc/self/mounts");
-    let mounts = fs::read_to_string(path).context("read", path)?;
-    let tree = fs::canonicalize(tree).context("look at", tree)?;
-    let at = tree.display().to_string().replace(' ', "\\040");
-    let mut lines = mounts.lines().rev().map(|line| line.split(' '));
-    let options = lines.find_map(|mut words| {
-        let is_it = words.nth(1) == Some(&at);
-        is_it.then(|| words.nth(1)).flatten()
-    });
-    let options = options.ok_or_else(|| Error::NotMounted(tree.clone()))?;
-    let mut options = options.split(',');
-    Ok(!options.any(|option| ["ro", "emergency_ro", "shutdown"].contains(&option)))
+    let mount = mounts::at(tree)?.ok_or_else(|| Error::NotMounted(tree.to_owned()))?;
+    let stopped = ["ro", "emergency_ro", "shutdown"];
+    Ok(!stopped.iter().any(|option| mount.has(option)))
 }
 
 /// Fails unless the filesystem is mounted, by what this start has begun, and can be written to.

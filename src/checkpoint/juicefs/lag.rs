@@ -40,8 +40,6 @@ pub struct Answer {
     /// How many bytes are in what it has read, but not in the bucket; none = it has not read
     /// anything yet.
     pub left: Option<u64>,
-    /// Whether it has sent anything.
-    pub has_sent: bool,
     /// How often it has read the log.
     pub readings: u64,
     /// What it calls the series of logs that it copies.
@@ -50,6 +48,13 @@ pub struct Answer {
     pub read: Position,
     /// How far what it has read is in the bucket.
     pub sent: Position,
+}
+
+impl Answer {
+    /// Whether it has sent anything.
+    pub fn has_sent(&self) -> bool {
+        self.sent > Position::default()
+    }
 }
 
 /// A place in the logs of one generation: the number of a part, and where in it.
@@ -76,7 +81,6 @@ pub async fn ask(volume: &Volume) -> Result<Answer, Error> {
     Ok(Answer {
         bucket,
         left: left(&text, &parts),
-        has_sent: sent.iter().any(|place| *place > 0),
         readings: readings.saturating_sub(number(&text, "sync_error_count")),
         generation,
         read: parts.iter().max().copied().unwrap_or_default(),
@@ -213,7 +217,6 @@ mod tests {
             Ok(Answer {
                 bucket: "s3://bucket/key".to_owned(),
                 left,
-                has_sent: true,
                 ..Answer::default()
             })
         };

@@ -138,7 +138,7 @@ pub fn is_replicating(volume: &Volume) -> Result<(), Error> {
         return Err(Error::Silent("it has not started".to_owned()));
     }
     let answer = wait_for(lag::ask(volume))?;
-    if answer.has_sent {
+    if answer.has_sent() {
         Ok(())
     } else {
         Err(Error::Silent("it has not sent anything yet".to_owned()))

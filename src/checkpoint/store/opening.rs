@@ -8,12 +8,38 @@ use super::frozen::CaptureSource;
 use super::live::Live;
 use super::log::{Change, Log, Replayed};
 use super::objects::{Objects, Source};
-use super::{Cancel, FORMAT, Opened, RestoreOnBoot, Store, Work, directories, remote, stamp};
+use super::{Cancel, FORMAT, Opened, Store, Work, directories, remote, stamp};
 use crate::checkpoint::driver::{Driver as _, Error, Interrupted};
 use crate::checkpoint::intent::Intent;
+use crate::config::Storage;
 
 /// So many records are put together into one.
 const RECORDS: usize = 1_000;
+
+/// Whether a first start on an empty disk restores the newest checkpoint of the bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestoreOnBoot {
+    Never,
+    /// The tree survives the loss of the machine by itself, and is newer if it is there.
+    IfEmpty,
+    Always,
+}
+
+impl RestoreOnBoot {
+    pub fn of(storage: &Storage) -> Self {
+        match survives(storage) {
+            _ if !storage.restore_on_boot => Self::Never,
+            true => Self::IfEmpty,
+            false => Self::Always,
+        }
+    }
+}
+
+/// Whether the tree is there without this machine.
+pub fn survives(storage: &Storage) -> bool {
+    let volume = storage.juicefs.as_ref();
+    volume.is_some_and(|volume| volume.blocks.is_some())
+}
 
 impl Store {
     pub(super) fn open_store(&self) -> Result<Option<Interrupted>, Error> {

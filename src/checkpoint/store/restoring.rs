@@ -328,6 +328,27 @@ impl Store {
         Ok(())
     }
 
+    pub(super) fn intent_file(&self) -> PathBuf {
+        self.dir.join("restore.json")
+    }
+
+    /// Notes the intent before the tree is touched.
+    pub(super) fn keep_intent(&self, intent: &Intent) -> Result<(), Error> {
+        intent.write(&self.intent_file())?;
+        let beside = self.beside_tree.as_ref();
+        beside.map_or(Ok(()), |path| intent.write(path))
+    }
+
+    /// Forgets it once the tree is whole.
+    pub(super) fn forget_intent(&self) -> Result<(), Error> {
+        if let Some(path) = &self.beside_tree {
+            // What makes it whole must be there before that.
+            durable::sync_filesystem(&self.tree)?;
+            durable::remove_file(path)?;
+        }
+        durable::remove_file(&self.intent_file())
+    }
+
     fn intent(&self) -> Result<Intent, Error> {
         match &self.state().work {
             Some(Work::Restore(intent)) => Ok(intent.clone()),

@@ -3,13 +3,11 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Mutex, OnceLock};
 
-use super::{RestoreOnBoot, Store, Work};
+use super::{Store, Work};
 use crate::checkpoint::driver::{Cancel, Driver as _, Error};
 use crate::checkpoint::manifest::Manifest;
-use crate::checkpoint::meter::Meter;
-use crate::config::{DirtyTracking, Retention, VerifyRestore};
+use crate::config::DirtyTracking;
 
 /// What an archive had.
 #[derive(Debug)]
@@ -23,23 +21,9 @@ impl Store {
     /// Of `tree`, in the empty directory `dir`.
     fn scratch(tree: &Path, dir: &Path) -> Result<Self, Error> {
         let store = Self {
-            tree: tree.to_owned(),
-            make_tree: false,
-            is_carried: false,
-            dir: dir.to_owned(),
-            retention: Retention::default(),
-            restore_on_boot: RestoreOnBoot::Never,
-            beside_tree: None,
-            verify_restore: VerifyRestore::Metadata,
-            key: None,
             dirty_tracking: DirtyTracking::Off,
-            remote: None,
-            opened: OnceLock::new(),
-            state: Mutex::default(),
-            meter: Meter::default(),
-            mounted: Mutex::default(),
-            collecting: Mutex::default(),
             is_scratch: true,
+            ..Self::plain(tree.to_owned(), dir.to_owned())
         };
         store.open_store()?;
         Ok(store)
@@ -72,8 +56,8 @@ pub fn export_tree(
     super::archive::export(&store.opened()?.objects, &manifest, to)
 }
 
-/// Reads an archive into `scratch`, an empty directory. `tree` is an empty directory on the filesystem that it is
-/// for.
+/// Reads an archive into `scratch`, an empty directory. `tree` is an empty directory on the
+/// filesystem that it is for.
 pub fn take_in(archive: File, tree: &Path, scratch: &Path) -> Result<TakenIn, Error> {
     let store = Store::scratch(tree, scratch)?;
     let manifest = store.import(archive, None)?;

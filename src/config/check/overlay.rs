@@ -1,6 +1,6 @@
 //! The settings of an overlayfs over other directories.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::Checker;
 use crate::checkpoint::juicefs::Overlay;
@@ -90,15 +90,6 @@ impl Checker<'_> {
             self.ledger.wrong("overlay.target_path", why);
         }
         Some(Overlay { lower, target })
-    }
-
-    fn absolute(&mut self, key: &str, path: &str) -> Option<PathBuf> {
-        let absolute = self.ledger.absolute(path);
-        if let Err(error) = &absolute {
-            let why = format!("\"{path}\" is no path: {error}");
-            self.ledger.wrong(key, why);
-        }
-        absolute.ok()
     }
 
     /// What is given as `key`, or flat.

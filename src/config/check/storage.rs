@@ -238,14 +238,17 @@ impl Checker<'_> {
     ) -> Option<PathBuf> {
         let default = default.map(|dir| (dir, Origin::Default));
         let dir = self.ledger.pick_optional(key, [file, default])?;
-        match self.ledger.absolute(&dir) {
-            Ok(dir) => Some(dir),
-            Err(error) => {
-                self.ledger
-                    .wrong(key, format!("\"{dir}\" is no path: {error}"));
-                None
-            }
+        self.absolute(key, &dir)
+    }
+
+    /// The path that is given as `key`, from the root.
+    pub(super) fn absolute(&mut self, key: &str, path: &str) -> Option<PathBuf> {
+        let absolute = self.ledger.absolute(path);
+        if let Err(error) = &absolute {
+            let why = format!("\"{path}\" is no path: {error}");
+            self.ledger.wrong(key, why);
         }
+        absolute.ok()
     }
 
     /// The bucket, if there is one and it is wanted.

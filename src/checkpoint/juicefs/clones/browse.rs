@@ -1,18 +1,20 @@
 //! Looking into a checkpoint that is mounted.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rustix::fs::{self as sys, AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{self as sys, AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::super::super::driver::{Content, Context as _, Error, FileContent, Listed, Look};
+use super::super::super::store::Place;
+use super::directory::entries;
 use super::views::View;
 
 /// How much is read at once.
@@ -27,36 +29,43 @@ pub struct Opened {
 
 /// What is at `path`. Symbolic links are not followed.
 pub fn look(view: &Arc<View>, path: &str) -> Result<Look, Error> {
-    let mut names = path.split('/').filter(|name| !matches!(*name, "" | "."));
+    let shown = Path::new(path);
     let unknown = || Error::NoEntry(path.to_owned());
-    if names.clone().any(|name| name == "..") {
+    let mut names: Vec<_> = path
+        .split('/')
+        .filter(|name| !matches!(*name, "" | "."))
+        .collect();
+    if names.contains(&"..") {
         return Err(unknown());
     }
-    let last = names.clone().next_back();
-    let relative = names.by_ref().collect::<Vec<_>>().join("/");
-    let relative = if relative.is_empty() { "." } else { &relative };
-    let root = File::open(view.root()).context("open", view.root())?;
-    let open = |flags| {
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        match sys::openat2(&root, relative, flags, Mode::empty(), resolve) {
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => Err(unknown()),
-            opened => opened.context("open", Path::new(path)),
+    let last = names.pop();
+    let mut place = Place::root(view.root()).context("open", view.root())?;
+    for name in names {
+        place = place.child(name.as_bytes()).map_err(|_| unknown())?;
+    }
+    let parent = match place.open() {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => {
+            return Err(unknown());
         }
+        parent => parent.context("open", shown)?,
     };
-    let name = last.unwrap_or_default().as_bytes();
-    // It may be a pipe, or a link.
-    let parent = parent_of(&root, relative, path)?;
     let at = last.unwrap_or(".");
     let stat = match sys::statat(&parent, at, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT | Errno::NAMETOOLONG) => return Err(unknown()),
-        stat => stat.context("look at", Path::new(path))?,
+        stat => stat.context("look at", shown)?,
     };
-    let own = listed(parent.as_fd(), name, &stat);
+    let open = |flags| {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        sys::openat(&parent, at, flags, Mode::empty()).context("open", shown)
+    };
+    let own = listed(parent.as_fd(), last.unwrap_or_default().as_bytes(), &stat);
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => {
-            let entries = list(&open(OFlags::RDONLY | OFlags::DIRECTORY)?, path)?;
-            Ok(Look::Directory(own, entries))
+            let directory = open(OFlags::RDONLY | OFlags::DIRECTORY)?;
+            let entries = entries(&directory, shown)?;
+            let listed =
+                |(name, stat): &(CString, Stat)| listed(directory.as_fd(), name.as_bytes(), stat);
+            Ok(Look::Directory(own, entries.iter().map(listed).collect()))
         }
         FileType::RegularFile => {
             let opened = Opened {
@@ -69,40 +78,6 @@ pub fn look(view: &Arc<View>, path: &str) -> Result<Look, Error> {
         }
         _ => Ok(Look::Other(own)),
     }
-}
-
-/// The directory that something is in.
-fn parent_of(root: &File, relative: &str, path: &str) -> Result<OwnedFd, Error> {
-    let above = relative.rsplit_once('/').map_or(".", |(above, _)| above);
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    match sys::openat2(root, above, flags, Mode::empty(), resolve) {
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => {
-            Err(Error::NoEntry(path.to_owned()))
-        }
-        opened => opened.context("open", Path::new(path)),
-    }
-}
-
-/// What is in a directory, sorted by name.
-fn list(directory: &OwnedFd, path: &str) -> Result<Vec<Listed>, Error> {
-    let mut entries = Vec::new();
-    for entry in Dir::read_from(directory).context("read", Path::new(path))? {
-        let entry = entry.context("read", Path::new(path))?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        let stat = sys::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
-        let stat = stat.context("look at", Path::new(path))?;
-        entries.push((name.to_owned(), stat));
-    }
-    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let listed = |(name, stat): &(_, Stat)| {
-        let name: &std::ffi::CString = name;
-        listed(directory.as_fd(), name.as_bytes(), stat)
-    };
-    Ok(entries.iter().map(listed).collect())
 }
 
 /// What clients see of an entry of a directory.

@@ -1,7 +1,7 @@
 //! The steps of a checkpoint.
 
-use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, File};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,8 @@ const LONG_PASS: Duration = Duration::from_millis(100);
 const PASSES: usize = 4;
 /// So many inodes of ext4 are never anybody's.
 const RESERVED: u64 = 10;
-/// What is looked at before it is a checkpoint.
-pub const VIEW: &str = ".making";
+/// The name of what is not a checkpoint yet, in the place of its id.
+pub const MAKING: &str = ".making";
 
 /// A checkpoint in the making.
 #[derive(Clone, Debug)]
@@ -56,18 +56,24 @@ impl Used {
 
 /// Makes a directory that components with users of their own can come through, but not see.
 pub fn make_passable(dir: &Path) -> Result<(), Error> {
-    let mut builder = DirBuilder::new();
-    builder.mode(0o711).create(dir).context("create", dir)
+    fs::create_dir(dir).context("create", dir)?;
+    open_passage(dir)
 }
 
-/// Makes a directory that was kept from others such a one.
+/// Lets them through one that was kept from others.
 pub fn open_passage(dir: &Path) -> Result<(), Error> {
     let permissions = fs::Permissions::from_mode(0o711);
     fs::set_permissions(dir, permissions).context("let components into", dir)
 }
 
-/// Keeps others out of a directory: what was removed from the environment may be in it.
+/// Makes a directory that nobody else can look into, if it is not there.
 pub fn make_private(dir: &Path) -> Result<(), Error> {
+    fs::create_dir_all(dir).context("create", dir)?;
+    keep_private(dir)
+}
+
+/// Keeps others out of a directory: what was removed from the environment may be in it.
+pub fn keep_private(dir: &Path) -> Result<(), Error> {
     let permissions = fs::Permissions::from_mode(0o700);
     fs::set_permissions(dir, permissions).context("keep others out of", dir)
 }
@@ -183,7 +189,7 @@ impl Clones {
     /// Whether what was taken is what a checkpoint has already.
     fn is_same(&self, checkpoint: &Manifest) -> Result<bool, Error> {
         let dir = self.making_dir();
-        let (before, taken) = (self.view(&checkpoint.id)?, self.view(VIEW)?);
+        let (before, taken) = (self.view(&checkpoint.id)?, self.view(MAKING)?);
         // What overlayfs has for itself changes with each mount.
         let root = |root: &Path| match &self.volume.overlay {
             Some(_) => root.join("upper"),

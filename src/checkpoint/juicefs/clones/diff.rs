@@ -8,10 +8,11 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::{self as sys, AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{self as sys, FileType, Mode, OFlags, Stat};
 
 use super::super::super::driver::{Change, Context as _, Difference, Error};
 use super::super::super::store::{Place, attributes};
+use super::directory::entries;
 
 /// How much of two files is compared at once.
 const BLOCK: usize = 64 << 10;
@@ -67,16 +68,7 @@ struct Open<'a> {
 impl<'a> Open<'a> {
     fn new(place: &'a Place) -> Result<Self, Error> {
         let fd = place.open().context("open", &place.full())?;
-        let mut entries = BTreeMap::new();
-        for entry in Dir::read_from(&fd).context("read", &place.full())? {
-            let entry = entry.context("read", &place.full())?;
-            let name = entry.file_name();
-            if !matches!(name.to_bytes(), b"." | b"..") {
-                let stat = sys::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW);
-                let stat = stat.context("look at", &place.full_of(name.to_bytes()))?;
-                entries.insert(name.to_owned(), stat);
-            }
-        }
+        let entries = entries(&fd, &place.full())?.into_iter().collect();
         Ok(Self { place, fd, entries })
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -11,6 +11,7 @@ use tokio::sync::watch::{Receiver, Sender};
 use tokio::sync::{Notify, watch};
 
 use super::super::super::replication::{Phase, Replication};
+use super::super::super::store::lock;
 use super::super::Volume;
 use super::super::blocks::Blocks;
 use super::super::lag::{self, Answer, Position};
@@ -104,10 +105,6 @@ impl Durability {
         self.shared.tell(Phase::Replicating, None, None);
         self.shared.new.notify_one();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Goal {

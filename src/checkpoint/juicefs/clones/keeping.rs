@@ -6,10 +6,10 @@ use std::path::Path;
 use super::super::super::driver::{Context as _, Error};
 use super::super::super::durable;
 use super::super::super::manifest::Manifest;
-use super::super::super::store::expired;
-use super::capture::{self, make_private};
+use super::super::super::store::{expired, lock};
+use super::capture::{self, keep_private};
 use super::index::Index;
-use super::{Clones, MANIFEST, Work, lock};
+use super::{Clones, MANIFEST, Work};
 
 impl Clones {
     /// Makes all of this durable, on this machine, that is on the volume.
@@ -55,7 +55,7 @@ impl Clones {
             ..manifest
         };
         durable::write_json(&dir.join(MANIFEST), &manifest)?;
-        make_private(dir)?;
+        keep_private(dir)?;
         // What it names must be there before it is.
         self.flush()?;
         durable::rename(dir, &self.dir_of(&manifest.id))?;
@@ -91,7 +91,7 @@ impl Clones {
     pub(super) fn prune(&self) -> Result<(), Error> {
         let autos: Vec<_> = self.state().index.list(true).collect();
         let autos: Vec<_> = autos.into_iter().filter(|it| it.is_auto).collect();
-        for id in expired(self.storage.retention, &autos) {
+        for id in expired(self.retention, &autos) {
             match self.remove(&id) {
                 // One that is needed stays.
                 Ok(()) | Err(Error::Active(_) | Error::Busy(_) | Error::Unknown(_)) => {}
@@ -104,7 +104,7 @@ impl Clones {
     /// Removes what an operation that has not come to its end left behind, but nothing that a
     /// restore needs which is not undone.
     pub(super) fn clear(&self) -> Result<(), Error> {
-        self.views.forget(capture::VIEW);
+        self.views.forget(capture::MAKING);
         durable::remove_tree(&self.making_dir())?;
         if self.read_intent()?.is_some() {
             return Ok(());

@@ -13,10 +13,11 @@ use super::super::super::driver::{
 use super::super::super::durable;
 use super::super::super::intent;
 use super::super::super::manifest::Manifest;
+use super::super::super::store::lock;
 use super::capture::{Used, clone_image, flush_files, make_passable, make_private, open_passage};
 use super::index::Index;
 use super::programs::Step;
-use super::{COMPONENTS, Clones, MANIFEST, Work, lock};
+use super::{COMPONENTS, Clones, MANIFEST, Work};
 use crate::clock::now;
 
 /// A restore from the moment on when something is changed.
@@ -65,15 +66,13 @@ impl Intent {
 
     /// Reads it; none if no restore is under way.
     pub fn read(path: &Path) -> Result<Option<Self>, Error> {
-        let target = match fs::read_link(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            target => target.context("read", path)?,
-        };
-        let intent = serde_json::from_slice(target.as_os_str().as_bytes());
-        intent.map(Some).map_err(|error| Error::Damaged {
-            path: path.to_owned(),
-            why: format!("damaged: {error}; it tells how far a restore was"),
-        })
+        match fs::read_link(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            target => {
+                let target = target.context("read", path)?;
+                intent::parse(path, target.as_os_str().as_bytes()).map(Some)
+            }
+        }
     }
 }
 
@@ -97,7 +96,6 @@ impl Clones {
             make_passable(&dir)?;
         }
         durable::remove_tree(&scratch)?;
-        make_passable(&scratch)?;
         make_private(&scratch)?;
         self.remove_views()?;
         for entry in fs::read_dir(&dir).context("read", &dir)?.flatten() {
@@ -129,22 +127,20 @@ impl Clones {
 
     /// Fails if a volume that has no clones has checkpoints of the store.
     fn check_new(&self) -> Result<(), Error> {
-        let store = &self.storage.checkpoint_dir;
-        let mut records = fs::read_dir(store.join("log")).into_iter().flatten();
+        let mut records = fs::read_dir(self.store.join("log")).into_iter().flatten();
         if records.next().is_none() {
             return Ok(());
         }
         Err(Error::Unusable(format!(
             "{} has checkpoints of the driver \"store\", and the volume has none: set \
              checkpoint.driver to \"store\", or move the directory away",
-            store.display()
+            self.store.display()
         )))
     }
 
     /// Removes where a daemon that was killed has mounted checkpoints.
     fn remove_views(&self) -> Result<(), Error> {
         let views = self.volume.views();
-        fs::create_dir_all(&views).context("create", &views)?;
         make_private(&views)?;
         for entry in fs::read_dir(&views).context("read", &views)?.flatten() {
             super::views::unmount(&entry.path());

@@ -2,14 +2,14 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::AsFd as _;
 
-use rustix::fs::{self as sys, AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{self as sys, FileType, Mode, OFlags};
 
 use super::super::super::driver::{Affected, Context as _, Driver as _, Error, Verified};
 use super::super::super::manifest::Manifest;
 use super::super::super::store::Place;
 use super::Clones;
+use super::directory::entries;
 use super::programs::Step;
 
 /// How much is read at once.
@@ -70,21 +70,15 @@ impl Clones {
 /// Reads every file in a directory; adds the directories in it to what is left.
 fn read_all(place: &Place, left: &mut Vec<Place>, buffer: &mut [u8]) -> Result<(), Error> {
     let directory = place.open().context("open", &place.full())?;
-    for entry in Dir::read_from(&directory).context("read", &place.full())? {
-        let entry = entry.context("read", &place.full())?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
+    for (name, stat) in entries(&directory, &place.full())? {
         let path = || place.full_of(name.to_bytes());
-        let stat = sys::statat(directory.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW);
-        match FileType::from_raw_mode(stat.context("look at", &path())?.st_mode) {
+        match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
                 left.push(place.child(name.to_bytes()).context("open", &path())?);
             }
             FileType::RegularFile => {
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let file = sys::openat(&directory, name, flags, Mode::empty());
+                let file = sys::openat(&directory, &name, flags, Mode::empty());
                 let mut file = File::from(file.context("open", &path())?);
                 while file.read(buffer).context("read", &path())? > 0 {}
             }

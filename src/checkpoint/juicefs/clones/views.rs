@@ -3,15 +3,15 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::mount::UnmountFlags;
 
 use super::super::super::driver::{Context as _, Error};
-use super::super::super::store::is_id;
+use super::super::super::store::{is_id, lock};
 use super::super::super::volume::is_mounted;
+use super::Clones;
 use super::programs::Step;
-use super::{Clones, IMAGE};
 
 /// So many stay mounted for whoever asks again.
 const KEPT: usize = 5;
@@ -89,7 +89,7 @@ struct Mounted {
 
 impl Views {
     fn mounted(&self) -> MutexGuard<'_, Mounted> {
-        self.mounted.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.mounted)
     }
 
     /// Shows the newest at `at` from now on.
@@ -165,8 +165,7 @@ impl Clones {
 
     /// Shows the newest checkpoints to everybody, if that is wanted, and no others.
     pub(super) fn show_newest(&self) {
-        let showing = self.views.showing.lock();
-        let _showing = showing.unwrap_or_else(PoisonError::into_inner);
+        let _showing = lock(&self.views.showing);
         let newest: Vec<_> = {
             let state = self.state();
             let newest = state.index.list(false).take(NEWEST);
@@ -182,7 +181,7 @@ impl Clones {
             (at, missing.collect::<Vec<_>>())
         };
         for id in missing {
-            match self.show(&self.dir_of(&id).join(IMAGE), at.join(&id)) {
+            match self.show(&self.image_of(&id), at.join(&id)) {
                 Ok(view) => self.views.mounted().newest.push((id, view)),
                 Err(error) => tracing::warn!("checkpoint {id} is not mounted: {error}"),
             }

@@ -9,8 +9,8 @@ use rustix::fs::RenameFlags;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::super::super::driver::Context as _;
-use super::super::super::durable;
 use super::super::super::volume::is_mounted;
+use super::super::super::{durable, mounts};
 use super::super::clones::Intent;
 use super::super::{Error, Volume, lock};
 use super::device::{self, Access};
@@ -37,9 +37,7 @@ pub fn swap(volume: &Volume, other: Option<&Path>) -> Result<(), Error> {
             if let Some(target) = overlay::target(volume) {
                 take_down(target)?;
                 // Whoever has something open there still cannot write to what is kept.
-                let read_only = MountFlags::RDONLY | MountFlags::NOATIME;
-                let remounted = rustix::mount::mount_remount(&tree, read_only, c"");
-                remounted.context("keep writers from", &tree)?;
+                make_read_only(&tree).context("keep writers from", &tree)?;
             }
             if is_mounted(&tree)? {
                 take_down(&tree)?;
@@ -74,8 +72,7 @@ fn take_down(tree: &Path) -> Result<(), Error> {
             std::thread::sleep(AGAIN);
             continue;
         }
-        let read_only = MountFlags::RDONLY | MountFlags::NOATIME;
-        if rustix::mount::mount_remount(tree, read_only, c"").is_err() {
+        if make_read_only(tree).is_err() {
             return Err(error).context(
                 "unmount (something that is not below sprite-env writes there; fuser -vm tells what)",
                 tree,
@@ -89,6 +86,12 @@ fn take_down(tree: &Path) -> Result<(), Error> {
         return Ok(unmounted.context("unmount", tree)?);
     }
     Ok(())
+}
+
+/// Lets nobody write to a filesystem any more; fails if somebody has a file open for that.
+fn make_read_only(tree: &Path) -> rustix::io::Result<()> {
+    let flags = MountFlags::RDONLY | MountFlags::NOATIME;
+    rustix::mount::mount_remount(tree, flags, c"")
 }
 
 /// Puts the image back that a restore has replaced by a clone that is damaged, if one is under way;
@@ -133,7 +136,6 @@ pub fn check(image: &Path) -> Result<(), Error> {
 
 /// Unmounts every clone of this volume, so that nothing keeps the volume.
 pub fn unmount_all(volume: &Volume) {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     // The kernel's paths are without links.
     let at = fs::canonicalize(&volume.dir).unwrap_or_else(|_| volume.dir.clone());
     let clones = Volume {
@@ -141,12 +143,13 @@ pub fn unmount_all(volume: &Volume) {
         ..volume.clone()
     }
     .checkpoints();
-    for (device, at) in mounts.lines().rev().filter_map(device_and_place) {
+    for mount in mounts::all().unwrap_or_default().iter().rev() {
+        let device = mount.device.strip_prefix("/dev/").unwrap_or_default();
         if backing_file(device).is_some_and(|file| file.starts_with(&clones)) {
-            let unmounted = rustix::mount::unmount(&at, UnmountFlags::empty())
-                .or_else(|_| rustix::mount::unmount(&at, UnmountFlags::DETACH));
+            let unmounted = rustix::mount::unmount(&mount.at, UnmountFlags::empty())
+                .or_else(|_| rustix::mount::unmount(&mount.at, UnmountFlags::DETACH));
             if let Err(error) = unmounted {
-                tracing::warn!("cannot unmount {}: {error}", at.display());
+                tracing::warn!("cannot unmount {}: {error}", mount.at.display());
             }
         }
     }
@@ -159,15 +162,6 @@ pub fn unmount_all(volume: &Volume) {
             tracing::warn!("{error}");
         }
     }
-}
-
-/// A loop device and where it is mounted, by a line of `/proc/self/mounts`.
-fn device_and_place(line: &str) -> Option<(&str, PathBuf)> {
-    let mut words = line.split(' ');
-    let device = words.next()?.strip_prefix("/dev/")?;
-    let is_loop = device.starts_with("loop");
-    let place = words.next()?.replace("\\040", " ");
-    is_loop.then(|| (device, PathBuf::from(place)))
 }
 
 /// The image that a loop device is on.

@@ -12,7 +12,7 @@ use std::path::Path;
 use rustix::mount::MountFlags;
 
 use super::super::super::driver::Context as _;
-use super::super::super::durable;
+use super::super::super::{durable, mounts};
 use super::super::{Error, Overlay, Volume};
 
 /// The kernel takes so many bytes of options, and cuts the rest off.
@@ -93,14 +93,7 @@ fn escaped(path: &Path) -> String {
 /// Where it is mounted, if it is: what else is mounted there is not ours.
 pub fn target(volume: &Volume) -> Option<&Path> {
     let target = volume.overlay.as_ref()?.target.as_path();
-    let at = fs::canonicalize(target).ok()?.display().to_string();
     let upper = format!("upperdir={},", escaped(&volume.tree().join("upper")));
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let is_ours = |line: &str| {
-        let mut words = line.split(' ').map(|word| word.replace("\\040", " "));
-        words.nth(1) == Some(at.clone())
-            && words.next().as_deref() == Some("overlay")
-            && words.next().is_some_and(|options| options.contains(&upper))
-    };
-    mounts.lines().any(is_ours).then_some(target)
+    let mount = mounts::at(target).ok().flatten()?;
+    (mount.kind == "overlay" && mount.options.contains(&upper)).then_some(target)
 }

@@ -20,6 +20,16 @@ fn sign(owner: String, run: String, ttl: Duration) -> Lease {
     }
 }
 
+/// Shows it, and waits until it is to be shown again.
+async fn beat(lease: &mut Lease, bucket: &Bucket, ttl: Duration) {
+    // What is not seen is only waited for less.
+    if let Err(error) = lease.write(bucket).await {
+        tracing::warn!("{error}");
+    }
+    tokio::time::sleep(ttl / 3).await;
+    lease.beat += 1;
+}
+
 /// Shows that this start lives while its metadata are fetched.
 pub async fn show_life(blocks: &Blocks, run: &str) -> Result<Infallible, Error> {
     if blocks.lease == config::Lease::Off {
@@ -28,12 +38,7 @@ pub async fn show_life(blocks: &Blocks, run: &str) -> Result<Infallible, Error> 
     let bucket = blocks.checkpoints()?;
     let mut lease = sign(blocks.identity()?, run.to_owned(), blocks.lease_ttl);
     loop {
-        // What is not seen is only waited for less.
-        if let Err(error) = lease.write(&bucket).await {
-            tracing::warn!("{error}");
-        }
-        tokio::time::sleep(blocks.lease_ttl / 3).await;
-        lease.beat += 1;
+        beat(&mut lease, &bucket, blocks.lease_ttl).await;
     }
 }
 
@@ -48,11 +53,7 @@ pub async fn show_life_of_daemon(
     let mut lease = sign(owner, run, settings.lease_ttl);
     loop {
         check_in(&volume, &beside).await?;
-        if let Err(error) = lease.write(&bucket).await {
-            tracing::warn!("{error}");
-        }
-        tokio::time::sleep(settings.lease_ttl / 3).await;
-        lease.beat += 1;
+        beat(&mut lease, &bucket, settings.lease_ttl).await;
     }
 }
 
