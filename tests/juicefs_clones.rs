@@ -1,10 +1,14 @@
 //! Checkpoints that are clones of an image on a JuiceFS volume.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::bucket::{Service, durable, wait_until};
 use crate::support::juicefs::{
-    Seen, fs as tree, image, in_bucket, lose, mounted, on_volume, running, sprite, started,
+    Seen, fs as tree, image, in_bucket, lose, mounted, on_volume, pid_of, running, sprite, started,
 };
 use crate::support::objects::merged;
 use crate::support::refused::refused;
@@ -162,19 +166,55 @@ fn traced(inject: &str) -> Option<(Daemon, Tracer)> {
     Some((daemon, tracer))
 }
 
+/// The name of the device that the environment's directory is on.
+fn device(daemon: &Daemon) -> String {
+    let at = fs::canonicalize(tree(daemon)).unwrap();
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let mut lines = mounts.lines().map(|line| line.split(' '));
+    let line = lines.find(|words| words.clone().nth(1) == at.to_str());
+    let device = line.and_then(|mut words| words.next()).unwrap();
+    device.trim_start_matches("/dev/").to_owned()
+}
+
 #[test]
 fn a_filesystem_that_was_frozen_when_we_were_killed_is_thawed() {
-    let Some((mut daemon, tracer)) = traced("signal=KILL") else {
-        return;
-    };
-    assert_eq!(daemon.client().attempt_checkpoint(), None);
-    assert_eq!(daemon.wait_without_output(), 137);
-    drop(tracer);
-    let mut daemon = daemon.into_sprite().api().start();
-    daemon.wait_running();
-    fs::write(tree(&daemon).join("file"), "later").unwrap();
-    assert_eq!(daemon.client().checkpoint(), "v1");
-    daemon.stop(143);
+    for whatever_it_has_begun_too in [false, true] {
+        let Some((mut daemon, tracer)) = traced("signal=KILL") else {
+            return;
+        };
+        // Changes when something else, or nothing, is on the device.
+        let block = Path::new("/sys/block").join(device(&daemon));
+        let sequence = block.join("diskseq");
+        let before = fs::read_to_string(&sequence).unwrap();
+        let image = Pid::from_raw(pid_of(&daemon, "juicefs-image")).unwrap();
+        if whatever_it_has_begun_too {
+            // It would let it go.
+            kill_process(image, Signal::STOP).unwrap();
+        }
+        assert_eq!(daemon.client().attempt_checkpoint(), None);
+        assert_eq!(daemon.wait_without_output(), 137);
+        drop(tracer);
+        if whatever_it_has_begun_too {
+            let of_it = daemon.sprite.path("data").display().to_string();
+            let mut pkill = Command::new("pkill");
+            let killed = pkill.args(["-KILL", "-f", &of_it]).status();
+            assert!(killed.unwrap().success());
+            // What the kernel knows of the paths ends after a moment.
+            let tree = tree(&daemon);
+            wait_until(&daemon, "the volume is served", || {
+                fs::metadata(&tree).is_err()
+            });
+        }
+        let mut daemon = daemon.into_sprite().api().start();
+        daemon.wait_running();
+        // Nothing keeps what was frozen.
+        wait_until(&daemon, "the device is kept", || {
+            fs::read_to_string(&sequence).is_ok_and(|now| now != before)
+        });
+        fs::write(tree(&daemon).join("file"), "later").unwrap();
+        assert_eq!(daemon.client().checkpoint(), "v1");
+        daemon.stop(143);
+    }
 }
 
 #[test]

@@ -247,6 +247,15 @@ impl Volume {
         self.dir.join("mnt")
     }
 
+    /// The same with paths as the kernel tells them, without links.
+    fn canonical(&self) -> Self {
+        let dir = std::fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
+        Self {
+            dir,
+            ..self.clone()
+        }
+    }
+
     /// The environment's directory on it.
     #[must_use]
     pub fn tree(&self) -> PathBuf {

@@ -17,6 +17,17 @@ use crate::sys::btrfs;
 /// The name of the subvolume that is the environment's directory.
 const TREE: &std::ffi::CStr = c"fs";
 
+/// Makes a filesystem where no mount is seen. Else mkfs.btrfs asks of each loop device that is
+/// mounted whether it is the same file, and gives up if one is on a network filesystem that has
+/// died.
+const MKFS_ALONE: [&str; 5] = [
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    r#"mount --bind /dev/null "/proc/$$/mounts" && exec mkfs.btrfs -q -f "$0""#,
+];
+
 /// Mounts `volume`; makes what is missing of it.
 pub async fn mount(volume: &Volume, spawner: &Spawner) -> Result<(), Error> {
     if !rustix::process::geteuid().is_root() {
@@ -75,7 +86,14 @@ async fn make_image(volume: &Volume, spawner: &Spawner) -> Result<(), Error> {
     let file = File::create(&unfinished).context("create", &unfinished)?;
     file.set_len(volume.size).context("create", &unfinished)?;
     let words = ["mkfs.btrfs", "-q", "-f"];
-    run(spawner, &words, &[&unfinished], "btrfs-progs").await?;
+    let made = run(spawner, &words, &[&unfinished], "btrfs-progs").await;
+    if made.is_err()
+        && run(spawner, &MKFS_ALONE, &[&unfinished], "util-linux")
+            .await
+            .is_err()
+    {
+        return made;
+    }
     file.sync_all().context("flush", &unfinished)?;
     durable::rename(&unfinished, image)
 }

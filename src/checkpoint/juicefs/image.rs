@@ -7,6 +7,7 @@
 mod clones;
 mod device;
 mod overlay;
+mod thawing;
 
 use std::fs::{self, DirBuilder, File};
 use std::os::fd::AsFd as _;
@@ -22,12 +23,13 @@ use rustix::mount::UnmountFlags;
 pub use self::clones::{blank, check, show, swap};
 
 use self::device::Access;
+use self::thawing::{thaw, thaw_dead};
 use super::super::driver::Context as _;
 use super::super::volume::is_mounted;
 use super::super::{durable, mounts};
 use super::program::Tool;
 use super::{Error, Volume, lock};
-use crate::sys::{self, freeze};
+use crate::sys;
 
 /// What the kernel says of a filesystem that is damaged, or is none.
 const CORRUPT: [Errno; 4] = [Errno::INVAL, Errno::UCLEAN, Errno::BADMSG, Errno::ILSEQ];
@@ -77,6 +79,8 @@ pub fn serve(volume: &Volume) -> Result<(), Error> {
     }
     thaw(&tree);
     let served = overlay::mount(volume).and_then(|()| wait_for_the_end());
+    // What is unmounted while it is frozen is so for ever.
+    thaw(&tree);
     let unmounted = unmount_all(volume);
     served.and(unmounted)
 }
@@ -96,14 +100,6 @@ fn is_taken_over(volume: &Volume, tree: &Path) -> Result<bool, Error> {
     let unmounted = rustix::mount::unmount(tree, UnmountFlags::empty());
     unmounted.context("unmount", tree)?;
     Ok(false)
-}
-
-/// Lets go what one like us held for a checkpoint when it was killed.
-fn thaw(tree: &Path) {
-    let thawed = File::open(tree).and_then(|root| freeze::thaw(root.as_fd()));
-    if thawed.is_ok() {
-        tracing::warn!("{} was frozen: thawed", tree.display());
-    }
 }
 
 /// Whether it still writes. Since Linux 6.14 one that has stopped to does not call itself read-only
@@ -140,7 +136,6 @@ pub fn make_way(volume: &Volume) -> Result<(), Error> {
     }
     let _lock = lock::take(&lock)?;
     let tree = volume.tree();
-    // What is on a dead JuiceFS goes with it.
     if is_mounted(&volume.mount_point()).unwrap_or(false) && tree.exists() {
         thaw(&tree);
         unmount_all(volume)?;
@@ -148,6 +143,10 @@ pub fn make_way(volume: &Volume) -> Result<(), Error> {
         clones::unmount_all(volume);
         if let Some(target) = overlay::target(volume) {
             unmount(target)?;
+        }
+        // What is on a dead JuiceFS goes with it, unless it is frozen.
+        if let Err(error) = thaw_dead(volume) {
+            tracing::warn!("{error}");
         }
     }
     Ok(())

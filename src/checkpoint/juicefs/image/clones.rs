@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::RenameFlags;
@@ -13,7 +13,7 @@ use super::super::super::volume::is_mounted;
 use super::super::super::{durable, mounts};
 use super::super::clones::Intent;
 use super::super::{Error, Volume, lock};
-use super::device::{self, Access};
+use super::device::{self, Access, Loop};
 use super::{FSCK, grow, make, overlay, try_to_mount};
 
 /// How long a filesystem may be in use when it is to be unmounted.
@@ -136,16 +136,17 @@ pub fn check(image: &Path) -> Result<(), Error> {
 
 /// Unmounts every clone of this volume, so that nothing keeps the volume.
 pub fn unmount_all(volume: &Volume) {
-    // The kernel's paths are without links.
-    let at = fs::canonicalize(&volume.dir).unwrap_or_else(|_| volume.dir.clone());
-    let clones = Volume {
-        dir: at,
-        ..volume.clone()
-    }
-    .checkpoints();
+    let clones = volume.canonical().checkpoints();
+    let is_clone = |device: &Loop| {
+        let file = device.backing_file();
+        file.is_some_and(|file| file.starts_with(&clones))
+    };
+    let devices: Vec<_> = device::all().filter(is_clone).collect();
     for mount in mounts::all().unwrap_or_default().iter().rev() {
-        let device = mount.device.strip_prefix("/dev/").unwrap_or_default();
-        if backing_file(device).is_some_and(|file| file.starts_with(&clones)) {
+        if devices
+            .iter()
+            .any(|device| device.path() == Path::new(&mount.device))
+        {
             let unmounted = rustix::mount::unmount(&mount.at, UnmountFlags::empty())
                 .or_else(|_| rustix::mount::unmount(&mount.at, UnmountFlags::DETACH));
             if let Err(error) = unmounted {
@@ -154,19 +155,9 @@ pub fn unmount_all(volume: &Volume) {
         }
     }
     // One that was to be mounted.
-    for device in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
-        let name = device.file_name().to_string_lossy().into_owned();
-        if backing_file(&name).is_some_and(|file| file.starts_with(&clones))
-            && let Err(error) = device::detach(&Path::new("/dev").join(&name))
-        {
+    for device in devices.iter().filter(|device| is_clone(device)) {
+        if let Err(error) = device::detach(&device.path()) {
             tracing::warn!("{error}");
         }
     }
-}
-
-/// The image that a loop device is on.
-fn backing_file(device: &str) -> Option<PathBuf> {
-    let path = format!("/sys/block/{device}/loop/backing_file");
-    let file = fs::read_to_string(path).ok()?;
-    Some(PathBuf::from(file.trim_end()))
 }

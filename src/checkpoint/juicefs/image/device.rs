@@ -1,6 +1,7 @@
 //! Images as loop devices.
 
 use std::ffi::CStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -25,6 +26,35 @@ pub enum Access {
     Write,
     /// To be looked at: nothing in it is run, or is a device.
     Read,
+}
+
+/// A loop device.
+pub struct Loop(String);
+
+impl Loop {
+    /// Where it is: `/dev/loop0`.
+    pub fn path(&self) -> PathBuf {
+        Path::new("/dev").join(&self.0)
+    }
+
+    /// The file that it is on; none where nothing is.
+    pub fn backing_file(&self) -> Option<PathBuf> {
+        let path = format!("/sys/block/{}/loop/backing_file", self.0);
+        let file = fs::read_to_string(path).ok()?;
+        Some(PathBuf::from(file.trim_end()))
+    }
+
+    /// Whether a filesystem of this kind is in use on it, mounted or not.
+    pub fn has(&self, kind: &str) -> bool {
+        Path::new("/sys/fs").join(kind).join(&self.0).exists()
+    }
+}
+
+/// All loop devices.
+pub fn all() -> impl Iterator<Item = Loop> {
+    let entries = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with("loop")).map(Loop)
 }
 
 /// Mounts the filesystem in `image` at `at`. The inner error is that of the mount itself.
