@@ -7,6 +7,7 @@ mod checkpoint_files;
 mod checkpoints;
 mod components;
 mod config;
+mod console;
 mod control;
 mod debug;
 mod events;

@@ -12,6 +12,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod diagrams;
 pub mod error;
 pub mod exec;
 pub mod files;

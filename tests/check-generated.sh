@@ -2,7 +2,7 @@
 # Compares what is generated with what is committed; with --write, writes it.
 set -eu
 cd "$(dirname "$0")/.."
-bin=target/release/sprite-env
+bin=${BIN:-target/release/sprite-env}
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 mkdir -p "$tmp/docs/diagrams"

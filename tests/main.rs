@@ -27,6 +27,7 @@ mod commands;
 mod component_corners;
 mod component_kinds;
 mod config;
+mod console;
 mod control;
 mod corners;
 mod crashes;

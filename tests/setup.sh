@@ -10,6 +10,8 @@ need curl curl
 need jq jq
 need setfattr attr
 need dot graphviz
+need chromium chromium
+need chromedriver chromium-driver
 need xmllint libxml2-utils
 need ip iproute2
 need vim vim

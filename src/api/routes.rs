@@ -12,8 +12,8 @@ use super::problem::Problem;
 use super::settle::{Verb, Wait};
 use super::{
     Shared, auth, body, checkpoint_archives, checkpoint_files, checkpoints, components, config,
-    control, debug, events, exec, files, health, logs, metrics, openapi, ports, process, proxy,
-    sprite, status, url_proxy,
+    console, control, debug, events, exec, files, health, logs, metrics, openapi, ports, process,
+    proxy, sprite, status, url_proxy,
 };
 
 /// Everything that is served.
@@ -40,6 +40,8 @@ pub fn router(shared: Shared) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/openapi.json", get(openapi::get))
+        .route("/console", get(console::page))
+        .route("/console/{part}", get(console::part))
         .method_not_allowed_fallback(wrong_method);
     open.merge(authorized)
         .layer(middleware::map_response(version))

@@ -15,6 +15,7 @@ pub use self::control::{
 };
 use crate::config::value::{FromText, GoDuration, parse_duration};
 use crate::config::{Flags, SignalMap};
+use crate::diagrams::MachineName;
 
 const EXAMPLES: &str = "\
 Every flag may be written with one dash or two.
@@ -207,19 +208,6 @@ pub struct DiagramOptions {
     /// In which form.
     #[arg(long, value_enum, default_value = "mermaid")]
     pub format: Format,
-}
-
-/// A state machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum MachineName {
-    /// The whole.
-    System,
-    /// A checkpoint or a restore.
-    Operation,
-    /// The main process.
-    Process,
-    /// One component.
-    Component,
 }
 
 /// The form of a diagram.

@@ -8,7 +8,7 @@ use machines::machine::Taken;
 use machines::supervisor::{Input, Record};
 
 use super::arguments::ReplayOptions;
-use super::diagram::all;
+use crate::diagrams;
 
 /// sysexits: the data is wrong.
 const DATA: u8 = 65;
@@ -49,7 +49,7 @@ pub fn run(options: &ReplayOptions) -> u8 {
     }
     if options.coverage {
         let wanted = f64::from(options.at_least.unwrap_or(0)) / 100.0;
-        for diagram in all() {
+        for diagram in diagrams::all() {
             let share = report(&diagram, &taken);
             if share < wanted && code == 0 {
                 eprintln!(

@@ -62,6 +62,9 @@ pub struct Part {
     /// What a component is called by in requests to the machines, for as long as it exists.
     #[serde(skip)]
     pub number: usize,
+    /// A component's place in the steps of the journal, which change with the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<usize>,
     /// The machine's state path.
     pub state: String,
     /// The process id, while it runs.
@@ -220,10 +223,17 @@ impl Status {
             operation: supervisor.operation().path().join(" > "),
             process: facts.part(Who::Process, &process.path(), process.chart().restarts),
             components: components
-                .map(|((name, number), machine)| {
+                .enumerate()
+                .map(|(place, ((name, number), machine))| {
                     let restarts = machine.chart().restarts;
                     let part = facts.part(Who::Component(number), &machine.path(), restarts);
-                    (name.to_owned(), Part { number, ..part })
+                    let place = Some(place);
+                    let part = Part {
+                        number,
+                        place,
+                        ..part
+                    };
+                    (name.to_owned(), part)
                 })
                 .collect(),
             accepted: accepted(supervisor),
@@ -261,6 +271,7 @@ impl Facts {
         let running = self.running.get(&who);
         Part {
             number: 0,
+            place: None,
             state: path.join(" > "),
             pid: running.map(|(pid, _)| *pid),
             uptime: running.map(|(_, start)| *start),
