@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::support::browser::Browser;
+use crate::support::http::Client;
 use crate::support::{Daemon, Sprite, Value, json};
 
 const TOKEN: &str = "test-token";
@@ -26,7 +27,7 @@ fn daemon() -> Daemon {
 
 /// Opens the console and signs in.
 fn sign_in(browser: &Browser, daemon: &Daemon) {
-    browser.open(&daemon.client().url("/console"));
+    browser.open(&format!("{}/console", daemon.client().base()));
     browser.wait("!document.querySelector('#token').hidden");
     give_token(browser, TOKEN);
     shows(browser, "Online › Serving › Running");
@@ -79,7 +80,7 @@ fn it_shows_what_happens_and_does_what_it_is_asked_for() {
     let mut daemon = daemon();
     let (client, dir) = (daemon.client(), daemon.sprite.path("data/fs"));
     fs::write(dir.join("file"), "before").unwrap();
-    browser.open(&client.url("/console"));
+    browser.open(&format!("{}/console", client.base()));
     browser.wait("!document.querySelector('#token').hidden");
     give_token(&browser, "another");
     browser.wait("document.querySelector('#token [role=alert]').textContent.includes('invalid')");
@@ -165,11 +166,11 @@ fn it_finds_back_to_a_daemon_that_was_started_anew() {
     };
     let mut daemon = daemon();
     sign_in(&browser, &daemon);
-    let url = daemon.client().url("");
-    let address = url.strip_prefix("http://").unwrap().to_owned();
+    let base = daemon.client().base().to_owned();
+    let address = base.strip_prefix("http://").unwrap();
     daemon.stop(143);
     browser.wait("!document.querySelector('#connection').hidden");
-    let sprite = daemon.into_sprite().arg("-listen").arg(&address);
+    let sprite = daemon.into_sprite().arg("-listen").arg(address);
     let daemon = sprite.env("SPRITE_HTTP_API_TOKEN", TOKEN).start();
     daemon.wait_running();
     browser.wait("document.querySelector('#connection').hidden");
@@ -232,8 +233,8 @@ fn a_journal_from_a_file_is_looked_at() {
 #[test]
 fn its_parts_need_no_token_and_tell_nothing() {
     let daemon = daemon();
-    let url = daemon.client().url("");
-    let client = crate::support::http::Client::new(url, None);
+    let base = daemon.client().base().to_owned();
+    let client = Client::new(base, None);
     for (part, kind) in [
         ("", "text/html; charset=utf-8"),
         ("/console.js", "text/javascript; charset=utf-8"),

@@ -1,12 +1,14 @@
 //! What a JuiceFS volume in a bucket keeps when anything is killed at any moment.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
-use crate::support::bucket::Service;
+use crate::support::bucket::{Service, durable};
 use crate::support::juicefs::{fs as tree, in_bucket, lose, pid_of, started, wait_for_copy};
-use crate::support::{Value, json, signal_process};
+use crate::support::{Daemon, Value, json, signal_process};
 
 /// How many times something is killed at any moment; `SPRITE_KILLS` says another number.
 const KILLS: usize = 8;
@@ -17,14 +19,11 @@ fn whatever_is_killed_whenever_what_was_made_durable_is_there() {
         return;
     };
     config["juicefs"]["on_failure"] = json!("restart");
-    let kills = std::env::var("SPRITE_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let (kills, seed, mut random) = chance();
     let mut daemon = started(service.sprite_with(&config));
     let (mut written, mut in_a_row) = (0, 0);
     for kill in 0..kills {
-        let pause = std::time::Duration::from_millis(random.u64(..1_500));
+        let pause = Duration::from_millis(random.u64(..1_500));
         let mut victim = ["juicefs", "litestream", "daemon"][random.usize(..3)];
         // Nobody is started again more than five times within a minute.
         if in_a_row == 4 {
@@ -78,6 +77,158 @@ fn whatever_is_killed_whenever_what_was_made_durable_is_there() {
         );
     }
     daemon.stop(143);
+}
+
+/// How often something is killed; what is random, and the seed that it comes from.
+fn chance() -> (usize, u64, fastrand::Rng) {
+    let kills = std::env::var("SPRITE_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+    let seed =
+        std::env::var("SPRITE_SEED").map_or_else(|_| fastrand::u64(..), |it| it.parse().unwrap());
+    println!("seed {seed}");
+    (kills, seed, fastrand::Rng::with_seed(seed))
+}
+
+/// What must be there: files with the numbers below some number, in the environment and in each
+/// checkpoint.
+#[derive(Debug, Default)]
+struct Promised {
+    files: usize,
+    /// What may be there instead, if a restore was cut off.
+    instead: Option<usize>,
+    checkpoints: BTreeMap<String, usize>,
+}
+
+impl Promised {
+    /// Does something; false once the volume is gone.
+    fn act(&mut self, daemon: &Daemon, random: &mut fastrand::Rng) -> bool {
+        let chosen = self.checkpoints.iter().nth(random.usize(..20));
+        match (random.usize(..12), chosen) {
+            (0 | 1, _) => {
+                let Some(id) = done(daemon, "/checkpoint") else {
+                    return false;
+                };
+                self.checkpoints.insert(id, self.files);
+                true
+            }
+            (2, Some((id, files))) => {
+                let is_done = done(daemon, &format!("/checkpoints/{id}/restore")).is_some();
+                if is_done {
+                    self.files = *files;
+                } else {
+                    self.instead = Some(*files);
+                }
+                is_done
+            }
+            _ => {
+                let is_written = write_durably(&tree(daemon), self.files).is_ok();
+                self.files += usize::from(is_written);
+                is_written
+            }
+        }
+    }
+
+    /// Looks at all of it.
+    fn check(&mut self, daemon: &Daemon, why: &str) {
+        if let Some(instead) = self.instead.take() {
+            let most = self.files.max(instead);
+            let has_most = most > 0 && has(daemon, most - 1);
+            self.files = if has_most {
+                most
+            } else {
+                self.files.min(instead)
+            };
+        }
+        for number in 0..self.files {
+            assert!(has(daemon, number), "{number} of {}: {why}", self.files);
+        }
+        let listed = daemon.client().checkpoint_ids(false);
+        for id in self.checkpoints.keys() {
+            assert!(listed.contains(id), "{id} is not in {listed:?}: {why}");
+        }
+    }
+}
+
+fn has(daemon: &Daemon, number: usize) -> bool {
+    let found = fs::read_to_string(tree(daemon).join(number.to_string()));
+    found.is_ok_and(|found| found == number.to_string().repeat(100))
+}
+
+/// The id that an operation has ended well with.
+fn done(daemon: &Daemon, path: &str) -> Option<String> {
+    let answer = daemon.client().attempt("POST", path)?;
+    let last = answer.lines().pop()?;
+    (last["type"] == "complete").then(|| last["checkpoint_id"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn whatever_is_killed_whenever_checkpoints_that_are_clones_are_whole() {
+    let (Some(service), Some(mut config)) = (Service::start(), in_bucket()) else {
+        return;
+    };
+    config["storage"]["volume"]["size"] = json!("1G");
+    config["juicefs"]["layout"] = json!("image");
+    config["juicefs"]["on_failure"] = json!("restart");
+    let (kills, seed, mut random) = chance();
+    let mut daemon = started(service.sprite_with(&config));
+    let (mut promised, mut in_a_row) = (Promised::default(), 0);
+    for kill in 0..kills {
+        let pause = Duration::from_millis(random.u64(..2_500));
+        let mut victim = ["juicefs", "juicefs-image", "litestream", "daemon"][random.usize(..4)];
+        // Nobody is started again more than five times within a minute.
+        if in_a_row == 2 {
+            victim = "daemon";
+        }
+        in_a_row = if victim == "daemon" { 0 } else { in_a_row + 1 };
+        let before = match victim {
+            "daemon" => daemon.pid(),
+            component => pid_of(&daemon, component),
+        };
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(pause);
+            signal_process(before, libc::SIGKILL);
+        });
+        while !killer.is_finished() && promised.act(&daemon, &mut random) {}
+        killer.join().unwrap();
+        let why = format!("seed {seed}, {victim} killed in round {kill}");
+        if victim == "daemon" || is_over(&mut daemon, victim, before) {
+            daemon.wait_without_output();
+            daemon = started(daemon.into_sprite());
+        }
+        promised.check(&daemon, &why);
+    }
+    let why = format!("seed {seed}");
+    assert_eq!(durable(&daemon)["type"], "complete", "{why}");
+    wait_for_copy(&daemon, &daemon.sprite.path("data/juicefs/mnt"));
+    lose(daemon);
+    let mut daemon = started(service.sprite_with(&config));
+    promised.check(&daemon, &why);
+    let checkpoints: Vec<_> = promised.checkpoints.clone().into_iter().collect();
+    for _ in 0..checkpoints.len().min(5) {
+        let (id, files) = &checkpoints[random.usize(..checkpoints.len())];
+        assert_eq!(daemon.client().restore(id)["type"], "complete", "{why}");
+        promised.files = *files;
+        promised.check(&daemon, &why);
+        assert!(!has(&daemon, *files), "{id}: {why}");
+    }
+    daemon.stop(143);
+}
+
+/// Waits until a component that was killed is back; whether everything ended instead.
+fn is_over(daemon: &mut Daemon, component: &str, before: i32) -> bool {
+    let client = daemon.client();
+    loop {
+        if daemon.wait_running_or_over() {
+            return true;
+        }
+        let is_back = client.attempt("GET", "/status").is_some_and(|answer| {
+            let part = &answer.json()["components"][component];
+            part["state"] == "Up > Ready" && part["pid"] != before
+        });
+        if is_back {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Writes a file that is there from then on, whatever comes.

@@ -105,11 +105,6 @@ impl Client {
         self.send(method, path, &headers, body)
     }
 
-    /// The address of a path.
-    pub fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
-    }
-
     pub fn get(&self, path: &str) -> Answer {
         self.request("GET", path, b"")
     }
