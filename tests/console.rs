@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::support::browser::Browser;
 use crate::support::http::Client;
+use crate::support::juicefs::reconfigure;
 use crate::support::{Daemon, Sprite, Value, json};
 
 const TOKEN: &str = "test-token";
@@ -129,6 +130,13 @@ fn it_shows_what_happens_and_does_what_it_is_asked_for() {
         "document.querySelector('#steps tbody').dispatchEvent({key})"
     ));
     browser.wait("document.querySelector('#system-state-Running.now')");
+    for _ in 0..40 {
+        browser.run(&format!(
+            "document.querySelector('#steps tbody').dispatchEvent({key})"
+        ));
+    }
+    // At the oldest step the keys stay in the past.
+    browser.wait("document.querySelector('#system-state-StartingComponents.now')");
     browser.picture("console-past");
     click(&browser, "Back to now");
     shows(&browser, "Online › Serving › Running");
@@ -177,6 +185,19 @@ fn it_finds_back_to_a_daemon_that_was_started_anew() {
     shows(&browser, "Online › Serving › Running");
     daemon.client().post("/process/stop", &json!({}));
     browser.wait("document.querySelector('#process-state-Stopped.now')");
+    // Another configuration has other machines.
+    reconfigure(&daemon.sprite, |config| {
+        config["components"] = json!({"other": {"start_command": ["sleep", "1000"]}});
+    });
+    let reloaded = daemon.client().post("/config/reload", &json!({}));
+    assert_eq!(reloaded.status, 200, "{}", reloaded.text);
+    browser.wait(
+        "[...document.querySelectorAll('#parts b')].map((it) => it.textContent).join() === \
+         'operation,process,other'",
+    );
+    browser.wait("document.querySelector('#component-0-state-Ready.now')");
+    browser.run("document.querySelector('#failures').click()");
+    browser.wait("document.querySelectorAll('#steps tbody tr').length === 0");
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::fs;
 use std::process::Command;
 
 use crate::support::http::Client;
-use crate::support::{BIN, Sprite, Value};
+use crate::support::juicefs::reconfigure;
+use crate::support::{BIN, Sprite, Value, json};
 
 /// The next event of a stream: its id, its name, its data.
 fn next(lines: &mut impl Iterator<Item = String>) -> (u64, String, Value) {
@@ -25,6 +26,25 @@ fn next(lines: &mut impl Iterator<Item = String>) -> (u64, String, Value) {
 
 fn follow(client: &Client, last: &str) -> impl Iterator<Item = String> + use<> {
     client.stream("GET", "/events", &[("last-event-id", last)], b"")
+}
+
+#[test]
+fn machines_of_another_configuration_are_told_of() {
+    let config = json!({"process_command": ["sleep", "1000"]});
+    let daemon = Sprite::new().config(&config).api().start();
+    daemon.wait_running();
+    let client = daemon.client();
+    let mut events = follow(&client, "0");
+    reconfigure(&daemon.sprite, |config| {
+        config["components"] = json!({"other": {"start_command": ["sleep", "1000"]}});
+    });
+    let reloaded = client.post("/config/reload", &json!({}));
+    assert_eq!(reloaded.status, 200, "{}", reloaded.text);
+    let anew = std::iter::from_fn(|| Some(next(&mut events))).find(|it| it.1 == "anew");
+    let after = anew.unwrap().2["after"].as_u64().unwrap();
+    assert_eq!(client.get("/journal").lines()[0]["after"], after);
+    let (number, name, step) = next(&mut events);
+    assert_eq!((number, name.as_str()), (after + 1, "step"), "{step}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! the same time whatever was sent.
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
@@ -19,7 +19,12 @@ pub const REPLAY_SOURCE: &str = "fly-replay-src";
 pub async fn require(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let allowed = match &shared.token {
         Some(token) => is_authorized(request.headers(), token),
-        // Only on a unix socket: there the file's mode decides.
+        // Only on a unix socket: there the file's mode decides, and not a page of somebody else's
+        // in the browser of someone who may.
+        None if is_of_another_site(request.headers()) => {
+            let why = "a page of another site must not use this API";
+            return Problem::new(StatusCode::FORBIDDEN, "forbidden", why).into_response();
+        }
         None => true,
     };
     if allowed {
@@ -32,6 +37,17 @@ pub async fn require(State(shared): State<Shared>, request: Request, next: Next)
          of SPRITE_HTTP_API_TOKEN",
     );
     ([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response()
+}
+
+/// Whether a browser sends this for a page that is not from us.
+fn is_of_another_site(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+    let origin = headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
+    origin.is_some_and(|origin| {
+        let scheme = origin.windows(3).position(|part| part == b"://");
+        let site = scheme.and_then(|at| origin.get(at + 3..));
+        site.is_none() || site != host
+    })
 }
 
 fn is_authorized(headers: &HeaderMap, token: &Secret) -> bool {
@@ -81,6 +97,24 @@ fn replay_state_is(state: &str, token: &Secret) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_of_other_sites_are_told_apart() {
+        for (host, origin, other) in [
+            ("localhost:7778", None, false),
+            ("localhost:7778", Some("http://localhost:7778"), false),
+            ("localhost:7778", Some("https://example.org"), true),
+            ("localhost:7778", Some("http://localhost:8080"), true),
+            ("localhost:7778", Some("null"), true),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, origin.parse().unwrap());
+            }
+            assert_eq!(is_of_another_site(&headers), other, "{origin:?}");
+        }
+    }
 
     #[test]
     fn four_ways_to_send_the_token() {

@@ -1,19 +1,19 @@
 //! `GET /console`: a page with the machines' charts, live. It and its parts are the same everywhere
 //! and tell nothing, so they need no token; what the page asks for does.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use clap::ValueEnum as _;
+use tokio::sync::OnceCell;
 
 use super::problem::Problem;
 use crate::diagrams::{self, MachineName};
 
 /// What the page may do: run its own scripts, and talk to the daemon that it is from.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
                       img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
@@ -50,22 +50,25 @@ pub async fn part(Path(name): Path<String>, headers: HeaderMap) -> Result<Respon
     Ok(answer(&headers, kind, text))
 }
 
-/// What is behind the pictures: a diagram for each kind of machine.
+/// What is behind the pictures: a diagram for each kind of machine, found out once.
 async fn charts(headers: &HeaderMap) -> Result<Response, Problem> {
-    let explored = tokio::task::spawn_blocking(|| {
+    static CHARTS: OnceCell<String> = OnceCell::const_new();
+    let explore = || {
         let diagrams = diagrams::all();
         let named = diagrams.into_iter().map(|diagram| (diagram.name, diagram));
         serde_json::to_string(&named.collect::<BTreeMap<_, _>>())
-    });
+    };
     let failed = |why: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", why);
-    let text = explored.await.map_err(|error| failed(error.to_string()))?;
-    let text = text.map_err(|error| failed(error.to_string()))?;
-    Ok(answer(headers, "application/json", text))
+    let explored = CHARTS.get_or_try_init(|| async {
+        let text = tokio::task::spawn_blocking(explore).await;
+        let text = text.map_err(|error| failed(error.to_string()))?;
+        text.map_err(|error| failed(error.to_string()))
+    });
+    Ok(answer(headers, "application/json", explored.await?))
 }
 
 /// An answer that a browser need not load again while it is the same.
-fn answer(headers: &HeaderMap, kind: &'static str, text: impl Into<Cow<'static, str>>) -> Response {
-    let text = text.into();
+fn answer(headers: &HeaderMap, kind: &'static str, text: &'static str) -> Response {
     let tag = format!("\"{}\"", blake3::hash(text.as_bytes()).to_hex());
     let has = headers
         .get(header::IF_NONE_MATCH)
@@ -90,5 +93,5 @@ fn answer(headers: &HeaderMap, kind: &'static str, text: impl Into<Cow<'static, 
     if has == Some(tag.as_bytes()) {
         return (StatusCode::NOT_MODIFIED, fixed, tagged).into_response();
     }
-    (fixed, tagged, text.into_owned()).into_response()
+    (fixed, tagged, text).into_response()
 }

@@ -20,7 +20,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Streams the steps after the one that `Last-Event-ID` names; without it, those from now
 /// on. Each event is a line of the journal, and its id the line's number. Steps that are
-/// no longer kept are told of by an event `gap` with the numbers of the first and last.
+/// no longer kept are told of by an event `gap` with the numbers of the first and last, and
+/// machines that a new configuration has changed by an event `anew`: `/journal` begins with them.
 pub async fn stream(
     State(shared): State<Shared>,
     headers: HeaderMap,
@@ -62,11 +63,19 @@ fn follow(
     steps: watch::Receiver<u64>,
     last: u64,
 ) -> impl Stream<Item = Event> + Send + 'static {
-    let batches = stream::unfold((ring, steps, last), |(ring, mut steps, last)| async move {
+    let start = (ring.begun(), last);
+    let batches = stream::unfold((ring, steps, start), |(ring, mut steps, at)| async move {
+        let (begun, last) = at;
         loop {
+            let now = ring.begun();
+            if now != begun {
+                let anew = Event::default().event("anew");
+                let anew = anew.data(format!("{{\"after\":{}}}", now.1));
+                return Some((vec![anew], (ring, steps, (now, last))));
+            }
             if let Some(lines) = ring.after(last) {
                 let next = lines.first + lines.lines.len() as u64 - 1;
-                return Some((events(last, lines), (ring, steps, next)));
+                return Some((events(last, lines), (ring, steps, (begun, next))));
             }
             // The ring is gone when the daemon is.
             steps.changed().await.ok()?;

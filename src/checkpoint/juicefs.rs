@@ -322,6 +322,11 @@ impl Volume {
         self.dir.join("swap.lock")
     }
 
+    /// Which device the image is on.
+    fn device(&self) -> PathBuf {
+        self.dir.join("image.device")
+    }
+
     /// The lock of what copies the metadata to the bucket.
     fn litestream_lock(&self) -> PathBuf {
         self.dir.join("litestream.lock")

@@ -86,13 +86,12 @@ async fn make_image(volume: &Volume, spawner: &Spawner) -> Result<(), Error> {
     let file = File::create(&unfinished).context("create", &unfinished)?;
     file.set_len(volume.size).context("create", &unfinished)?;
     let words = ["mkfs.btrfs", "-q", "-f"];
-    let made = run(spawner, &words, &[&unfinished], "btrfs-progs").await;
-    if made.is_err()
-        && run(spawner, &MKFS_ALONE, &[&unfinished], "util-linux")
-            .await
-            .is_err()
-    {
-        return made;
+    if let Err(error) = run(spawner, &words, &[&unfinished], "btrfs-progs").await {
+        if !error.to_string().contains("mount status") {
+            return Err(error);
+        }
+        run(spawner, &MKFS_ALONE, &[&unfinished], "util-linux").await?;
+        tracing::info!("{error}; so it was asked where it sees no mounts");
     }
     file.sync_all().context("flush", &unfinished)?;
     durable::rename(&unfinished, image)

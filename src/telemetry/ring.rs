@@ -22,6 +22,8 @@ pub struct Ring {
 struct Segments {
     old: Option<Segment>,
     new: Segment,
+    /// How often it was begun anew, and behind which line number last.
+    begun: (u64, u64),
 }
 
 #[derive(Debug, Default)]
@@ -59,14 +61,24 @@ impl Ring {
     }
 
     /// Begins anew behind line number `seq`; what is kept from before cannot be replayed to here.
+    /// Whoever waits for lines is told.
     pub fn begin_anew(&self, seq: u64, header: String) {
         let mut segments = self.lock();
+        segments.begun = (segments.begun.0 + 1, seq);
         segments.old = None;
         segments.new = Segment {
             header,
             after: seq,
             ..Segment::default()
         };
+        drop(segments);
+        self.last.send_replace(seq);
+    }
+
+    /// How often it was begun anew, and behind which line number last.
+    #[must_use]
+    pub fn begun(&self) -> (u64, u64) {
+        self.lock().begun
     }
 
     /// Adds line number `seq`. `header` is asked for when a new segment is begun.

@@ -32,7 +32,7 @@ impl Browser {
         output.collect("chromedriver", driver.stdout.take().unwrap());
         let line = output.wait_for("started successfully on port", 1);
         let port = line.trim_end_matches('.').rsplit(' ').next().unwrap();
-        let client = Client::new(format!("http://127.0.0.1:{port}"), None);
+        let client = Client::new(format!("http://127.0.0.1:{port}"), Some("none"));
         let size = format!("--window-size={width},{height}");
         let arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", &size];
         let options = json!({"args": arguments, "mobileEmulation": {
@@ -105,7 +105,7 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         // It takes the browser along.
-        let _ = self.client.send("DELETE", &self.session, &[], b"");
+        let _ = self.client.attempt("DELETE", &self.session);
         let _ = self.driver.kill();
         let _ = self.driver.wait();
     }

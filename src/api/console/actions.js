@@ -15,11 +15,16 @@ function sure(question) {
   });
 }
 
-/** Does something, and tells what came of it. */
+let isActing = false;
+let changed = () => {};
+
+/** Does something, and tells what came of it. One thing at a time. */
 async function act(what, path, body) {
   const outcome = byId("outcome");
   outcome.classList.remove("failed");
   outcome.textContent = `${what}…`;
+  isActing = true;
+  changed();
   try {
     const headers = { "content-type": "application/json" };
     const answer = await call(path, { method: "POST", headers, body: JSON.stringify(body ?? {}) });
@@ -37,54 +42,82 @@ async function act(what, path, body) {
     outcome.classList.add("failed");
     outcome.textContent = `${what}: ${error.message}`;
   }
+  isActing = false;
+  changed();
 }
 
-/** A button, which says why it cannot be used if it cannot. */
-function button(label, request, status, act) {
-  const possible = status.accepted.includes(request);
-  const title = possible ? "" : `not possible while the system is ${status.state}`;
-  const made = make("button", { type: "button", disabled: !possible, title }, label);
+function button(label, act) {
+  const made = make("button", { type: "button" }, label);
   made.addEventListener("click", act);
   return made;
 }
 
+/** Whether a button can be used; if it cannot, it says why. `status` is none in the past. */
+function allow(button, status, request, why = "") {
+  const refused = `not possible while the system is ${status?.state}`;
+  const possible = status?.accepted.includes(request);
+  button.disabled = !possible || why !== "" || isActing;
+  button.title = !status ? "not possible in the past" : !possible ? refused : why;
+}
+
 /** The buttons of the main process or of a component. */
-export function controls(kind, path, name, status) {
-  return ["start", "stop", "restart"].map((verb) => {
-    const label = verb[0].toUpperCase() + verb.slice(1);
-    return button(label, `${verb} ${kind}`, status, () => act(`${label} ${name}`, `${path}/${verb}`));
-  });
+export class Controls {
+  constructor(kind, path, name) {
+    this.kind = kind;
+    const made = (verb) => {
+      const label = verb[0].toUpperCase() + verb.slice(1);
+      // The answer comes when it is so.
+      const ask = `${path}/${verb}?wait=1m`;
+      return [verb, button(label, () => act(`${label} ${name}`, ask))];
+    };
+    this.made = new Map(["start", "stop", "restart"].map(made));
+  }
+
+  get buttons() {
+    return [...this.made.values()];
+  }
+
+  /** `part` is what the status says of it. */
+  show(status, part) {
+    const isUp = part?.state.startsWith("Up");
+    for (const [verb, button] of this.made) {
+      const why = verb === "start" && isUp ? "it runs" : "";
+      allow(button, status, `${verb} ${this.kind}`, why);
+    }
+  }
 }
 
 export class Actions {
-  constructor() {
+  /** `redraw` shows the buttons again. */
+  constructor(redraw) {
+    changed = redraw;
     this.comment = make("input", { placeholder: "comment", maxLength: 200 });
     this.comment.setAttribute("aria-label", "The checkpoint's comment");
-    byId("checkpoints").addEventListener("toggle", () => this.list());
-  }
-
-  /** Shows the buttons; `requests` says in words what the system can be asked for. */
-  show(status, requests) {
-    this.status = status;
-    const taking = status.checkpoint_driver !== undefined;
-    const checkpoint = button("Take a checkpoint", "checkpoint", status, async () => {
+    this.take = button("Take a checkpoint", async () => {
       await act("Checkpoint", "checkpoint", { comment: this.comment.value });
       this.comment.value = "";
       this.list();
     });
-    const written = document.activeElement === this.comment;
-    byId("actions").replaceChildren(
-      ...(taking ? [this.comment, checkpoint] : ["Checkpoints are off: there is no storage. "]),
-      ...controls("process", "process", "the main process", status),
-    );
-    if (written) this.comment.focus();
-    byId("checkpoints").hidden = !taking;
-    const spaced = (request) => request.replace(/(?!^)[A-Z]/g, " $&").toLowerCase();
-    const possible = requests.filter(([request]) => status.accepted.includes(spaced(request)));
-    byId("actions").title = possible.map(([, meaning]) => meaning.replaceAll("`", "")).join("\n");
-    for (const restore of byId("checkpoints").querySelectorAll("button")) {
-      restore.disabled = !status.accepted.includes("restore");
-    }
+    this.off = make("p", {}, "Checkpoints are off: there is no storage.");
+    this.process = new Controls("process", "process", "the main process");
+    const all = [this.comment, this.take, this.off, ...this.process.buttons];
+    byId("actions").replaceChildren(...all);
+    byId("checkpoints").addEventListener("toggle", () => this.list());
+    this.restores = [];
+  }
+
+  /** Shows what can be used now; nothing can without a status. */
+  show(status, driver, operation) {
+    const taking = driver !== undefined;
+    for (const element of [this.comment, this.take, byId("checkpoints")]) element.hidden = !taking;
+    this.off.hidden = taking;
+    allow(this.take, status, "checkpoint");
+    this.process.show(status, status?.process);
+    this.status = status;
+    for (const restore of this.restores) allow(restore, status, "restore");
+    // Whoever has made one.
+    if (operation === "Idle" && this.operation !== operation) this.list();
+    this.operation = operation;
   }
 
   /** Lists the checkpoints, if they are looked at. */
@@ -94,6 +127,7 @@ export class Actions {
     const place = details.querySelector("div");
     try {
       const found = await (await call("checkpoints?includeAuto=true")).json();
+      this.restores = [];
       const rows = found.map((one) => this.row(one));
       const table = make("table", {}, make("tbody", {}, ...rows));
       place.replaceChildren(found.length > 0 ? table : "There is none yet.");
@@ -103,7 +137,7 @@ export class Actions {
   }
 
   row({ id, create_time: time, comment, durability }) {
-    const restore = button(`Restore ${id}`, "restore", this.status, async () => {
+    const restore = button(`Restore ${id}`, async () => {
       const question =
         `Restore ${id}? The main process and the components are stopped, the environment's ` +
         `directory becomes what it was, and all is started again. What is there now is kept as ` +
@@ -113,6 +147,8 @@ export class Actions {
         this.list();
       }
     });
+    this.restores.push(restore);
+    allow(restore, this.status, "restore");
     const when = new Date(time).toLocaleString();
     const cells = [id, when, comment ?? "", durability ?? "", restore];
     return make("tr", {}, ...cells.map((cell) => make("td", {}, cell)));

@@ -1,14 +1,21 @@
 // A machine's chart: the picture that was laid out when the program was made, with the state that
 // the machine is in and the arrow that it took last marked in it.
 
+import { call } from "./api.js";
+
 const pictures = new Map();
+/** The kind of an event, without what comes with it. */
+const kind = (event) => event.replace(/\(.*/, "");
 
 /** The picture of a machine, as an element of its own whose ids begin with `prefix`. */
 async function picture(machine, prefix) {
   if (!pictures.has(machine)) {
-    pictures.set(machine, fetch(`console/${machine}.svg`).then((answer) => answer.text()));
+    pictures.set(machine, call(`console/${machine}.svg`).then((answer) => answer.text()));
   }
-  const text = await pictures.get(machine);
+  const text = await pictures.get(machine).catch((error) => {
+    pictures.delete(machine);
+    throw error;
+  });
   const parsed = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
   const svg = document.importNode(parsed, true);
   svg.style.setProperty("--width", svg.viewBox.baseVal.width);
@@ -34,13 +41,23 @@ export class Chart {
   async draw(place) {
     if (this.isDrawn) return;
     this.isDrawn = true;
-    this.svg = await picture(this.diagram.name, this.name);
-    this.svg.setAttribute("role", "img");
+    try {
+      this.svg = await picture(this.diagram.name, this.name);
+    } catch {
+      // It is tried again with the next step.
+      this.isDrawn = false;
+      return;
+    }
+    this.svg.setAttribute("role", "group");
     place.append(this.svg);
     for (const arrow of this.svg.querySelectorAll(`g[id^="${this.name}-edge-"]`)) {
       const [, from, to] = arrow.id.slice(this.name.length).match(/^-edge-(\w+)-(\w+)$/) ?? [];
       if (!from) continue;
-      arrow.addEventListener("click", () => this.chosen({ machine: this.name, from, to }));
+      const choose = () => this.chosen({ machine: this.name, from, to });
+      arrow.addEventListener("click", choose);
+      arrow.addEventListener("keydown", ({ key }) => key === "Enter" && choose());
+      arrow.setAttribute("tabindex", "0");
+      arrow.setAttribute("aria-label", `steps from ${from} to ${to}`);
     }
     if (this.shown) this.show(...this.shown);
   }
@@ -68,12 +85,20 @@ export class Chart {
       this.centred = state;
       this.centre();
     }
-    if (step?.to === state) {
-      // An arrow of a superstate stands for all states in it.
-      const from = this.path(step.from).reverse();
-      const arrow = from.map((name) => part(`edge-${name}-${step.to}`)).find(Boolean);
-      arrow?.classList.add("taken");
-    }
+    if (step?.to === state) part(`edge-${this.start(step)}-${state}`)?.classList.add("taken");
+  }
+
+  /** Where the arrow of a step starts: one of a superstate stands for all states in it. */
+  start(step) {
+    const path = this.path(step.from);
+    const held = ({ name, held }) => step.held.some((it) => it.name === name && it.held === held);
+    const arrows = this.diagram.edges.filter(
+      (edge) => edge.to === step.to && path.includes(edge.from) && kind(edge.event) === kind(step.event),
+    );
+    const exact = arrows.filter((edge) => edge.guards.every(held));
+    const depth = (edge) => path.indexOf(edge.from);
+    const inner = (exact.length > 0 ? exact : arrows).sort((a, b) => depth(b) - depth(a));
+    return inner[0]?.from ?? step.from;
   }
 
   /** Scrolls to the state that it is in, and nothing but the picture. */
@@ -88,15 +113,14 @@ export class Chart {
   /** The events that have an effect in `state`: name and meaning. */
   awaited(state) {
     const path = new Set(this.path(state));
-    const name = (event) => event.replace(/\(.*/, "");
     const some = this.diagram.edges.filter((edge) => path.has(edge.from));
-    const names = new Set(some.map((edge) => name(edge.event)));
+    const names = new Set(some.map((edge) => kind(edge.event)));
     return this.diagram.events.filter(([event]) => names.has(event));
   }
 
   /** Whether `step` is one of an arrow's. */
   isOf(step, { machine, from, to }) {
     const leads = step.machine === machine && step.to === to && step.taken === "Transition";
-    return leads && this.path(step.from).includes(from);
+    return leads && this.start(step) === from;
   }
 }

@@ -1,8 +1,8 @@
 // The console: the machines' charts with what they are doing now, what can be done, and the steps
 // that led there.
 
-import { Actions, controls } from "./actions.js";
-import { Unauthorized, call, events, make, signIn } from "./api.js";
+import { Actions, Controls } from "./actions.js";
+import { Unauthorized, call, events, make, say, signIn } from "./api.js";
 import { Chart } from "./charts.js";
 import { Journal } from "./journal.js";
 import { Steps } from "./steps.js";
@@ -22,6 +22,8 @@ let journal; // the daemon's
 let opened = null; // a journal from a file, which is looked at instead
 let moment = null; // the step whose moment is shown; none = now
 let cards = new Map(); // the charts by machine
+let control = new AbortController(); // of the stream of steps
+let isConnected = false;
 let isDrawing = false;
 
 const looked = () => opened ?? journal;
@@ -31,10 +33,14 @@ const nameOf = (machine) => {
   const name = components.find(([, part]) => part.place === place)?.[0];
   return machine.startsWith("component-") ? (name ?? `component ${place}`) : machine;
 };
-const actions = new Actions();
+const partOf = (machine) =>
+  machine === "process" ? status?.process
+  : kindOf(machine) === "component" ? status?.components[nameOf(machine)]
+  : undefined;
+const actions = new Actions(draw);
 const steps = new Steps({
   nameOf,
-  chosen: (step) => choose(step === moment ? null : step),
+  chosen: choose,
   isOf: (step, arrow) => cards.get(arrow.machine)?.chart.isOf(step, arrow) ?? false,
 });
 
@@ -47,32 +53,37 @@ function choose(step) {
 /** One machine: its name, its state in words, its chart. */
 function card(machine, place, isOpen) {
   const chart = new Chart(machine, diagrams[kindOf(machine)], (arrow) => {
+    byId("large").close();
     steps.only(arrow);
     byId("steps").scrollIntoView({ block: "nearest" });
   });
   const about = make("span", { className: "about" });
   const picture = make("div", { className: "picture" });
   const enlarge = make("button", { type: "button", className: "enlarge" }, "Enlarge");
-  const tools = make("div", { className: "tools" }, make("span", { className: "buttons" }), enlarge);
+  const path = `components/${encodeURIComponent(nameOf(machine))}`;
+  const isComponent = kindOf(machine) === "component" && !opened;
+  const controls = isComponent ? new Controls("component", path, nameOf(machine)) : null;
+  const buttons = make("span", { className: "buttons" }, ...(controls?.buttons ?? []));
+  const tools = make("div", { className: "tools" }, buttons, enlarge);
   const summary = make("summary", {}, make("b", {}, nameOf(machine)), " ", about);
   const details = make("details", { open: isOpen }, summary, tools, picture);
   const drawn = () => details.open && chart.draw(picture);
   details.addEventListener("toggle", drawn);
   enlarge.addEventListener("click", () => {
+    if (!chart.svg) return;
     const [dialog, within] = [byId("large"), document.querySelector("#large > div")];
     within.replaceChildren(chart.svg);
     dialog.addEventListener("close", () => picture.append(chart.svg), { once: true });
     dialog.showModal();
   });
-  drawn();
   place.append(details);
-  return { chart, about, buttons: tools.firstChild };
+  return { chart, about, controls, drawn };
 }
 
 /** Makes the cards anew for the machines of the journal that is looked at. */
 function lay() {
   const machines = [...looked().states.keys()];
-  const names = machines.map(nameOf).join();
+  const names = `${Boolean(opened)} ${machines.map(nameOf).join()}`;
   if (names === lay.made) return;
   lay.made = names;
   byId("system").replaceChildren();
@@ -105,91 +116,115 @@ function draw() {
     isDrawing = false;
     if (!looked() || !diagrams) return;
     lay();
+    // It may be too long ago by now.
+    if (moment && !looked().steps.includes(moment)) moment = null;
     const states = moment ? looked().at(moment) : looked().states;
     const isNow = !moment && !opened;
-    for (const [machine, { chart, about, buttons }] of cards) {
+    const usable = isNow && isConnected ? status : null;
+    for (const [machine, { chart, about, controls, drawn }] of cards) {
       const state = states.get(machine);
+      drawn();
       chart.show(state, looked().lastOf(machine, moment));
-      const name = nameOf(machine);
-      const part = machine === "process" ? status?.process : status?.components[name];
-      about.textContent = chart.path(state).join(" › ") + (isNow ? described(part) : "");
-      about.className = `about ${/Failed/.test(state) ? "failed" : ""}`;
-      const path = `components/${encodeURIComponent(name)}`;
-      const verbs = isNow && kindOf(machine) === "component";
-      buttons.replaceChildren(...(verbs ? controls("component", path, name, status) : []));
+      const part = partOf(machine);
+      say(about, chart.path(state).join(" › ") + (isNow ? described(part) : ""));
+      about.classList.toggle("failed", /Failed/.test(state));
+      controls?.show(usable, part);
     }
     const waits = cards.get("system").chart.awaited(states.get("system"));
     const terms = waits.flatMap(([event, meaning]) => [
       make("dt", {}, event), make("dd", {}, meaning.replaceAll("`", "")),
     ]);
     byId("awaited").replaceChildren(...terms);
-    byId("possible").classList.toggle("past", !isNow);
     byId("past").hidden = isNow;
     const where = opened ? "A journal from a file" : "The past";
     const at = moment ? `: step ${moment.seq}, ${nameOf(moment.machine)}: ${moment.event}` : "";
-    byId("past").firstElementChild.textContent = where + at;
+    say(byId("past").firstElementChild, where + at);
     steps.show(looked(), moment);
-    if (status) head();
+    if (status) head(usable);
   });
 }
 
-function head() {
+function head(usable) {
   const state = status.state.replaceAll(" > ", " › ");
-  document.title = `${state} – sprite-env`;
-  if (byId("state").textContent !== state) byId("state").textContent = state;
+  document.title = isConnected ? `${state} – sprite-env` : "not connected – sprite-env";
+  say(byId("state"), isConnected ? state : `last seen: ${state}`);
   byId("state").classList.toggle("failed", /Failed/.test(state));
   const since = new Date(status.since);
   const operation = status.operation === "Idle" ? "" : ` · operation: ${status.operation}`;
-  byId("since").textContent = `since ${since.toLocaleString()}${operation} · ${status.version}`;
-  const warnings = [status.last_failure, ...(status.warnings ?? [])].filter(Boolean);
+  say(byId("since"), `since ${since.toLocaleString()}${operation} · ${status.version}`);
+  const last = status.last_failure && `last failure: ${status.last_failure}`;
+  const warnings = [last, ...(status.warnings ?? [])].filter(Boolean);
   byId("failure").hidden = warnings.length === 0;
-  byId("failure").textContent = warnings.join(" · ");
-  actions.show(status, diagrams.system.requests);
+  byId("failure").classList.toggle("failed", !/Serving|Operating/.test(state));
+  say(byId("failure"), warnings.join(" · "));
+  actions.show(usable, status.checkpoint_driver, status.operation);
+}
+
+/** What the components are, by name and place. */
+function components() {
+  return JSON.stringify(Object.entries(status.components).map(([name, part]) => [name, part.place]));
 }
 
 let isAsking = false;
-/** Asks for the status once more, soon; several wishes are one request. */
+let asksAgain = false;
+/** Asks for the status once more; wishes that come meanwhile are one more request. */
 async function refresh() {
+  asksAgain = isAsking;
   if (isAsking) return;
   isAsking = true;
-  await pause(100);
-  isAsking = false;
   try {
-    const before = Object.keys(status?.components ?? {}).join();
+    await pause(100);
+    const [before, version] = [components(), status.version];
     status = await (await call("status")).json();
-    if (Object.keys(status.components).join() !== before) await load();
+    // Another program has another page.
+    if (status.version !== version) location.reload();
+    if (components() !== before) control.abort();
     draw();
   } catch (error) {
     // The stream of steps tells of a lost connection.
     console.debug(error);
   }
+  isAsking = false;
+  if (asksAgain) refresh();
 }
 
 /** Loads everything that the daemon keeps. */
 async function load() {
   const text = await (await call("journal")).text();
+  const before = opened ? null : moment;
   journal = Journal.parse(text);
-  if (!opened) moment = null;
-  draw();
+  if (before) moment = journal.same(before);
 }
 
-/** Follows the daemon's steps until the connection is lost. */
+/** Follows the daemon's steps until everything must be loaded anew; fails with the connection. */
 async function follow() {
-  status = await (await call("status")).json();
+  control = new AbortController();
+  const { signal } = control;
+  status = await (await call("status", { signal })).json();
   await load();
+  isConnected = true;
   byId("token").hidden = true;
   document.querySelector("main").hidden = false;
   byId("connection").hidden = true;
-  for await (const { name, data } of events(journal.last)) {
-    // Steps are missing, or they are of a daemon that was started anew.
-    if (name !== "step" || (!journal.add(data) && data.seq !== journal.last)) await load();
-    draw();
-    refresh();
+  draw();
+  try {
+    for await (const { name, data } of events(journal.last, control)) {
+      if (name === "step" && !journal.add(data)) return;
+      // Steps are missing, or the machines are others.
+      if (name === "gap" || name === "anew") return;
+      draw();
+      refresh();
+    }
+  } catch (error) {
+    // Aborted without a reason: by us, to begin anew.
+    if (error.name === "AbortError") return;
+    throw error;
   }
+  throw new Error("the daemon has ended the connection");
 }
 
 function ask(error) {
-  byId("state").textContent = "A token is needed";
+  say(byId("state"), "A token is needed");
   byId("token").hidden = false;
   document.querySelector("main").hidden = true;
   const alert = byId("token").querySelector("[role=alert]");
@@ -199,28 +234,35 @@ function ask(error) {
   return new Promise((done) => {
     byId("token").onsubmit = (event) => {
       event.preventDefault();
-      signIn(input.value);
+      try {
+        signIn(input.value);
+        done();
+      } catch {
+        alert.textContent = "That is no token: it has characters that cannot be sent.";
+      }
       input.value = "";
-      done();
     };
     input.focus();
   });
 }
 
 async function run() {
-  diagrams = await (await fetch("console/charts.json")).json();
   for (;;) {
     try {
+      diagrams ??= await (await call("console/charts.json")).json();
       await follow();
-      throw new Error("the daemon has ended the connection");
+      await pause(100);
     } catch (error) {
+      isConnected = false;
+      control.abort();
       if (error instanceof Unauthorized) {
         await ask(error);
         continue;
       }
       byId("connection").hidden = false;
-      byId("connection").textContent = `Not connected: ${error.message}. Trying again…`;
+      say(byId("connection"), `Not connected: ${error.message}. Trying again…`);
       document.title = "not connected – sprite-env";
+      draw();
       await pause(AGAIN);
     }
   }
@@ -228,7 +270,7 @@ async function run() {
 
 async function look(file) {
   try {
-    opened = Journal.parse(await file.text());
+    opened = Journal.parse(await file.text(), Infinity);
     moment = null;
   } catch (error) {
     byId("outcome").classList.add("failed");
@@ -249,10 +291,15 @@ document.addEventListener("drop", (event) => {
   if (event.dataTransfer.files[0]) look(event.dataTransfer.files[0]);
 });
 byId("download").addEventListener("click", async () => {
-  // A link would carry no token.
-  const blob = await (await call("journal")).blob();
-  const link = make("a", { href: URL.createObjectURL(blob), download: "journal.jsonl" });
-  link.click();
-  URL.revokeObjectURL(link.href);
+  try {
+    // A link would carry no token.
+    const blob = await (await call("journal")).blob();
+    const link = make("a", { href: URL.createObjectURL(blob), download: "journal.jsonl" });
+    link.click();
+    URL.revokeObjectURL(link.href);
+  } catch (error) {
+    byId("outcome").classList.add("failed");
+    say(byId("outcome"), `The journal cannot be downloaded: ${error.message}`);
+  }
 });
 run();

@@ -1,7 +1,11 @@
 // What a journal says: steps one after the other, and the states of all machines at any of them.
 
-/** So many steps are kept; of older ones only what the machines were then. */
+/** So many steps of the daemon's are kept; of older ones only what the machines were then. */
 const KEPT = 1000;
+/** States in which the end of a process is what is waited for. */
+const ENDING = ["Terminating", "Killing"];
+/** States in which the end of a pause is. */
+const PAUSING = ["Backoff", "Scheduled"];
 
 /** A JSON value of the machines in words: {"Exited": {"Signal": 9}} is Exited(Signal(9)). */
 export function words(value) {
@@ -19,11 +23,11 @@ function addressed(value) {
 }
 
 function isFailure(step) {
-  const exit = /^Exited\((?!Code\(0\)\))/.test(step.event);
-  // A timer that ends in the same state was for the best: it has been well for so long.
-  const late = step.event === "TimedOut" && step.taken === "Transition" && step.to !== "Launching";
-  const failed = /Failed/.test(step.event) || ["Failed", "Backoff"].includes(step.to);
-  return step.taken !== "Ignored" && (failed || exit || late);
+  const exit = /^Exited\((?!Code\(0\)\))/.test(step.event) && !ENDING.includes(step.from);
+  const late = step.event === "TimedOut" && !PAUSING.includes(step.from);
+  const given = ["Failed", "Backoff"].includes(step.to);
+  const failed = /Failed/.test(step.event) && step.taken !== "Ignored";
+  return failed || (step.taken === "Transition" && (exit || late || given));
 }
 
 export class Journal {
@@ -41,14 +45,16 @@ export class Journal {
     this.steps = [];
     this.last = header.after;
     this.time = null;
+    this.kept = KEPT;
   }
 
-  static parse(text) {
+  static parse(text, kept = KEPT) {
     const [first, ...lines] = text.split("\n").filter((line) => line !== "");
     const header = JSON.parse(first ?? "null");
     if (!header?.supervisor) throw new Error("its first line is not that of a journal");
     if (header.format !== 1) throw new Error(`it has format ${header.format}; this page reads 1`);
     const journal = new Journal(header);
+    journal.kept = kept;
     lines.forEach((line, index) => {
       let parsed;
       try {
@@ -75,10 +81,11 @@ export class Journal {
         return of === machine ? what : `${of}: ${what}`;
       });
       const step = {
-        line, seq: line.seq, time, machine, event,
+        line, seq: line.seq, index, time, machine, event,
         // All steps of a line are one reaction.
         after: this.time === null || index > 0 ? null : time - this.time,
         from: raw.from, to: raw.to, taken: raw.taken, handler: raw.handler, effects,
+        held: raw.guards,
         guards: raw.guards.map(({ name, held }) => (held ? name : `not ${name}`)),
       };
       step.failed = isFailure(step);
@@ -86,10 +93,15 @@ export class Journal {
       this.states.set(machine, raw.to);
     });
     if (line.steps.length > 0) this.time = time;
-    for (const old of this.steps.splice(0, Math.max(0, this.steps.length - KEPT))) {
+    for (const old of this.steps.splice(0, Math.max(0, this.steps.length - this.kept))) {
       this.before.set(old.machine, old.to);
     }
     return true;
+  }
+
+  /** The same step as one of another journal of this daemon's. */
+  same({ seq, index }) {
+    return this.steps.find((it) => it.seq === seq && it.index === index) ?? null;
   }
 
   /** The states after `step`. */

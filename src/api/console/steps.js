@@ -2,7 +2,7 @@
 
 import { make } from "./api.js";
 
-/** So many are listed; the filters lead to the others. */
+/** So many are listed, and so many more each time that older ones are asked for. */
 const LISTED = 300;
 
 const byId = (id) => document.getElementById(id);
@@ -11,18 +11,25 @@ const clock = new Intl.DateTimeFormat(undefined, {
 });
 
 export class Steps {
-  /** `chosen` is told of the step that was chosen; `nameOf` names a machine. */
+  /** `chosen` is told of the step that was chosen, none = now; `nameOf` names a machine. */
   constructor({ chosen, nameOf, isOf }) {
     Object.assign(this, { chosen, nameOf, isOf });
     this.body = document.querySelector("#steps tbody");
     this.listed = [];
     this.arrow = null;
+    this.limit = LISTED;
     for (const id of ["machine", "failures", "ignored"]) {
       byId(id).addEventListener("change", () => this.show(this.journal, this.selected));
     }
     byId("arrow").addEventListener("click", () => this.only(null));
     byId("copy").addEventListener("click", () => {
-      navigator.clipboard?.writeText(JSON.stringify(this.selected.line, null, 2));
+      navigator.clipboard.writeText(JSON.stringify(this.selected.line, null, 2));
+    });
+    // Browsers have none where the connection is not secure.
+    byId("copy").hidden = !navigator.clipboard;
+    byId("older").addEventListener("click", () => {
+      this.limit += LISTED;
+      this.show(this.journal, this.selected);
     });
     this.body.addEventListener("keydown", (event) => this.key(event));
   }
@@ -48,8 +55,14 @@ export class Steps {
       (!byId("failures").checked || step.failed) &&
       (byId("ignored").checked || step.taken !== "Ignored" || step === selected) &&
       (!this.arrow || this.isOf(step, this.arrow));
-    this.listed = journal.steps.filter(isWanted).reverse().slice(0, LISTED);
+    const wanted = journal.steps.filter(isWanted).reverse();
+    this.listed = wanted.slice(0, this.limit);
+    byId("older").hidden = wanted.length <= this.limit;
     this.body.replaceChildren(...this.listed.map((step) => this.row(step)));
+    if (this.follows) {
+      this.follows = false;
+      this.body.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
+    }
     byId("copy").disabled = !selected;
   }
 
@@ -80,7 +93,7 @@ export class Steps {
     row.classList.toggle("ignored", step.taken === "Ignored");
     row.classList.toggle("failed", step.failed);
     row.setAttribute("aria-selected", String(step === this.selected));
-    row.addEventListener("click", () => this.chosen(step));
+    row.addEventListener("click", () => this.chosen(step === this.selected ? null : step));
     return row;
   }
 
@@ -90,7 +103,9 @@ export class Steps {
     event.preventDefault();
     const at = this.listed.indexOf(this.selected);
     const next = at < 0 ? 0 : Math.min(Math.max(at + by, 0), this.listed.length - 1);
-    this.chosen(this.listed[next]);
-    this.body.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
+    if (next === at) return;
+    this.selected = this.listed[next];
+    this.follows = true;
+    this.chosen(this.selected);
   }
 }

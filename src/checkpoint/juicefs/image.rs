@@ -23,7 +23,7 @@ use rustix::mount::UnmountFlags;
 pub use self::clones::{blank, check, show, swap};
 
 use self::device::Access;
-use self::thawing::{thaw, thaw_dead};
+use self::thawing::{remember, thaw, thaw_dead};
 use super::super::driver::Context as _;
 use super::super::volume::is_mounted;
 use super::super::{durable, mounts};
@@ -78,6 +78,7 @@ pub fn serve(volume: &Volume) -> Result<(), Error> {
         }
     }
     thaw(&tree);
+    remember(volume);
     let served = overlay::mount(volume).and_then(|()| wait_for_the_end());
     // What is unmounted while it is frozen is so for ever.
     thaw(&tree);

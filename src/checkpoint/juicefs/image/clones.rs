@@ -14,6 +14,7 @@ use super::super::super::{durable, mounts};
 use super::super::clones::Intent;
 use super::super::{Error, Volume, lock};
 use super::device::{self, Access, Loop};
+use super::thawing::remember;
 use super::{FSCK, grow, make, overlay, try_to_mount};
 
 /// How long a filesystem may be in use when it is to be unmounted.
@@ -48,6 +49,7 @@ pub fn swap(volume: &Volume, other: Option<&Path>) -> Result<(), Error> {
     grow(&image, size)?;
     let mounted = try_to_mount(&image, &tree)?;
     mounted.context("mount", &image)?;
+    remember(volume);
     overlay::mount(volume)
 }
 

@@ -37,6 +37,19 @@ impl Loop {
         Path::new("/dev").join(&self.0)
     }
 
+    /// That of this name: `loop0`.
+    pub fn named(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
+    /// What tells it from everything else that is ever on a device of this name: the kernel numbers
+    /// what is put on devices, from each boot on.
+    pub fn identity(&self) -> Option<String> {
+        let number = fs::read_to_string(format!("/sys/block/{}/diskseq", self.0)).ok()?;
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(format!("{} {} {}", self.0, number.trim(), boot.trim()))
+    }
+
     /// The file that it is on; none where nothing is.
     pub fn backing_file(&self) -> Option<PathBuf> {
         let path = format!("/sys/block/{}/loop/backing_file", self.0);
