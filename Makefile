@@ -47,7 +47,7 @@ run: build ## Build, and run the demo on config.example.json
 	@token=$${SPRITE_HTTP_API_TOKEN:-$$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}; \
 	dir=$${SPRITE_WRITE_DIR:-$(DEMO_DIR)}; \
 	mkdir -p "$$dir"; \
-	echo "API:   http://127.0.0.1:7778"; \
+	echo "API:   http://127.0.0.1:7778, page: http://127.0.0.1:7778/console"; \
 	echo "token: $$token   (export SPRITE_HTTP_API_TOKEN=$$token in another terminal)"; \
 	echo "data:  $$dir"; \
 	SPRITE_HTTP_API_TOKEN=$$token SPRITE_WRITE_DIR=$$dir SPRITE_LOCAL_MODE=true \

@@ -99,9 +99,7 @@ export class Actions {
       this.list();
     });
     this.off = make("p", {}, "Checkpoints are off: there is no storage.");
-    this.process = new Controls("process", "process", "the main process");
-    const all = [this.comment, this.take, this.off, ...this.process.buttons];
-    byId("actions").replaceChildren(...all);
+    byId("actions").replaceChildren(this.comment, this.take, this.off);
     byId("checkpoints").addEventListener("toggle", () => this.list());
     this.restores = [];
   }
@@ -112,7 +110,6 @@ export class Actions {
     for (const element of [this.comment, this.take, byId("checkpoints")]) element.hidden = !taking;
     this.off.hidden = taking;
     allow(this.take, status, "checkpoint");
-    this.process.show(status, status?.process);
     this.status = status;
     for (const restore of this.restores) allow(restore, status, "restore");
     // Whoever has made one.

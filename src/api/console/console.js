@@ -50,6 +50,14 @@ function choose(step) {
   draw();
 }
 
+/** The buttons of a machine that has some. */
+function controlsOf(machine) {
+  if (machine === "process") return new Controls("process", "process", "the main process");
+  if (kindOf(machine) !== "component") return null;
+  const name = nameOf(machine);
+  return new Controls("component", `components/${encodeURIComponent(name)}`, name);
+}
+
 /** One machine: its name, its state in words, its chart. */
 function card(machine, place, isOpen) {
   const chart = new Chart(machine, diagrams[kindOf(machine)], (arrow) => {
@@ -60,9 +68,7 @@ function card(machine, place, isOpen) {
   const about = make("span", { className: "about" });
   const picture = make("div", { className: "picture" });
   const enlarge = make("button", { type: "button", className: "enlarge" }, "Enlarge");
-  const path = `components/${encodeURIComponent(nameOf(machine))}`;
-  const isComponent = kindOf(machine) === "component" && !opened;
-  const controls = isComponent ? new Controls("component", path, nameOf(machine)) : null;
+  const controls = opened ? null : controlsOf(machine);
   const buttons = make("span", { className: "buttons" }, ...(controls?.buttons ?? []));
   const tools = make("div", { className: "tools" }, buttons, enlarge);
   const summary = make("summary", {}, make("b", {}, nameOf(machine)), " ", about);

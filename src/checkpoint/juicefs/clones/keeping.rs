@@ -84,6 +84,8 @@ impl Clones {
         let removed = self.dir().join(format!(".removed-{id}"));
         durable::rename(&self.dir_of(&id), &removed)?;
         self.record(|index| index.remove(&id))?;
+        // Somebody may have looked at it until now.
+        self.views.forget(&id);
         durable::remove_tree(&removed)
     }
 
