@@ -113,7 +113,8 @@ export class Chart {
   /** The events that have an effect in `state`: name and meaning. */
   awaited(state) {
     const path = new Set(this.path(state));
-    const some = this.diagram.edges.filter((edge) => path.has(edge.from));
+    const refused = (edge) => edge.effects.includes("Refuse");
+    const some = this.diagram.edges.filter((edge) => path.has(edge.from) && !refused(edge));
     const names = new Set(some.map((edge) => kind(edge.event)));
     return this.diagram.events.filter(([event]) => names.has(event));
   }
