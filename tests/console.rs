@@ -5,9 +5,7 @@ use std::fs;
 use crate::support::browser::Browser;
 use crate::support::http::Client;
 use crate::support::juicefs::reconfigure;
-use crate::support::{Daemon, Sprite, Value, json};
-
-const TOKEN: &str = "test-token";
+use crate::support::{Daemon, Sprite, TOKEN, Value, json};
 
 /// A daemon with two components, checkpoints, and something to restore.
 fn daemon() -> Daemon {
@@ -26,12 +24,19 @@ fn daemon() -> Daemon {
     daemon
 }
 
-/// Opens the console and signs in.
-fn sign_in(browser: &Browser, daemon: &Daemon) {
+/// Opens the console, which asks for the token.
+fn open(browser: &Browser, daemon: &Daemon) {
     browser.open(&format!("{}/console", daemon.client().base()));
     browser.wait("!document.querySelector('#token').hidden");
-    give_token(browser, TOKEN);
-    shows(browser, "Online › Serving › Running");
+}
+
+/// A window of this size with the console of such a daemon, signed in.
+fn signed_in(width: u32, height: u32) -> Option<(Browser, Daemon)> {
+    let (browser, daemon) = (Browser::start(width, height)?, daemon());
+    open(&browser, &daemon);
+    give_token(&browser, TOKEN);
+    shows(&browser, "Online › Serving › Running");
+    Some((browser, daemon))
 }
 
 fn give_token(browser: &Browser, token: &str) {
@@ -81,8 +86,7 @@ fn it_shows_what_happens_and_does_what_it_is_asked_for() {
     let mut daemon = daemon();
     let (client, dir) = (daemon.client(), daemon.sprite.path("data/fs"));
     fs::write(dir.join("file"), "before").unwrap();
-    browser.open(&format!("{}/console", client.base()));
-    browser.wait("!document.querySelector('#token').hidden");
+    open(&browser, &daemon);
     give_token(&browser, "another");
     browser.wait("document.querySelector('#token [role=alert]').textContent.includes('invalid')");
     // The browser complains of the answer itself.
@@ -169,11 +173,9 @@ fn it_shows_what_happens_and_does_what_it_is_asked_for() {
 
 #[test]
 fn it_finds_back_to_a_daemon_that_was_started_anew() {
-    let Some(browser) = Browser::start(1000, 800) else {
+    let Some((browser, mut daemon)) = signed_in(1000, 800) else {
         return;
     };
-    let mut daemon = daemon();
-    sign_in(&browser, &daemon);
     let base = daemon.client().base().to_owned();
     let address = base.strip_prefix("http://").unwrap();
     daemon.stop(143);
@@ -202,11 +204,9 @@ fn it_finds_back_to_a_daemon_that_was_started_anew() {
 
 #[test]
 fn it_is_of_use_on_a_telephone() {
-    let Some(browser) = Browser::start(400, 800) else {
+    let Some((browser, _daemon)) = signed_in(400, 800) else {
         return;
     };
-    let daemon = daemon();
-    sign_in(&browser, &daemon);
     browser.wait("document.querySelector('#component-1-state-Ready.now')");
     let width = browser.run("return document.documentElement.scrollWidth");
     assert!(width.as_u64().unwrap() <= 400, "{width}");
@@ -215,17 +215,15 @@ fn it_is_of_use_on_a_telephone() {
 
 #[test]
 fn a_journal_from_a_file_is_looked_at() {
-    let Some(browser) = Browser::start(1200, 900) else {
+    let Some((browser, _daemon)) = signed_in(1200, 900) else {
         return;
     };
-    let daemon = daemon();
-    sign_in(&browser, &daemon);
     let journal = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/machines/tests/journals/run-00.jsonl"
     );
     let journal = fs::read_to_string(journal).unwrap();
-    let open = |text: &str| {
+    let look_at = |text: &str| {
         browser.run(&format!(
             "const files = new DataTransfer(); \
              files.items.add(new File([{}], 'journal.jsonl')); \
@@ -234,9 +232,9 @@ fn a_journal_from_a_file_is_looked_at() {
             Value::from(text)
         ));
     };
-    open("no journal");
+    look_at("no journal");
     outcome(&browser, "journal.jsonl cannot be looked at");
-    open(&journal);
+    look_at(&journal);
     browser.wait("document.querySelector('#past').innerText.includes('A journal from a file')");
     choose_step(&browser, "system", "Boot");
     browser.wait("document.querySelector('#system-state-StartingComponents.now')");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::support::bucket::{Service, durable};
@@ -22,23 +23,12 @@ fn whatever_is_killed_whenever_what_was_made_durable_is_there() {
     let (kills, seed, mut random) = chance();
     let mut daemon = started(service.sprite_with(&config));
     let (mut written, mut in_a_row) = (0, 0);
+    let victims = ["juicefs", "litestream", "daemon"];
     for kill in 0..kills {
         let pause = Duration::from_millis(random.u64(..1_500));
-        let mut victim = ["juicefs", "litestream", "daemon"][random.usize(..3)];
-        // Nobody is started again more than five times within a minute.
-        if in_a_row == 4 {
-            victim = "daemon";
-        }
-        in_a_row = if victim == "daemon" { 0 } else { in_a_row + 1 };
-        let pid = match victim {
-            "daemon" => daemon.pid(),
-            component => pid_of(&daemon, component),
-        };
+        let victim = next_victim(&mut random, &victims, &mut in_a_row, 4);
         let begun = written;
-        let killer = std::thread::spawn(move || {
-            std::thread::sleep(pause);
-            signal_process(pid, libc::SIGKILL);
-        });
+        let (pid, killer) = kill_soon(&daemon, victim, pause);
         // Until the mount goes away, or for as long as the killer waits.
         while !killer.is_finished() && write_durably(&tree(&daemon), written).is_ok() {
             written += 1;
@@ -48,11 +38,8 @@ fn whatever_is_killed_whenever_what_was_made_durable_is_there() {
             assert_eq!(daemon.wait_without_output(), 137);
             daemon = started(daemon.into_sprite());
         } else {
-            let is_back = |status: &Value| {
-                let part = &status["components"][victim];
-                part["state"] == "Up > Ready" && part["pid"] != pid
-            };
-            daemon.client().wait_status(is_back);
+            let client = daemon.client();
+            client.wait_status(|status| is_back(status, victim, pid));
         }
         // The last, and some; all of them at the end.
         let some: Vec<usize> = (0..50)
@@ -86,6 +73,39 @@ fn chance() -> (usize, u64, fastrand::Rng) {
         std::env::var("SPRITE_SEED").map_or_else(|_| fastrand::u64(..), |it| it.parse().unwrap());
     println!("seed {seed}");
     (kills, seed, fastrand::Rng::with_seed(seed))
+}
+
+/// Chooses who is killed next. Nobody is started again more than five times within a minute, so
+/// after `most` components in a row it is the daemon.
+fn next_victim<'a>(
+    random: &mut fastrand::Rng,
+    victims: &[&'a str],
+    in_a_row: &mut usize,
+    most: usize,
+) -> &'a str {
+    let chosen = victims[random.usize(..victims.len())];
+    let victim = if *in_a_row == most { "daemon" } else { chosen };
+    *in_a_row = if victim == "daemon" { 0 } else { *in_a_row + 1 };
+    victim
+}
+
+/// Kills the daemon or a component after a while; whose process it is.
+fn kill_soon(daemon: &Daemon, victim: &str, pause: Duration) -> (i32, JoinHandle<()>) {
+    let pid = match victim {
+        "daemon" => daemon.pid(),
+        component => pid_of(daemon, component),
+    };
+    let killer = std::thread::spawn(move || {
+        std::thread::sleep(pause);
+        signal_process(pid, libc::SIGKILL);
+    });
+    (pid, killer)
+}
+
+/// Whether a component has another process than that, and is ready.
+fn is_back(status: &Value, component: &str, before: i32) -> bool {
+    let part = &status["components"][component];
+    part["state"] == "Up > Ready" && part["pid"] != before
 }
 
 /// What must be there: files with the numbers below some number, in the environment and in each
@@ -171,22 +191,11 @@ fn whatever_is_killed_whenever_checkpoints_that_are_clones_are_whole() {
     let (kills, seed, mut random) = chance();
     let mut daemon = started(service.sprite_with(&config));
     let (mut promised, mut in_a_row) = (Promised::default(), 0);
+    let victims = ["juicefs", "juicefs-image", "litestream", "daemon"];
     for kill in 0..kills {
         let pause = Duration::from_millis(random.u64(..2_500));
-        let mut victim = ["juicefs", "juicefs-image", "litestream", "daemon"][random.usize(..4)];
-        // Nobody is started again more than five times within a minute.
-        if in_a_row == 2 {
-            victim = "daemon";
-        }
-        in_a_row = if victim == "daemon" { 0 } else { in_a_row + 1 };
-        let before = match victim {
-            "daemon" => daemon.pid(),
-            component => pid_of(&daemon, component),
-        };
-        let killer = std::thread::spawn(move || {
-            std::thread::sleep(pause);
-            signal_process(before, libc::SIGKILL);
-        });
+        let victim = next_victim(&mut random, &victims, &mut in_a_row, 2);
+        let (before, killer) = kill_soon(&daemon, victim, pause);
         while !killer.is_finished() && promised.act(&daemon, &mut random) {}
         killer.join().unwrap();
         let why = format!("seed {seed}, {victim} killed in round {kill}");
@@ -220,11 +229,8 @@ fn is_over(daemon: &mut Daemon, component: &str, before: i32) -> bool {
         if daemon.wait_running_or_over() {
             return true;
         }
-        let is_back = client.attempt("GET", "/status").is_some_and(|answer| {
-            let part = &answer.json()["components"][component];
-            part["state"] == "Up > Ready" && part["pid"] != before
-        });
-        if is_back {
+        let answer = client.attempt("GET", "/status");
+        if answer.is_some_and(|answer| is_back(&answer.json(), component, before)) {
             return false;
         }
         std::thread::sleep(Duration::from_millis(5));
