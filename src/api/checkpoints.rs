@@ -330,9 +330,6 @@ pub(super) async fn blocking<T: Send + 'static>(
     let driver = driver(shared)?;
     shared.hold_until_open().await?;
     let done = tokio::task::spawn_blocking(move || work(&*driver)).await;
-    let done = done.map_err(|panic| {
-        let status = StatusCode::INTERNAL_SERVER_ERROR;
-        Problem::new(status, "internal", format!("the work failed: {panic}"))
-    })?;
+    let done = done.map_err(|panic| Problem::internal(format!("the work failed: {panic}")))?;
     Ok(done?)
 }

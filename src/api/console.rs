@@ -37,6 +37,7 @@ pub async fn part(Path(name): Path<String>, headers: HeaderMap) -> Result<Respon
         "actions.js" => (SCRIPT, include_str!("console/actions.js")),
         "api.js" => (SCRIPT, include_str!("console/api.js")),
         "charts.js" => (SCRIPT, include_str!("console/charts.js")),
+        "elements.js" => (SCRIPT, include_str!("console/elements.js")),
         "journal.js" => (SCRIPT, include_str!("console/journal.js")),
         "steps.js" => (SCRIPT, include_str!("console/steps.js")),
         "charts.json" => return charts(&headers).await,
@@ -58,11 +59,10 @@ async fn charts(headers: &HeaderMap) -> Result<Response, Problem> {
         let named = diagrams.into_iter().map(|diagram| (diagram.name, diagram));
         serde_json::to_string(&named.collect::<BTreeMap<_, _>>())
     };
-    let failed = |why: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", why);
     let explored = CHARTS.get_or_try_init(|| async {
         let text = tokio::task::spawn_blocking(explore).await;
-        let text = text.map_err(|error| failed(error.to_string()))?;
-        text.map_err(|error| failed(error.to_string()))
+        let text = text.map_err(|error| Problem::internal(error.to_string()))?;
+        text.map_err(|error| Problem::internal(error.to_string()))
     });
     Ok(answer(headers, "application/json", explored.await?))
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -27,7 +26,6 @@ pub struct Check {
 /// Makes a zombie and watches it being reaped.
 pub async fn create_zombie(State(shared): State<Shared>) -> Result<Json<Value>, Problem> {
     let reaper = shared.reaper.clone();
-    let internal = |why: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", why);
     let mut tally = shared.reaper.tally();
     let pass = reaper.gate().read_owned().await;
     let made = tokio::task::spawn_blocking(move || {
@@ -35,9 +33,11 @@ pub async fn create_zombie(State(shared): State<Shared>) -> Result<Json<Value>, 
         drop(pass);
         made
     });
-    let made = made.await.map_err(|panic| internal(panic.to_string()))?;
+    let made = made
+        .await
+        .map_err(|panic| Problem::internal(panic.to_string()))?;
     let (pid, was_zombie) =
-        made.map_err(|error| internal(format!("cannot make a zombie: {error}")))?;
+        made.map_err(|error| Problem::internal(format!("cannot make a zombie: {error}")))?;
     let start = Instant::now();
     let gone = tokio::time::timeout(LIMIT, async {
         while tree::read(pid).is_some() && tally.changed().await.is_ok() {}

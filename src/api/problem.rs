@@ -72,6 +72,12 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
+    /// Something failed in sprite-env itself: 500.
+    #[must_use]
+    pub fn internal(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    }
+
     /// It is not possible now: 409.
     #[must_use]
     pub fn conflict(detail: impl Into<String>) -> Self {

@@ -198,10 +198,6 @@ async fn version(mut response: Response) -> Response {
 
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     // What it was is in the log, by the panic hook; it may hold what clients must not see.
-    Problem::new(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "internal",
-        "this request met an error in sprite-env itself; the log has it",
-    )
-    .into_response()
+    Problem::internal("this request met an error in sprite-env itself; the log has it")
+        .into_response()
 }

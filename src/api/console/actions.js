@@ -1,8 +1,7 @@
 // What an operator can do now, and doing it.
 
-import { call, lines, make } from "./api.js";
-
-const byId = (id) => document.getElementById(id);
+import { call, lines } from "./api.js";
+import { byId, make, tell } from "./elements.js";
 
 /** Asks before something that is not undone by itself. */
 function sure(question) {
@@ -20,9 +19,7 @@ let changed = () => {};
 
 /** Does something, and tells what came of it. One thing at a time. */
 async function act(what, path, body) {
-  const outcome = byId("outcome");
-  outcome.classList.remove("failed");
-  outcome.textContent = `${what}…`;
+  tell(`${what}…`);
   isActing = true;
   changed();
   try {
@@ -32,15 +29,14 @@ async function act(what, path, body) {
       for await (const line of lines(answer)) {
         const { type, data, error } = JSON.parse(line);
         if (type === "error") throw new Error(error ?? data);
-        outcome.textContent = data ?? outcome.textContent;
+        if (data !== undefined) tell(data);
       }
     } else {
       await answer.text();
-      outcome.textContent = `${what}: done`;
+      tell(`${what}: done`);
     }
   } catch (error) {
-    outcome.classList.add("failed");
-    outcome.textContent = `${what}: ${error.message}`;
+    tell(`${what}: ${error.message}`, true);
   }
   isActing = false;
   changed();

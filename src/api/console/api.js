@@ -44,12 +44,10 @@ export async function* lines(answer) {
   }
 }
 
-/**
- * The events after number `last`, until `control` is aborted: name and data. A sign of life is an
- * event without a name.
- */
-export async function* events(last, control) {
+/** The events after number `last`, for ever: name and data. A sign of life is one without a name. */
+export async function* events(last) {
   const headers = { "last-event-id": String(last) };
+  const control = new AbortController();
   const answer = await call("events", { headers, signal: control.signal });
   let [name, data] = ["message", ""];
   let silence;
@@ -59,30 +57,21 @@ export async function* events(last, control) {
     silence = setTimeout(lost, SILENCE);
   };
   heard();
-  for await (const line of lines(answer)) {
-    heard();
-    if (line === "") {
-      if (data !== "") yield { name, data: JSON.parse(data) };
-      [name, data] = ["message", ""];
-    } else if (line.startsWith(":")) {
-      yield { name: "" };
-    } else if (line.startsWith("event:")) {
-      name = line.slice(6).trim();
-    } else if (line.startsWith("data:")) {
-      data += line.slice(5).trim();
+  try {
+    for await (const line of lines(answer)) {
+      heard();
+      if (line === "") {
+        if (data !== "") yield { name, data: JSON.parse(data) };
+        [name, data] = ["message", ""];
+      } else if (line.startsWith(":")) {
+        yield { name: "" };
+      } else if (line.startsWith("event:")) {
+        name = line.slice(6).trim();
+      } else if (line.startsWith("data:")) {
+        data += line.slice(5).trim();
+      }
     }
+  } finally {
+    clearTimeout(silence);
   }
-  clearTimeout(silence);
-}
-
-/** Says something in an element, unless it says so already: what is said again is read out again. */
-export function say(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
-/** An element. */
-export function make(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children.filter((child) => child !== null));
-  return element;
 }

@@ -2,8 +2,9 @@
 // that led there.
 
 import { Actions, Controls } from "./actions.js";
-import { Unauthorized, call, events, make, say, signIn } from "./api.js";
+import { Unauthorized, call, events, signIn } from "./api.js";
 import { Chart } from "./charts.js";
+import { byId, make, say, tell } from "./elements.js";
 import { Journal } from "./journal.js";
 import { Steps } from "./steps.js";
 
@@ -12,7 +13,6 @@ const OPEN = 8;
 /** The pause before a lost connection is tried again, in milliseconds. */
 const AGAIN = 1000;
 
-const byId = (id) => document.getElementById(id);
 const kindOf = (machine) => machine.replace(/-\d+$/, "");
 const pause = (time) => new Promise((done) => setTimeout(done, time));
 
@@ -22,7 +22,6 @@ let journal; // the daemon's
 let opened = null; // a journal from a file, which is looked at instead
 let moment = null; // the step whose moment is shown; none = now
 let cards = new Map(); // the charts by machine
-let control = new AbortController(); // of the stream of steps
 let isConnected = false;
 let isDrawing = false;
 
@@ -166,11 +165,6 @@ function head(usable) {
   actions.show(usable, status.checkpoint_driver, status.operation);
 }
 
-/** What the components are, by name and place. */
-function components() {
-  return JSON.stringify(Object.entries(status.components).map(([name, part]) => [name, part.place]));
-}
-
 let isAsking = false;
 let asksAgain = false;
 /** Asks for the status once more; wishes that come meanwhile are one more request. */
@@ -180,11 +174,10 @@ async function refresh() {
   isAsking = true;
   try {
     await pause(100);
-    const [before, version] = [components(), status.version];
+    const { version } = status;
     status = await (await call("status")).json();
     // Another program has another page.
     if (status.version !== version) location.reload();
-    if (components() !== before) control.abort();
     draw();
   } catch (error) {
     // The stream of steps tells of a lost connection.
@@ -204,27 +197,19 @@ async function load() {
 
 /** Follows the daemon's steps until everything must be loaded anew; fails with the connection. */
 async function follow() {
-  control = new AbortController();
-  const { signal } = control;
-  status = await (await call("status", { signal })).json();
+  status = await (await call("status")).json();
   await load();
   isConnected = true;
   byId("token").hidden = true;
   document.querySelector("main").hidden = false;
   byId("connection").hidden = true;
   draw();
-  try {
-    for await (const { name, data } of events(journal.last, control)) {
-      if (name === "step" && !journal.add(data)) return;
-      // Steps are missing, or the machines are others.
-      if (name === "gap" || name === "anew") return;
-      draw();
-      refresh();
-    }
-  } catch (error) {
-    // Aborted without a reason: by us, to begin anew.
-    if (error.name === "AbortError") return;
-    throw error;
+  for await (const { name, data } of events(journal.last)) {
+    if (name === "step" && !journal.add(data)) return;
+    // Steps are missing, or the machines are others.
+    if (name === "gap" || name === "anew") return;
+    draw();
+    refresh();
   }
   throw new Error("the daemon has ended the connection");
 }
@@ -260,7 +245,6 @@ async function run() {
       await pause(100);
     } catch (error) {
       isConnected = false;
-      control.abort();
       if (error instanceof Unauthorized) {
         await ask(error);
         continue;
@@ -279,8 +263,7 @@ async function look(file) {
     opened = Journal.parse(await file.text(), Infinity);
     moment = null;
   } catch (error) {
-    byId("outcome").classList.add("failed");
-    byId("outcome").textContent = `${file.name} cannot be looked at: ${error.message}`;
+    tell(`${file.name} cannot be looked at: ${error.message}`, true);
   }
   draw();
 }
@@ -304,8 +287,7 @@ byId("download").addEventListener("click", async () => {
     link.click();
     URL.revokeObjectURL(link.href);
   } catch (error) {
-    byId("outcome").classList.add("failed");
-    say(byId("outcome"), `The journal cannot be downloaded: ${error.message}`);
+    tell(`The journal cannot be downloaded: ${error.message}`, true);
   }
 });
 run();

@@ -1,11 +1,10 @@
 // The list of steps, newest first.
 
-import { make } from "./api.js";
+import { byId, make } from "./elements.js";
 
 /** So many are listed, and so many more each time that older ones are asked for. */
 const LISTED = 300;
 
-const byId = (id) => document.getElementById(id);
 const clock = new Intl.DateTimeFormat(undefined, {
   hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hour12: false,
 });
