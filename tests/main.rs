@@ -17,6 +17,7 @@ mod attributes;
 mod automatic;
 mod boot;
 mod bucket;
+mod bucket_crashes;
 mod bucket_owners;
 mod bucket_weather;
 mod bugs_of_others;

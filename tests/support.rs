@@ -3,6 +3,8 @@
 pub mod browser;
 pub mod bucket;
 pub mod disk;
+pub mod fault_points;
+pub mod gate;
 pub mod http;
 pub mod juicefs;
 pub mod objects;
@@ -230,8 +232,12 @@ impl Daemon {
 
     /// Kills it and everything below it at once, as a crash of the machine would.
     pub fn crash(mut self) -> Sprite {
-        let children = format!("/proc/{0}/task/{0}/children", self.pid());
-        let children = std::fs::read_to_string(children).unwrap();
+        // Each thread has children of its own.
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let children = threads.flatten().map(|it| it.path().join("children"));
+        let children: String = children
+            .filter_map(|children| std::fs::read_to_string(children).ok())
+            .collect();
         self.signal(libc::SIGKILL);
         assert_eq!(self.wait_without_output(), 137);
         for child in children.split_ascii_whitespace() {

@@ -20,6 +20,10 @@ pub struct Intent {
     pub auto_id: String,
     /// Whether it is being undone.
     pub rolling_back: bool,
+    /// Whether a first start restores what the bucket has: what is replaced then was never a state
+    /// of the environment.
+    #[serde(default)]
+    pub is_first_start: bool,
 }
 
 impl Intent {
@@ -30,6 +34,7 @@ impl Intent {
             id: id.to_owned(),
             auto_id: automatic_id(),
             rolling_back: false,
+            is_first_start: false,
         }
     }
 

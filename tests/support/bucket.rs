@@ -1,22 +1,18 @@
-//! A real S3 service with a bucket, and a gate in front of it that does what networks and
-//! services do on bad days.
+//! A real S3 service with a bucket.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+pub use super::gate::{Gate, Moment, Weather};
 use super::output::Output;
 use super::{Daemon, PATIENCE, Sprite, Value, json, trees};
 use crate::sdks::tool;
 
 /// The bucket that every service has.
-const BUCKET: &str = "bucket";
+pub(super) const BUCKET: &str = "bucket";
 /// What the keys of the records begin with, and those of the packs.
 pub const LOG: &str = "checkpoints/log/";
 pub const PACKS: &str = "checkpoints/packs/";
@@ -190,7 +186,7 @@ impl Strict {
 }
 
 /// A sprite with the bucket at `url`, and a lease that does not live long.
-fn with_bucket(url: &str, config: &Value) -> Sprite {
+pub(super) fn with_bucket(url: &str, config: &Value) -> Sprite {
     let mut config = config.clone();
     config["checkpoint"]["lease_ttl"] = json!("3s");
     config["checkpoint"]["replicate_timeout"] = json!("2s");
@@ -201,153 +197,6 @@ fn with_bucket(url: &str, config: &Value) -> Sprite {
         .env("SPRITE_S3_ACCESS_KEY", ACCESS_KEY)
         .env("SPRITE_S3_SECRET_ACCESS_KEY", SECRET_KEY)
         .config(&config)
-}
-
-/// What happens at a gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Weather {
-    /// Nothing.
-    Fair,
-    /// Connections are closed at once.
-    Closed,
-    /// Every request is answered with 500.
-    Error,
-    /// Every request is answered with 503.
-    Unavailable,
-    /// Answers end in the middle.
-    CutOff,
-    /// A byte of every long answer is another.
-    Garbled,
-    /// Everything takes its time.
-    Slow,
-    /// The condition of a write does not arrive.
-    Unconditional,
-}
-
-const WEATHER: [Weather; 8] = [
-    Weather::Fair,
-    Weather::Closed,
-    Weather::Error,
-    Weather::Unavailable,
-    Weather::CutOff,
-    Weather::Garbled,
-    Weather::Slow,
-    Weather::Unconditional,
-];
-
-/// A gate in front of a service.
-pub struct Gate {
-    address: String,
-    weather: Arc<Sky>,
-}
-
-/// What it does, and how often it has done so.
-#[derive(Default)]
-struct Sky {
-    weather: AtomicU8,
-    spoilt: AtomicUsize,
-}
-
-impl Gate {
-    fn before(service: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let weather = Arc::<Sky>::default();
-        let (service, told) = (service.to_owned(), Arc::clone(&weather));
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let (service, weather) = (service.clone(), Arc::clone(&told));
-                std::thread::spawn(move || pass(client, &service, &weather));
-            }
-        });
-        Self { address, weather }
-    }
-
-    pub fn set(&self, weather: Weather) {
-        self.weather.spoilt.store(0, Ordering::SeqCst);
-        self.weather.weather.store(weather as u8, Ordering::SeqCst);
-    }
-
-    /// How many requests and answers it has spoilt since.
-    pub fn spoilt(&self) -> usize {
-        self.weather.spoilt.load(Ordering::SeqCst)
-    }
-
-    /// A sprite that uses the bucket through the gate.
-    pub fn sprite(&self) -> Sprite {
-        self.sprite_with(&json!({}))
-    }
-
-    /// The same with more settings.
-    pub fn sprite_with(&self, config: &Value) -> Sprite {
-        with_bucket(&format!("http://{}", self.address), config)
-    }
-}
-
-fn now(sky: &Sky) -> Weather {
-    let weather = WEATHER[usize::from(sky.weather.load(Ordering::SeqCst))];
-    if weather != Weather::Fair {
-        sky.spoilt.fetch_add(1, Ordering::SeqCst);
-    }
-    weather
-}
-
-/// Passes one connection on, both ways.
-fn pass(mut client: TcpStream, service: &str, weather: &Arc<Sky>) {
-    let Ok(mut service) = TcpStream::connect(service) else {
-        return;
-    };
-    let (mut answers, mut back) = (service.try_clone().unwrap(), client.try_clone().unwrap());
-    let told = Arc::clone(weather);
-    std::thread::spawn(move || {
-        let mut buffer = vec![0; 64 << 10];
-        while let Ok(length @ 1..) = answers.read(&mut buffer) {
-            let bytes = &mut buffer[..length];
-            let mut wanted = length;
-            match now(&told) {
-                Weather::CutOff => wanted = length / 2,
-                Weather::Garbled if length > 1_000 => bytes[length / 2] ^= 0xff,
-                Weather::Slow => std::thread::sleep(Duration::from_millis(20)),
-                _ => {}
-            }
-            if back.write_all(&bytes[..wanted]).is_err() || wanted < length {
-                break;
-            }
-        }
-        let _ = back.shutdown(Shutdown::Both);
-    });
-    let mut buffer = vec![0; 64 << 10];
-    while let Ok(length @ 1..) = client.read(&mut buffer) {
-        let mut bytes = buffer[..length].to_vec();
-        match now(weather) {
-            Weather::Closed => break,
-            Weather::Error => return refuse(&mut client, "500 Internal Server Error"),
-            Weather::Unavailable => return refuse(&mut client, "503 Slow Down"),
-            Weather::Slow => std::thread::sleep(Duration::from_millis(20)),
-            Weather::Unconditional => {
-                let condition = b"if-none-match: *";
-                let at = bytes
-                    .windows(condition.len())
-                    .position(|it| it == condition);
-                if let Some(at) = at {
-                    bytes[at..at + 2].copy_from_slice(b"x-");
-                }
-            }
-            _ => {}
-        }
-        if service.write_all(&bytes).is_err() {
-            break;
-        }
-    }
-    let _ = service.shutdown(Shutdown::Both);
-    let _ = client.shutdown(Shutdown::Both);
-}
-
-fn refuse(client: &mut TcpStream, status: &str) {
-    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    let _ = client.write_all(answer.as_bytes());
-    let _ = client.shutdown(Shutdown::Both);
 }
 
 pub fn durable(daemon: &Daemon) -> Value {

@@ -192,8 +192,13 @@ impl Client {
 
     /// Asks for something that the daemon may die over; none without a whole answer.
     pub fn attempt(&self, method: &str, path: &str) -> Option<Answer> {
+        self.attempt_with(method, path, b"")
+    }
+
+    /// The same, with a body.
+    pub fn attempt_with(&self, method: &str, path: &str, body: &[u8]) -> Option<Answer> {
         let bearer = format!("Bearer {}", self.token.as_ref()?);
-        self.try_send(method, path, &[("authorization", &bearer)], b"")
+        self.try_send(method, path, &[("authorization", &bearer)], body)
             .ok()
     }
 

@@ -164,7 +164,10 @@ impl Store {
             let roots: Vec<_> = latest.roots().collect();
             // All of it, before it is promised.
             self.bring_here(&roots, &Cancel::default())?;
-            let intent = Intent::of(&latest.id);
+            let intent = Intent {
+                is_first_start: true,
+                ..Intent::of(&latest.id)
+            };
             self.keep_intent(&intent)?;
             self.state().work = Some(Work::Restore(intent));
         }

@@ -103,6 +103,7 @@ impl Store {
             let automatic = Manifest {
                 comment: Some(format!("before the restore of {}", intent.id)),
                 is_auto: true,
+                imported: intent.is_first_start,
                 ..self.unsealed(intent.auto_id.clone(), now())
             };
             let automatic = self.store_trees(automatic, &mut scanned, &self.components_dir())?;
