@@ -2,8 +2,9 @@
 
 mod encoder;
 mod packs;
+mod table;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,6 +14,7 @@ use std::thread::JoinHandle;
 pub use self::encoder::{Decoder, Encoder};
 use self::packs::Packs;
 pub use self::packs::{Listed, Source, index_file, remove_files, source_name};
+use self::table::Table;
 use super::super::driver::{Context as _, Error};
 use super::super::meter::Meter;
 use super::cipher::{self, Cipher};
@@ -43,7 +45,7 @@ type Flushing = JoinHandle<Result<(u32, PathBuf, u64), Error>>;
 pub struct Objects {
     dir: PathBuf,
     work: PathBuf,
-    shards: Vec<Mutex<HashMap<Id, Location>>>,
+    shards: Vec<Mutex<Table>>,
     packs: Packs,
     cipher: Cipher,
     writers: Mutex<Vec<(u32, PackWriter)>>,
@@ -93,7 +95,7 @@ impl Objects {
         Ok((objects, bad))
     }
 
-    fn shard(&self, id: &Id) -> &Mutex<HashMap<Id, Location>> {
+    fn shard(&self, id: &Id) -> &Mutex<Table> {
         let [first, ..] = id.as_bytes();
         // There are as many as the remainder can name.
         #[allow(clippy::indexing_slicing, reason = "a remainder of the length")]
@@ -103,13 +105,13 @@ impl Objects {
     /// Whether there is an object with this id.
     #[must_use]
     pub fn contains(&self, id: &Id) -> bool {
-        lock(self.shard(id)).contains_key(id)
+        lock(self.shard(id)).get(id).is_some()
     }
 
     /// In which pack an object is, and how many bytes it takes there.
     #[must_use]
     pub fn place(&self, id: &Id) -> Option<(u32, u32)> {
-        let location = lock(self.shard(id)).get(id).copied()?;
+        let location = lock(self.shard(id)).get(id)?;
         Some((location.pack, location.span.stored))
     }
 
@@ -118,7 +120,7 @@ impl Objects {
         let id = Id::of(bytes);
         {
             let mut shard = lock(self.shard(&id));
-            if shard.contains_key(&id) {
+            if shard.get(&id).is_some() {
                 return Ok(id);
             }
             let span = Span {
@@ -279,13 +281,13 @@ impl Objects {
         let there = self.packs.there();
         let there = |number: u32| there.get(number as usize).copied().unwrap_or_default();
         for shard in &self.shards {
-            lock(shard).retain(|_, location| there(location.pack));
+            lock(shard).retain(|location| there(location.pack));
         }
     }
 
     /// The bytes of an object, put into `decoder`; they are what the id says.
     pub fn get<'a>(&self, decoder: &'a mut Decoder, id: &Id) -> Result<&'a [u8], Error> {
-        let found = lock(self.shard(id)).get(id).copied();
+        let found = lock(self.shard(id)).get(id);
         let missing = || self.missing(id);
         let location = found.ok_or_else(missing)?;
         let (path, file) = self.packs.file(location.pack)?.ok_or_else(missing)?;
