@@ -16,6 +16,7 @@
 )]
 
 mod daemon;
+mod disk;
 mod juicefs;
 mod limits;
 mod peers;
@@ -24,11 +25,12 @@ mod shared;
 mod table;
 mod trees;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use daemon::Daemon;
+use disk::Disk;
 use peers::Peer;
 use shared::{median, timed};
 use table::{Table, show};
@@ -53,56 +55,6 @@ fn main() {
         }
     }
     std::process::exit(i32::from(table.missed));
-}
-
-/// A fresh filesystem; unmounted and removed when dropped.
-struct Disk {
-    image: PathBuf,
-    dir: PathBuf,
-}
-
-impl Disk {
-    fn new(gib: u64) -> Self {
-        Self::of_kind("ext4", gib)
-    }
-
-    /// One with this filesystem; on btrfs the environment is in a subvolume.
-    fn of_kind(kind: &str, gib: u64) -> Self {
-        let base = std::env::temp_dir().join(format!("sprite-bench-{}", std::process::id()));
-        let dir = base.join("disk");
-        std::fs::create_dir_all(&dir).unwrap();
-        let image = base.join("image");
-        std::fs::File::create(&image)
-            .unwrap()
-            .set_len(gib << 30)
-            .unwrap();
-        let options: &[&str] = match kind {
-            "ext4" => &["-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"],
-            _ => &["-f"],
-        };
-        run(Command::new(format!("mkfs.{kind}"))
-            .arg("-q")
-            .args(options)
-            .arg(&image));
-        run(Command::new("mount")
-            .args(["-o", "loop"])
-            .arg(&image)
-            .arg(&dir));
-        if kind == "btrfs" {
-            std::fs::create_dir(dir.join("data")).unwrap();
-            run(Command::new("btrfs")
-                .args(["subvolume", "create"])
-                .arg(dir.join("data/fs")));
-        }
-        Self { image, dir }
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.dir).status();
-        let _ = std::fs::remove_dir_all(self.image.parent().unwrap());
-    }
 }
 
 fn run(command: &mut Command) {
@@ -141,9 +93,10 @@ fn used(dir: &Path) -> u64 {
 
 /// 50,000 small files.
 fn t1(table: &mut Table) {
-    let disk = Disk::new(24);
+    let disk = Disk::written(10);
     let tree = disk.dir.join("data/fs");
     trees::t1(&tree, 1);
+    sync(&tree);
     let walk = repeated(|| limits::walk(&tree));
     table.row("walk by two threads, getdents and statx only", walk);
     table.row(
@@ -180,7 +133,8 @@ fn t1(table: &mut Table) {
         trees::m1(&tree, seed);
         let peer_changed = peer.backup(&tree);
         let peer_added = peer.size().saturating_sub(size);
-        table.compared("first checkpoint", first.total, peer.name, peer_first, 0.25);
+        let most = peer.bar(0.25);
+        table.compared("first checkpoint", first.total, peer.name, peer_first, most);
         table.compared("nothing changed", unchanged, peer.name, peer_same, 0.06);
         println!("| after M1 | | | {}: {} | |", peer.name, show(peer_changed));
         table.bytes("bytes stored", stored, peer.name, size, 1.10);
@@ -264,6 +218,7 @@ fn changed(
     }
 }
 
+/// Brings to the disk what is not there yet, so that what is measured next need not.
 fn sync(dir: &Path) {
     let fd = std::fs::File::open(dir).unwrap();
     rustix::fs::syncfs(&fd).unwrap();
@@ -271,9 +226,10 @@ fn sync(dir: &Path) {
 
 /// A few large files.
 fn t2(table: &mut Table) {
-    let disk = Disk::new(40);
+    let disk = Disk::written(28);
     let tree = disk.dir.join("data/fs");
     trees::t2(&tree, 2);
+    sync(&tree);
     let all = repeated(|| limits::work(&tree, true));
     table.row("read, BLAKE3 and zstd of all of it, two threads", all);
     let database = repeated(|| limits::work(&tree.join("database"), false));
@@ -319,7 +275,8 @@ fn t2(table: &mut Table) {
         trees::m2(&tree, seed);
         let changed = peer.backup(&tree);
         let peer_added = peer.size().saturating_sub(size);
-        table.compared("first checkpoint", first.total, peer.name, peer_first, 0.30);
+        let most = peer.bar(0.30);
+        table.compared("first checkpoint", first.total, peer.name, peer_first, most);
         println!("| after M2 | | | {}: {} | |", peer.name, show(changed));
         table.bytes("bytes added by M2", added, peer.name, peer_added, 0.15);
         if let Some(time) = peer.restore_in_place(&tree, || trees::m2(&tree, seed + 1)) {
@@ -337,6 +294,7 @@ fn sources(table: &mut Table) {
         let disk = Disk::of_kind(kind, 40);
         let tree = disk.dir.join("data/fs");
         trees::t2(&tree, 2);
+        sync(&tree);
         let daemon = Daemon::start(&disk.dir);
         table.row(
             &format!("T2 on {kind}: first checkpoint"),
@@ -375,6 +333,7 @@ fn sources(table: &mut Table) {
     let disk = Disk::of_kind("btrfs", 24);
     let tree = disk.dir.join("data/fs");
     trees::t1(&tree, 1);
+    sync(&tree);
     table.row(
         "walk of T1 by two threads",
         repeated(|| limits::walk(&tree)),

@@ -49,6 +49,15 @@ impl Peer {
         peers
     }
 
+    /// How much of its time is allowed; the bars are those of restic, others are to be slower.
+    pub fn bar(&self, of_restic: f64) -> f64 {
+        if self.name == "restic" {
+            of_restic
+        } else {
+            1.0
+        }
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(self.name);
         command
