@@ -104,6 +104,8 @@ pub fn kill_main(sprite: &Sprite) {
     {
         signal_process(pid, libc::SIGKILL);
     }
+    // It may be another's soon.
+    let _ = fs::remove_file(sprite.path("pid"));
 }
 
 /// What is cut off.
@@ -139,11 +141,17 @@ fn begin(sprite: Sprite, operation: Operation, point: Option<&Point>) -> Option<
     Some((daemon, tracing?))
 }
 
+/// Waits until a child has stopped itself.
 fn wait_until_stopped(pid: i32) {
-    let stat = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    while !stat().contains(") T ") {
-        std::thread::yield_now();
-    }
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    let stopped = waitpid(
+        nix::unistd::Pid::from_raw(pid),
+        Some(WaitPidFlag::WUNTRACED),
+    );
+    assert!(
+        matches!(stopped, Ok(WaitStatus::Stopped(..))),
+        "{stopped:?}"
+    );
 }
 
 /// Does the operation; whether it was done.
@@ -161,19 +169,20 @@ fn done(daemon: &mut Daemon, operation: Operation) -> bool {
 pub fn points(sprite: Sprite, operation: Operation) -> Option<(Vec<(String, usize)>, Daemon)> {
     let (mut daemon, tracing) = begin(sprite, operation, None)?;
     assert!(done(&mut daemon, operation), "{}", daemon.output.text());
-    Some((tracing.end(), daemon))
+    Some((tracing.points(), daemon))
 }
 
-/// Kills it at a point; what is left, and whether it was done before.
+/// Kills it at a point; what is left, and whether it has come there.
 pub fn killed_at(sprite: Sprite, operation: Operation, point: &Point) -> (Sprite, bool) {
     let (mut daemon, tracing) = begin(sprite, operation, Some(point)).unwrap();
     let done = done(&mut daemon, operation);
     daemon.kill();
+    let was_killed = tracing.has_killed();
     daemon.wait_without_output();
-    drop(tracing);
+    assert!(done || was_killed, "{point}: {}", daemon.output.text());
     let sprite = daemon.into_sprite();
     kill_main(&sprite);
-    (sprite, done)
+    (sprite, was_killed)
 }
 
 /// Counts how often a kill has met the operation, and says so in the end.
@@ -194,9 +203,9 @@ impl Met {
         }
     }
 
-    /// One more, unless the operation was done before.
-    pub fn add(&mut self, done: bool) {
-        self.count += usize::from(!done);
+    /// One more, if it has.
+    pub fn add(&mut self, was_killed: bool) {
+        self.count += usize::from(was_killed);
     }
 }
 
@@ -224,8 +233,8 @@ fn everywhere(prepared: &Prepared, operation: Operation, outcomes: &[usize], kep
     daemon.stop(143);
     let mut met = Met::new(found);
     for point in met.chosen.clone() {
-        let (sprite, done) = killed_at(copy(&prepared.sprite), operation, &point);
-        met.add(done);
+        let (sprite, was_killed) = killed_at(copy(&prepared.sprite), operation, &point);
+        met.add(was_killed);
         let mut daemon = start(sprite);
         let found = trees::describe(&daemon.sprite.fs());
         let is_empty = outcomes.is_empty() && found.len() == 1;
@@ -300,6 +309,7 @@ fn a_start_that_puts_the_log_together_killed_anywhere() {
     let records = store::files(&store.join("log"));
     for path in records.iter().chain([&store.join("format.json")]) {
         let text = fs::read_to_string(path).unwrap();
+        assert!(text.contains("\"format\": 2"), "{text}");
         fs::write(path, text.replace("\"format\": 2", "\"format\": 1")).unwrap();
     }
     everywhere(&prepared, Operation::Start, &[2], &["v0", "v1"]);
@@ -355,8 +365,8 @@ fn checkpoints_on(kind: &str) {
     for (state, point) in (2..).zip(met.chosen.clone()) {
         let now = change(&daemon.sprite.fs(), state);
         daemon.stop(143);
-        let (sprite, done) = killed_at(daemon.into_sprite(), operation, &point);
-        met.add(done);
+        let (sprite, was_killed) = killed_at(daemon.into_sprite(), operation, &point);
+        met.add(was_killed);
         daemon = start(sprite);
         assert_eq!(trees::describe(&daemon.sprite.fs()), now, "{point}");
         for id in daemon.client().checkpoint_ids(false) {

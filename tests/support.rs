@@ -263,7 +263,13 @@ impl Daemon {
 
     /// Waits until everything is up, or it has ended; returns which.
     pub fn wait_running_or_end(&mut self) -> bool {
+        let start = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "neither: {}",
+                self.output.text()
+            );
             if self
                 .output
                 .text()

@@ -29,8 +29,8 @@ pub struct Manifest {
     /// are taken from time to time.
     #[serde(default)]
     pub is_auto: bool,
-    /// Whether the environment was never in it: it was made of an archive, or of what was there
-    /// before a first start has restored what the bucket has.
+    /// Whether the live tree is not taken to be it: it was made of an archive, or keeps what a first
+    /// start has replaced by what the bucket has.
     #[serde(default, skip_serializing_if = "is_false")]
     pub imported: bool,
     /// The node with the tree's root as its only entry.

@@ -9,9 +9,10 @@ mod tracing;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{BufRead as _, BufReader, Lines};
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 
 pub use self::calls::without_numbers;
 use super::Daemon;
@@ -24,6 +25,8 @@ const MARK: &str = "fault point: ";
 /// What it says when it has begun, and when it cannot.
 const TRACING: &str = "tracing";
 const REFUSED: &str = "refused";
+/// What it says when it has killed the daemon.
+const KILLED: &str = "killed";
 
 /// A place where a daemon can be killed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +46,8 @@ impl fmt::Display for Point {
 /// Traces a daemon; lets go of it when this is dropped.
 pub struct Tracing {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    /// What the process that traces has said in the end.
+    said: Option<JoinHandle<Vec<String>>>,
 }
 
 impl Tracing {
@@ -51,7 +55,7 @@ impl Tracing {
     pub fn begin(daemon: &Daemon, point: Option<&Point>) -> Option<Self> {
         let order = serde_json::json!({
             "pid": daemon.pid(),
-            "root": daemon.sprite.dir.path(),
+            "root": daemon.sprite.dir.path().canonicalize().unwrap(),
             "name": point.map(|point| &point.name),
             "occurrence": point.map(|point| point.occurrence),
         });
@@ -65,24 +69,35 @@ impl Tracing {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut tracing = Self { child, lines };
-        match tracing.next().as_deref() {
+        let lines = lines.map_while(Result::ok);
+        let mut said = lines.filter_map(|line| Some(line.split_once(MARK)?.1.to_owned()));
+        let first = said.next();
+        let tracing = Self {
+            child,
+            // It must never wait for somebody who reads.
+            said: Some(std::thread::spawn(move || said.collect())),
+        };
+        match first.as_deref() {
             Some(TRACING) => Some(tracing),
             Some(REFUSED) => None,
             said => panic!("the process that traces said {said:?}"),
         }
     }
 
-    /// What it says next; none when it has ended.
-    fn next(&mut self) -> Option<String> {
-        let mut said = self.lines.by_ref().map_while(Result::ok);
-        said.find_map(|line| Some(line.split_once(MARK)?.1.to_owned()))
+    /// Ends; each point that the daemon has come to, or that it was killed.
+    fn end(mut self) -> Vec<String> {
+        let _ = self.child.kill();
+        self.said.take().unwrap().join().unwrap()
     }
 
     /// Ends; how often the daemon has come to each point, in the order of the first time.
-    pub fn end(mut self) -> Vec<(String, usize)> {
-        let _ = self.child.kill();
-        counted(std::iter::from_fn(|| self.next()))
+    pub fn points(self) -> Vec<(String, usize)> {
+        counted(self.end().into_iter())
+    }
+
+    /// Ends; whether the daemon was killed at the point.
+    pub fn has_killed(self) -> bool {
+        self.end().iter().any(|said| said == KILLED)
     }
 }
 
@@ -107,24 +122,24 @@ impl Drop for Tracing {
     }
 }
 
-/// Where to kill: each point once, at any of its times; with `SPRITE_FAULT_POINTS=all` each time.
+/// Where to kill: each point once, at any of its times, as `SPRITE_SEED` says; with
+/// `SPRITE_FAULT_POINTS=all` each time.
 pub fn chosen(found: &[(String, usize)]) -> Vec<Point> {
     let all = std::env::var("SPRITE_FAULT_POINTS").is_ok_and(|points| points == "all");
-    let times = |count: usize| {
-        if all {
-            1..=count
-        } else {
-            let one = fastrand::usize(1..=count);
-            one..=one
-        }
-    };
-    let points = found.iter().flat_map(|(name, count)| {
-        times(*count).map(|occurrence| Point {
+    let seed =
+        std::env::var("SPRITE_SEED").map_or_else(|_| fastrand::u64(..), |it| it.parse().unwrap());
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut points = Vec::new();
+    for (name, count) in found {
+        let one = random.usize(1..=*count);
+        let times = if all { 1..=*count } else { one..=one };
+        points.extend(times.map(|occurrence| Point {
             name: name.clone(),
             occurrence,
-        })
-    });
-    points.collect()
+        }));
+    }
+    points
 }
 
 /// Traces as a process of its own, as another test has ordered.

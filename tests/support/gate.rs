@@ -3,7 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -129,8 +129,9 @@ impl Sky {
         let mut requests = self.requests.lock().unwrap();
         requests.push(name.clone());
         let occurrence = requests.iter().filter(|it| **it == name).count();
-        let ambush = self.ambush.lock().unwrap().clone();
-        ambush.filter(|(moment, _)| moment.request == Point { name, occurrence })
+        let request = Point { name, occurrence };
+        let ambush = &mut *self.ambush.lock().unwrap();
+        ambush.take_if(|(moment, _)| moment.request == request)
     }
 }
 
@@ -171,14 +172,14 @@ fn pass(mut client: TcpStream, service: &str, weather: &Arc<Sky>) {
     };
     let (mut answers, mut back) = (service.try_clone().unwrap(), client.try_clone().unwrap());
     let told = Arc::clone(weather);
-    let is_awaited = Arc::<AtomicBool>::default();
-    let is_ambush = Arc::clone(&is_awaited);
+    // Who is to be killed when the answer comes.
+    let awaits = Arc::<Mutex<Option<i32>>>::default();
+    let awaiting = Arc::clone(&awaits);
     std::thread::spawn(move || {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(length @ 1..) = answers.read(&mut buffer) {
-            if is_ambush.load(Ordering::SeqCst)
-                && let Some((_, pid)) = *told.ambush.lock().unwrap()
-            {
+            let pid = awaiting.lock().unwrap().take();
+            if let Some(pid) = pid {
                 signal_process(pid, libc::SIGKILL);
                 break;
             }
@@ -204,7 +205,7 @@ fn pass(mut client: TcpStream, service: &str, weather: &Arc<Sky>) {
                 signal_process(pid, libc::SIGKILL);
                 break;
             }
-            Some(_) => is_awaited.store(true, Ordering::SeqCst),
+            Some((_, pid)) => *awaits.lock().unwrap() = Some(pid),
             None => {}
         }
         match now(weather) {

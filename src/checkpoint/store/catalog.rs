@@ -210,3 +210,40 @@ pub fn is_id(id: &str) -> bool {
 fn number(id: &str) -> Option<u64> {
     id.strip_prefix('v')?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(id: &str, is_auto: bool, imported: bool) -> Change {
+        let manifest = Manifest {
+            is_auto,
+            imported,
+            ..Manifest::new(id.to_owned(), "2026-01-01T00:00:00Z".to_owned())
+        };
+        Change::Checkpoint {
+            manifest: Box::new(manifest),
+            packs: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_a_first_start_replaces_does_not_come_back() {
+        let mut catalog = Catalog::default();
+        let mut latest_after = |change| {
+            catalog.apply(change);
+            catalog.latest().map(|manifest| manifest.id)
+        };
+        assert_eq!(
+            latest_after(made("v0", false, false)).as_deref(),
+            Some("v0")
+        );
+        let replaced = made("auto-1", true, true);
+        assert_eq!(latest_after(replaced).as_deref(), Some("v0"));
+        let id = "v0".to_owned();
+        assert_eq!(latest_after(Change::Restore { id }).as_deref(), Some("v0"));
+        // What another restore replaces was the live tree.
+        let replaced = made("auto-2", true, false);
+        assert_eq!(latest_after(replaced).as_deref(), Some("auto-2"));
+    }
+}

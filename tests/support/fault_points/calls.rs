@@ -24,8 +24,12 @@ const CALLS: &[(&str, c_long, Target)] = &[
     ("write", libc::SYS_writev, Descriptor(0)),
     ("write", libc::SYS_pwrite64, Descriptor(0)),
     ("write", libc::SYS_pwritev, Descriptor(0)),
+    ("write", libc::SYS_pwritev2, Descriptor(0)),
+    ("write", libc::SYS_sendfile, Descriptor(0)),
+    ("write", libc::SYS_splice, Descriptor(2)),
     ("copy", libc::SYS_copy_file_range, Descriptor(2)),
     ("resize", libc::SYS_ftruncate, Descriptor(0)),
+    ("resize", libc::SYS_truncate, Named(0)),
     ("resize", libc::SYS_fallocate, Descriptor(0)),
     ("flush", libc::SYS_fsync, Descriptor(0)),
     ("flush", libc::SYS_fdatasync, Descriptor(0)),
@@ -48,6 +52,7 @@ const CALLS: &[(&str, c_long, Target)] = &[
     ("rename to", libc::SYS_renameat2, At(2, 3)),
     ("remove", libc::SYS_unlinkat, At(0, 1)),
     ("chmod", libc::SYS_fchmodat, At(0, 1)),
+    ("chmod", libc::SYS_fchmodat2, At(0, 1)),
     ("chown", libc::SYS_fchownat, At(0, 1)),
     ("set times", libc::SYS_utimensat, At(0, 1)),
 ];
@@ -64,6 +69,9 @@ const OLDER_CALLS: &[(&str, c_long, Target)] = &[
     ("remove", libc::SYS_unlink, Named(0)),
     ("remove", libc::SYS_rmdir, Named(0)),
     ("chmod", libc::SYS_chmod, Named(0)),
+    ("chown", libc::SYS_chown, Named(0)),
+    ("chown", libc::SYS_lchown, Named(0)),
+    ("create node", libc::SYS_mknod, Named(0)),
 ];
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER_CALLS: &[(&str, c_long, Target)] = &[];
@@ -101,7 +109,7 @@ fn path_of(thread: i32, target: Target, arguments: &[u64]) -> Option<PathBuf> {
         };
         fs::read_link(link).ok()
     };
-    let given = |place: usize| read_path(thread, *arguments.get(place)?);
+    let given = |place: usize| Some(opened(thread, read_path(thread, *arguments.get(place)?)?));
     match target {
         Descriptor(place) => open(place),
         Named(place) => Some(open_directory(thread)?.join(given(place)?)),
@@ -111,6 +119,19 @@ fn path_of(thread: i32, target: Target, arguments: &[u64]) -> Option<PathBuf> {
             None => open(directory),
         },
     }
+}
+
+/// A path that begins with one of the thread's own descriptors, by the name of what is open.
+fn opened(thread: i32, path: PathBuf) -> PathBuf {
+    let Ok(rest) = path.strip_prefix("/proc/self/fd") else {
+        return path;
+    };
+    let mut names = rest.components();
+    let open = names.next().and_then(|descriptor| {
+        let descriptor = descriptor.as_os_str().to_str()?;
+        fs::read_link(format!("/proc/{thread}/fd/{descriptor}")).ok()
+    });
+    open.map_or(path.clone(), |open| open.join(names.as_path()))
 }
 
 fn open_directory(thread: i32) -> Option<PathBuf> {

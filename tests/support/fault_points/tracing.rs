@@ -9,8 +9,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::Point;
 use super::calls;
+use super::{KILLED, Point};
 
 /// Traces all threads of a process; those to come are traced too, other processes are not.
 pub fn seize(pid: i32) -> nix::Result<()> {
@@ -39,7 +39,7 @@ pub fn seize(pid: i32) -> nix::Result<()> {
     }
 }
 
-/// Follows it to its end, which may be at the point that is wanted; says each point.
+/// Follows it to its end. Says each point; where one is wanted, kills it there and says so.
 pub fn follow(pid: i32, root: &Path, wanted: Option<&Point>, say: &dyn Fn(&str)) {
     let mut counts = BTreeMap::<String, usize>::new();
     let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
@@ -47,12 +47,16 @@ pub fn follow(pid: i32, root: &Path, wanted: Option<&Point>, say: &dyn Fn(&str))
         let (thread, signal) = match waitpid(None, Some(flags)) {
             Ok(WaitStatus::PtraceSyscall(thread)) => {
                 if let Some(name) = point_at(thread, pid, root) {
-                    say(&name);
                     let count = counts.entry(name.clone()).or_default();
                     *count += 1;
-                    if wanted.is_some_and(|it| it.name == name && it.occurrence == *count) {
+                    match wanted {
+                        None => say(&name),
                         // What is killed before its call is carried out does not carry it out.
-                        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                        Some(it) if it.name == name && it.occurrence == *count => {
+                            say(KILLED);
+                            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+                        }
+                        Some(_) => {}
                     }
                 }
                 (thread, None)
@@ -60,7 +64,8 @@ pub fn follow(pid: i32, root: &Path, wanted: Option<&Point>, say: &dyn Fn(&str))
             Ok(WaitStatus::PtraceEvent(thread, ..)) => (thread, None),
             Ok(WaitStatus::Stopped(thread, signal)) => (thread, Some(signal)),
             Ok(_) | Err(Errno::EINTR) => continue,
-            Err(_) => return,
+            Err(Errno::ECHILD) => return,
+            Err(error) => panic!("cannot follow {pid}: {error}"),
         };
         // It may have been killed meanwhile.
         let _ = ptrace::syscall(thread, signal);

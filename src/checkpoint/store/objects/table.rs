@@ -1,7 +1,7 @@
 //! Where objects are, by their ids: a hash table of places in a list.
 //!
-//! A table grows twofold at once, which with the ids in it would take twice the memory that they
-//! need; the list grows by an eighth.
+//! A hash table grows twofold at once, which with the ids in it would take twice the memory that
+//! they need; with the places alone that is little, and the list grows by an eighth.
 
 use hashbrown::HashTable;
 
@@ -44,7 +44,7 @@ impl Table {
             }
             return;
         }
-        // More would take 200 GB.
+        // It would be as if it were not there; but so many would take 200 GB.
         let Ok(place) = u32::try_from(entries.len()) else {
             return;
         };
