@@ -1,7 +1,9 @@
 //! A bucket is one environment's alone.
 
 use std::fs;
+use std::process::Command;
 
+use crate::sdks::has;
 use crate::support::bucket::{
     LOG, PACKS, Service, Weather, durability, durable, lost, wait_for_phase,
 };
@@ -75,6 +77,50 @@ fn a_disk_that_somebody_has_taken_over_from_does_not_go_on() {
     let (code, text) = first.into_sprite().command(&["true"]).run();
     assert_eq!(code, 78, "{text}");
     assert!(text.contains("was written by another sprite-env"), "{text}");
+}
+
+#[test]
+fn clocks_that_differ_by_days_change_nothing() {
+    let Some(service) = Service::start().filter(|_| has("faketime")) else {
+        return;
+    };
+    let library = Command::new("faketime")
+        .args(["-f", "+1d", "printenv", "LD_PRELOAD"])
+        .output()
+        .unwrap();
+    let library = String::from_utf8(library.stdout).unwrap();
+    let days_off = |days: &str| {
+        let sprite = service.sprite().env("LD_PRELOAD", library.trim());
+        let sprite = sprite.env("FAKETIME", days);
+        sprite.env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+    };
+    let made = |daemon: &Daemon, id: &str| {
+        fs::write(daemon.sprite.fs().join("file"), id).unwrap();
+        assert_eq!(durable(daemon)["checkpoint_id"], id);
+        let made = daemon.client().get(&format!("/checkpoints/{id}")).json();
+        made["create_time"].as_str().unwrap().to_owned()
+    };
+    let first = days_off("+3d").idle();
+    let time = made(&first, "v0");
+    // Somebody who lives in the past sees that the other lives.
+    let (code, text) = days_off("-3d").command(&["true"]).run();
+    assert_eq!(code, 78, "{text}");
+    assert!(text.contains("which is alive"), "{text}");
+    drop(first.crash());
+
+    let second = days_off("-3d").idle();
+    second.wait_for("waiting up to 3s");
+    let restored = fs::read_to_string(second.sprite.fs().join("file"));
+    assert_eq!(restored.unwrap(), "v0");
+    assert!(made(&second, "v1") < time, "{time} is in the future");
+    assert_eq!(second.client().checkpoint_ids(false), ["v1", "v0"]);
+    drop(second.crash());
+
+    // What was made last counts, not what has the latest time.
+    let third = service.sprite().idle();
+    let restored = fs::read_to_string(third.sprite.fs().join("file"));
+    assert_eq!(restored.unwrap(), "v1");
+    assert_eq!(third.client().checkpoint_ids(false), ["v1", "v0"]);
 }
 
 #[test]

@@ -16,6 +16,7 @@ need xmllint libxml2-utils
 need ip iproute2
 need vim vim
 need strace strace
+need faketime faketime
 need htop htop
 need redis-server redis-server
 need mkfs.btrfs btrfs-progs

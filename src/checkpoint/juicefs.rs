@@ -34,7 +34,7 @@ pub use image::{
 };
 pub use lag::{MetadataReplication, watch};
 pub use left::what_is_left;
-pub use litestream::{has_begun, is_replicating, replicate};
+pub use litestream::{has_settled, is_replicating, replicate};
 pub use metadata::prepare;
 pub use mounting::{is_usable, mount, tidy};
 pub use starts::{are_written, release, show_life_of_daemon};

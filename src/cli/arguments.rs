@@ -139,8 +139,8 @@ pub enum JuicefsStep {
     Replicate,
     /// Tell whether they are copied.
     Replicating,
-    /// Wait until what is to be copied is known.
-    Begun,
+    /// Wait until what is known of them is copied.
+    Settled,
     /// Mount it.
     Mount,
     /// Tell whether the mount can be used.

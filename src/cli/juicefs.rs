@@ -24,7 +24,7 @@ pub fn run(step: JuicefsStep, volume: &str, paths: &[PathBuf]) -> u8 {
         JuicefsStep::Metadata => juicefs::prepare(&volume),
         JuicefsStep::Replicate => juicefs::replicate(&volume).map(|never| match never {}),
         JuicefsStep::Replicating => juicefs::is_replicating(&volume),
-        JuicefsStep::Begun => juicefs::has_begun(&volume),
+        JuicefsStep::Settled => juicefs::has_settled(&volume),
         JuicefsStep::Mount => juicefs::mount(&volume).map(|never| match never {}),
         JuicefsStep::Image => juicefs::serve_image(&volume),
         JuicefsStep::ImageReady => juicefs::is_mounted_and_writable(&volume),

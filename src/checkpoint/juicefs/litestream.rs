@@ -23,6 +23,8 @@ const NEEDED: std::ops::Range<(u64, u64)> = (0, 3)..(0, 4);
 
 /// The pause between two looks at it.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long it may take to send what it has read before it is told to go. It reads once a second.
+const SETTLING: Duration = Duration::from_secs(3);
 
 /// Its configuration. It reads YAML, of which JSON is a part.
 #[derive(Serialize, Deserialize)]
@@ -145,13 +147,26 @@ pub fn is_replicating(volume: &Volume) -> Result<(), Error> {
     }
 }
 
-/// Waits until Litestream has read the database: one that is told to go before that sends nothing.
-pub fn has_begun(volume: &Volume) -> Result<(), Error> {
+/// Waits until Litestream can be told to go: it has read the database, for one that goes before that
+/// sends nothing, and has then read it once more and sent what it had, for one that is told to go
+/// while it sends may never end. Without the bucket it does not wait long.
+pub fn has_settled(volume: &Volume) -> Result<(), Error> {
     wait_for(async {
-        while lag::ask(volume).await?.left.is_none() {
+        let mut answer = lag::ask(volume).await?;
+        while answer.left.is_none() {
             tokio::time::sleep(PAUSE).await;
+            answer = lag::ask(volume).await?;
         }
-        Ok(())
+        let readings = answer.readings;
+        let settled = async {
+            while answer.readings == readings || answer.left != Some(0) {
+                tokio::time::sleep(PAUSE).await;
+                answer = lag::ask(volume).await?;
+            }
+            Ok(())
+        };
+        let settled = tokio::time::timeout(SETTLING, settled).await;
+        settled.unwrap_or(Ok(()))
     })
 }
 

@@ -73,7 +73,7 @@ impl Checker<'_> {
             ready_timeout: metadata.ready_timeout,
             on_failure: OnFailure::Restart,
             pre_stop: Some(Hook {
-                command: volume.command("begun"),
+                command: volume.command("settled"),
                 timeout: STARTING,
             }),
             // It sends what is left.
