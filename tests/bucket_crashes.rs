@@ -5,21 +5,18 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::crashes::{MAIN, Met, Operation, kill_main, killed_at, points};
 use crate::support::bucket::{Gate, Moment, Service, durable, tree, wait_until};
 use crate::support::fault_points::{chosen, counted};
-use crate::support::{Daemon, PATIENCE, Sprite, is_alive, json, store};
-
-type Looks = BTreeMap<PathBuf, String>;
+use crate::support::{Daemon, PATIENCE, Sprite, is_alive, json, store, trees};
 
 /// A life that uses the bucket in every way; what was promised to it, and what was asked for.
 #[derive(Default)]
 struct Life {
     /// How the directory was at each checkpoint that there may be.
-    states: BTreeMap<String, Looks>,
+    states: BTreeMap<String, trees::Looks>,
     durable: Vec<String>,
     /// Whether v0 is removed, as it was answered.
     removed: bool,
@@ -32,9 +29,7 @@ impl Life {
         daemon.wait_running_or_end().then_some(())?;
         let client = daemon.client();
         for round in 0..3_u8 {
-            let noise = std::iter::repeat_with(|| fastrand::u8(..));
-            let content: Vec<u8> = noise.take(70_000).collect();
-            fs::write(daemon.sprite.fs().join("file"), content).unwrap();
+            write_noise(daemon, "file");
             let id = format!("v{round}");
             self.states.insert(id.clone(), tree(daemon));
             let answer = client.attempt_with("POST", "/checkpoint", b"{\"wait\": \"durable\"}")?;
@@ -71,6 +66,11 @@ impl Life {
     }
 }
 
+fn write_noise(daemon: &Daemon, name: &str) {
+    let noise = trees::noise(&mut fastrand::Rng::new(), 70_000);
+    fs::write(daemon.sprite.fs().join(name), noise).unwrap();
+}
+
 /// There is no event to wait on for what the bucket has.
 fn wait_a_little(begun: Instant, daemon: &Daemon) {
     assert!(begun.elapsed() < PATIENCE, "{}", daemon.output.text());
@@ -99,8 +99,8 @@ fn sprite(gate: &Gate, prefix: &str) -> Sprite {
     gate.sprite_with(&json!({"s3": {"prefix": prefix}}))
 }
 
-/// Kills before each chosen request, and before its answer.
-fn moments(requests: Vec<String>) -> Vec<Moment> {
+/// Kills before each chosen request, and before its answer; and a count of those that met.
+fn moments(requests: Vec<String>) -> (Vec<Moment>, Met) {
     let mut found = counted(requests.into_iter());
     for (name, count) in &mut found {
         // How often it is renewed is a matter of time.
@@ -108,16 +108,13 @@ fn moments(requests: Vec<String>) -> Vec<Moment> {
             *count = 1;
         }
     }
-    for (name, count) in &found {
-        println!("{count:4} {name}");
-    }
     let moments = chosen(&found).into_iter().flat_map(|request| {
         [false, true].map(|is_done| Moment {
             request: request.clone(),
             is_done,
         })
     });
-    moments.collect()
+    (moments.collect(), Met::new(found))
 }
 
 #[test]
@@ -129,15 +126,14 @@ fn replication_killed_at_every_request() {
     let mut daemon = start(sprite(&gate, "traced"));
     let whole = Life::default().live(&mut daemon);
     assert!(whole.is_some(), "{}", daemon.output.text());
-    let moments = moments(gate.requests());
-    let mut met = 0;
+    let (moments, mut met) = moments(gate.requests());
     for (number, moment) in moments.iter().enumerate() {
         let prefix = format!("killed-{number}");
         let gate = service.gate();
         let mut life = Life::default();
         let mut daemon = start(sprite(&gate, &prefix));
         gate.ambush(daemon.pid(), moment);
-        met += usize::from(life.live(&mut daemon).is_none());
+        met.add(life.live(&mut daemon).is_none());
         let left = killed(daemon);
         let why = moment.to_string();
         end_lease(&service, &prefix);
@@ -153,8 +149,6 @@ fn replication_killed_at_every_request() {
         let daemon = sprite(&service.gate(), &prefix).idle();
         life.check(&daemon, &format!("{why}, elsewhere"));
     }
-    println!("{met} of {} kills met", moments.len());
-    assert!(met * 4 >= moments.len() * 3, "{met} of {}", moments.len());
 }
 
 /// Whether the bucket has all that the store has.
@@ -187,9 +181,7 @@ impl Lost {
         let mut life = Life::default();
         let daemon = sprite(&service.gate(), "lost").idle();
         for id in ["v0", "v1"] {
-            let noise = std::iter::repeat_with(|| fastrand::u8(..));
-            let content: Vec<u8> = noise.take(70_000).collect();
-            fs::write(daemon.sprite.fs().join(id), content).unwrap();
+            write_noise(&daemon, id);
             assert_eq!(durable(&daemon)["checkpoint_id"], id);
             life.states.insert(id.to_owned(), tree(&daemon));
             life.durable.push(id.to_owned());
@@ -243,9 +235,8 @@ fn a_start_on_an_empty_disk_killed_at_every_request() {
     wait_until(&daemon, "all is in the bucket", || {
         is_replicated(&lost.service, &daemon, &machine.prefix)
     });
-    let moments = moments(machine.gate.requests());
+    let (moments, mut met) = moments(machine.gate.requests());
     drop(daemon.crash());
-    let mut met = 0;
     for moment in &moments {
         let machine = lost.machine();
         let mut daemon = start(machine.sprite);
@@ -255,7 +246,7 @@ fn a_start_on_an_empty_disk_killed_at_every_request() {
         while is_alive(daemon.pid()) && !is_replicated(&lost.service, &daemon, prefix) {
             wait_a_little(begun, &daemon);
         }
-        met += usize::from(!is_alive(daemon.pid()));
+        met.add(!is_alive(daemon.pid()));
         let left = killed(daemon);
         // And a machine that is lost meanwhile changes nothing.
         let next = if moment.is_done {
@@ -265,8 +256,6 @@ fn a_start_on_an_empty_disk_killed_at_every_request() {
         };
         lost.check(next, prefix, &moment.to_string());
     }
-    println!("{met} of {} kills met", moments.len());
-    assert!(met * 4 >= moments.len() * 3, "{met} of {}", moments.len());
 }
 
 #[test]
@@ -278,8 +267,9 @@ fn a_start_on_an_empty_disk_killed_anywhere() {
         return;
     };
     drop(daemon.crash());
+    let chosen = chosen(&found);
     let mut met = Met::new(found);
-    for point in met.chosen.clone() {
+    for point in chosen {
         let machine = lost.machine();
         let (sprite, was_killed) = killed_at(machine.sprite, Operation::Start, &point);
         met.add(was_killed);

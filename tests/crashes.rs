@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::support::disk::Disk;
@@ -19,14 +19,9 @@ pub const MAIN: &str = "echo $$ >pid; exec sleep 1000";
 /// Waits until it is let go, with the process id of the daemon that it becomes.
 const STOPPED: [&str; 4] = ["sh", "-c", "kill -STOP $$; exec \"$@\"", "sh"];
 
-type Looks = BTreeMap<PathBuf, String>;
-
 /// What cannot be compressed, so that most of its pack is of no use when it is gone.
 fn noise(state: u8) -> Vec<u8> {
-    let mut random = fastrand::Rng::with_seed(u64::from(state));
-    std::iter::repeat_with(|| random.u8(..))
-        .take(200_000)
-        .collect()
+    trees::noise(&mut fastrand::Rng::with_seed(u64::from(state)), 200_000)
 }
 
 /// The states of the directory that checkpoints v0 and v1 have, and what is there now.
@@ -56,7 +51,7 @@ fn make_state(fs_dir: &Path, state: u8) {
 /// first.
 struct Prepared {
     sprite: Sprite,
-    states: Vec<Looks>,
+    states: Vec<trees::Looks>,
     archive: Vec<u8>,
 }
 
@@ -188,8 +183,7 @@ pub fn killed_at(sprite: Sprite, operation: Operation, point: &Point) -> (Sprite
 /// Counts how often a kill has met the operation, and says so in the end.
 pub struct Met {
     found: Vec<(String, usize)>,
-    /// Where to kill.
-    pub chosen: Vec<Point>,
+    kills: usize,
     count: usize,
 }
 
@@ -197,14 +191,15 @@ impl Met {
     /// None yet, of these fault points.
     pub fn new(found: Vec<(String, usize)>) -> Self {
         Self {
-            chosen: chosen(&found),
             found,
+            kills: 0,
             count: 0,
         }
     }
 
-    /// One more, if it has.
+    /// One more kill, which may have met it.
     pub fn add(&mut self, was_killed: bool) {
+        self.kills += 1;
         self.count += usize::from(was_killed);
     }
 }
@@ -217,7 +212,8 @@ impl Drop for Met {
         for (name, count) in &self.found {
             println!("{count:4} {name}");
         }
-        let (points, kills) = (self.found.len(), self.chosen.len());
+        let (points, kills) = (self.found.len(), self.kills);
+        assert!(kills >= points, "{kills} kills at {points} fault points");
         println!("{points} fault points, {} of {kills} kills met", self.count);
         // Which thread does what, and how often, differs from run to run.
         assert!(self.count * 4 >= kills * 3, "{} of {kills}", self.count);
@@ -231,8 +227,9 @@ fn everywhere(prepared: &Prepared, operation: Operation, outcomes: &[usize], kep
         return;
     };
     daemon.stop(143);
+    let chosen = chosen(&found);
     let mut met = Met::new(found);
-    for point in met.chosen.clone() {
+    for point in chosen {
         let (sprite, was_killed) = killed_at(copy(&prepared.sprite), operation, &point);
         met.add(was_killed);
         let mut daemon = start(sprite);
@@ -336,14 +333,9 @@ fn a_start_that_finishes_a_restore_killed_anywhere() {
 /// Kills checkpoints of one environment, which is on a disk of this kind, everywhere.
 fn checkpoints_on(kind: &str) {
     let sprite = Sprite::new();
-    let Some(_disk) = Disk::of_kind(kind, &sprite.path("data")) else {
+    let Some(_disk) = Disk::of_environment(kind, &sprite.path("data")) else {
         return;
     };
-    if kind == "btrfs" {
-        let mut btrfs = Command::new("btrfs");
-        let made = btrfs.args(["-q", "subvolume", "create"]).arg(sprite.fs());
-        assert!(made.status().unwrap().success());
-    }
     let mut states = BTreeMap::new();
     let change = |fs_dir: &Path, state: u8| {
         // So large that it is cloned where that can be done.
@@ -361,8 +353,9 @@ fn checkpoints_on(kind: &str) {
         return;
     };
     states.insert("v1".to_owned(), second);
+    let chosen = chosen(&found);
     let mut met = Met::new(found);
-    for (state, point) in (2..).zip(met.chosen.clone()) {
+    for (state, point) in (2..).zip(chosen) {
         let now = change(&daemon.sprite.fs(), state);
         daemon.stop(143);
         let (sprite, was_killed) = killed_at(daemon.into_sprite(), operation, &point);

@@ -10,9 +10,7 @@ use crate::support::{Daemon, Sprite, Value, json, trees};
 type Tree = BTreeMap<PathBuf, String>;
 
 fn noise(length: usize) -> Vec<u8> {
-    std::iter::repeat_with(|| fastrand::u8(..))
-        .take(length)
-        .collect()
+    trees::noise(&mut fastrand::Rng::new(), length)
 }
 
 /// An environment on a disk of its own, with a checkpoint v0 and what it looked like.

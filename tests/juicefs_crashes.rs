@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::support::juicefs::{fs as tree, image, running};
 use crate::support::tracer::{Tracer, can_trace};
@@ -17,10 +17,8 @@ const KILLS: usize = 5;
 /// An operation has so many such calls, or a few more.
 const LAST: usize = 40;
 
-type Looks = BTreeMap<PathBuf, String>;
-
 /// Changes the directory.
-fn change(root: &Path, round: usize) -> Looks {
+fn change(root: &Path, round: usize) -> trees::Looks {
     fs::write(root.join("round"), round.to_string()).unwrap();
     fs::write(
         root.join(format!("file-{}", round % 7)),

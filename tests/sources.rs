@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::process::Command;
 
 use crate::sdks::has;
 use crate::support::disk::Disk;
@@ -23,12 +22,7 @@ fn start(sprite: Sprite) -> Daemon {
 /// An environment on a disk of this kind, with a large file; on btrfs, in a subvolume.
 fn prepare(kind: &str) -> Option<(Disk, Daemon)> {
     let sprite = Sprite::new();
-    let disk = Disk::of_kind(kind, &sprite.path("data"))?;
-    if kind == "btrfs" {
-        let mut btrfs = Command::new("btrfs");
-        let made = btrfs.args(["-q", "subvolume", "create"]).arg(sprite.fs());
-        assert!(made.status().unwrap().success());
-    }
+    let disk = Disk::of_environment(kind, &sprite.path("data"))?;
     let daemon = start(sprite.storage());
     let noise = std::iter::repeat_with(|| fastrand::u8(..));
     fs::write(

@@ -232,16 +232,11 @@ impl Daemon {
 
     /// Kills it and everything below it at once, as a crash of the machine would.
     pub fn crash(mut self) -> Sprite {
-        // Each thread has children of its own.
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
-        let children = threads.flatten().map(|it| it.path().join("children"));
-        let children: String = children
-            .filter_map(|children| std::fs::read_to_string(children).ok())
-            .collect();
+        let children = processes::children(self.pid());
         self.signal(libc::SIGKILL);
         assert_eq!(self.wait_without_output(), 137);
-        for child in children.split_ascii_whitespace() {
-            signal_process(child.parse().unwrap(), libc::SIGKILL);
+        for child in children {
+            signal_process(child, libc::SIGKILL);
         }
         self.into_sprite()
     }
@@ -263,44 +258,34 @@ impl Daemon {
 
     /// Waits until everything is up, or it has ended; returns which.
     pub fn wait_running_or_end(&mut self) -> bool {
-        let start = Instant::now();
-        while self.child.try_wait().unwrap().is_none() {
-            assert!(
-                start.elapsed() < PATIENCE,
-                "neither: {}",
-                self.output.text()
-            );
-            if self
-                .output
-                .text()
-                .contains("the system is Online > Serving > Running")
-            {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        false
+        let running = "the system is Online > Serving > Running";
+        self.wait_or_end(|daemon| daemon.output.text().contains(running))
     }
 
     /// Waits until everything runs, or until it has ended; whether it has.
     pub fn wait_running_or_over(&mut self) -> bool {
         let client = self.client();
+        !self.wait_or_end(|_| {
+            let answer = client.attempt("GET", "/status");
+            answer.is_some_and(|answer| answer.json()["state"] == "Online > Serving > Running")
+        })
+    }
+
+    /// Waits until something is reached, or it has ended; returns which.
+    fn wait_or_end(&mut self, is_reached: impl Fn(&Self) -> bool) -> bool {
         let start = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
-            let answer = client.attempt("GET", "/status");
-            let is_running =
-                |answer: http::Answer| answer.json()["state"] == "Online > Serving > Running";
-            if answer.is_some_and(is_running) {
-                return false;
+            if is_reached(self) {
+                return true;
             }
             assert!(
                 start.elapsed() < PATIENCE,
                 "neither: {}",
                 self.output.text()
             );
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(2));
         }
-        true
+        false
     }
 
     /// Waits for the end; returns the exit code, as a shell tells it.

@@ -7,7 +7,7 @@ use super::run;
 
 /// A fresh filesystem; unmounted and removed when dropped.
 pub struct Disk {
-    pub image: PathBuf,
+    image: PathBuf,
     pub dir: PathBuf,
 }
 

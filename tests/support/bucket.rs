@@ -243,10 +243,7 @@ pub fn tree(daemon: &Daemon) -> BTreeMap<PathBuf, String> {
 /// cannot be compressed; then its disk is lost.
 pub fn lost(service: &Service, bytes: usize) -> BTreeMap<PathBuf, String> {
     let daemon = service.sprite().idle();
-    let mut random = fastrand::Rng::with_seed(1);
-    let content: Vec<u8> = std::iter::repeat_with(|| random.u8(..))
-        .take(bytes)
-        .collect();
+    let content = trees::noise(&mut fastrand::Rng::with_seed(1), bytes);
     fs::write(daemon.sprite.fs().join("file"), content).unwrap();
     assert_eq!(durable(&daemon)["type"], "complete");
     let found = tree(&daemon);

@@ -24,6 +24,17 @@ impl Disk {
         Self::in_image(kind, at, 600 << 20, &[])
     }
 
+    /// The same for an environment whose data are `at`; on btrfs, its directory is a subvolume.
+    pub fn of_environment(kind: &str, at: &Path) -> Option<Self> {
+        let disk = Self::of_kind(kind, at)?;
+        if kind == "btrfs" {
+            let mut btrfs = Command::new("btrfs");
+            let made = btrfs.args(["-q", "subvolume", "create"]).arg(at.join("fs"));
+            assert!(made.status().unwrap().success());
+        }
+        Some(disk)
+    }
+
     /// One of Debian's usual kind, with room for so many files.
     pub fn with_room_for_files(at: &Path, files: u64) -> Option<Self> {
         let options = ["-F", "-N", &files.to_string()];

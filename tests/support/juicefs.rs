@@ -120,7 +120,8 @@ pub fn metadata(daemon: &Daemon) -> Value {
 pub fn wait_for_copy(daemon: &Daemon, dir: &Path) {
     // What Litestream has not read yet it does not tell of.
     let marker = format!(".marker-{:016x}", fastrand::u64(..));
-    std::fs::write(dir.join(&marker), "x").unwrap();
+    // One transaction: bytes would be another, which may be read later.
+    std::fs::File::create_new(dir.join(&marker)).unwrap();
     let copied = daemon.sprite.path("data/juicefs/.metadata.db-litestream");
     let has_read = || !files_with(&marker, &copied).is_empty();
     wait_until(daemon, "Litestream has read it", has_read);

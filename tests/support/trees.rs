@@ -10,6 +10,16 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs as sys;
 
+/// How a tree looks: what is told of each entry.
+pub type Looks = BTreeMap<PathBuf, String>;
+
+/// Bytes that cannot be compressed.
+pub fn noise(random: &mut fastrand::Rng, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    random.fill(&mut bytes);
+    bytes
+}
+
 /// Makes a tree with one of everything at `root`, which must exist.
 pub fn make(root: &Path, is_root: bool) {
     let at = |name: &str| root.join(name);

@@ -86,13 +86,13 @@ pub fn describe(thread: i32, pid: i32, root: &Path) -> Option<String> {
     let arguments: Vec<u64> = words.map_while(hexadecimal).collect();
     let mut calls = CALLS.iter().chain(OLDER_CALLS);
     let (call, _, target) = calls.find(|(_, it, _)| *it == number)?;
-    let flags = match number {
-        libc::SYS_openat => *arguments.get(2)?,
-        number if *call == "create" && number != libc::SYS_openat => *arguments.get(1)?,
-        _ => u64::from(libc::O_CREAT.cast_unsigned()),
-    };
-    if flags & u64::from((libc::O_CREAT | libc::O_TRUNC).cast_unsigned()) == 0 {
-        return None;
+    if *call == "create" {
+        // The flags are behind the path.
+        let (At(_, path) | Named(path) | Descriptor(path)) = *target;
+        let changing = u64::from((libc::O_CREAT | libc::O_TRUNC).cast_unsigned());
+        if arguments.get(path + 1)? & changing == 0 {
+            return None;
+        }
     }
     let path = path_of(thread, *target, &arguments)?;
     Some(format!("{call} {}", name_of(&path, pid, root)?))

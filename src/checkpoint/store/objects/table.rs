@@ -26,6 +26,10 @@ fn entry(entries: &[(Id, Location)], place: u32) -> Option<&(Id, Location)> {
     entries.get(place as usize)
 }
 
+fn hash_at(entries: &[(Id, Location)], place: u32) -> u64 {
+    entry(entries, place).map_or(0, |(id, _)| hash(id))
+}
+
 impl Table {
     /// Where an object is, if it is known.
     pub fn get(&self, id: &Id) -> Option<Location> {
@@ -52,8 +56,8 @@ impl Table {
             entries.reserve_exact(entries.len() / 8 + 16);
         }
         entries.push((id, location));
-        let hash_of = |place: &u32| entry(entries, *place).map_or(0, |(it, _)| hash(it));
-        self.places.insert_unique(hash(&id), place, hash_of);
+        self.places
+            .insert_unique(hash(&id), place, |place| hash_at(entries, *place));
     }
 
     /// Forgets the objects that are not in such a place.
@@ -65,9 +69,9 @@ impl Table {
         }
         self.places.clear();
         let entries = &self.entries;
-        let hash_of = |place: &u32| entry(entries, *place).map_or(0, |(it, _)| hash(it));
         for (place, (id, _)) in (0_u32..).zip(entries) {
-            self.places.insert_unique(hash(id), place, hash_of);
+            self.places
+                .insert_unique(hash(id), place, |place| hash_at(entries, *place));
         }
     }
 }
