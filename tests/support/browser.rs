@@ -15,12 +15,11 @@ pub struct Browser {
     session: String,
 }
 
-impl Browser {
-    /// Starts one whose window is so large; none, with the reason printed, if it is not installed.
-    pub fn start(width: u32, height: u32) -> Option<Self> {
-        if !has("chromedriver") || !has("chromium") {
-            return None;
-        }
+/// A driver and its port. It lets the kernel choose one for IPv6, ends if another has the same
+/// port for IPv4, and is then started again.
+fn start_driver() -> (Child, String) {
+    let mut said = String::new();
+    for _ in 0..5 {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdin(Stdio::null())
@@ -30,8 +29,24 @@ impl Browser {
             .unwrap();
         let output = Output::default();
         output.collect("chromedriver", driver.stdout.take().unwrap());
-        let line = output.wait_for("started successfully on port", 1);
-        let port = line.trim_end_matches('.').rsplit(' ').next().unwrap();
+        if let Some(line) = output.seek("started successfully on port", 1) {
+            let port = line.trim_end_matches('.').rsplit(' ').next().unwrap();
+            return (driver, port.to_owned());
+        }
+        driver.kill().unwrap();
+        driver.wait().unwrap();
+        said = output.text();
+    }
+    panic!("chromedriver does not start:\n{said}");
+}
+
+impl Browser {
+    /// Starts one whose window is so large; none, with the reason printed, if it is not installed.
+    pub fn start(width: u32, height: u32) -> Option<Self> {
+        if !has("chromedriver") || !has("chromium") {
+            return None;
+        }
+        let (driver, port) = start_driver();
         let client = Client::new(format!("http://127.0.0.1:{port}"), Some("none"));
         let size = format!("--window-size={width},{height}");
         let arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", &size];

@@ -59,21 +59,21 @@ impl Output {
 
     /// Waits for the `count`-th line that contains `needle`.
     pub fn wait_for(&self, needle: &str, count: usize) -> String {
+        self.seek(needle, count)
+            .unwrap_or_else(|| panic!("never printed {needle:?} {count} times:\n{}", self.text()))
+    }
+
+    /// Waits for the `count`-th line that contains `needle`; none if it does not come.
+    pub fn seek(&self, needle: &str, count: usize) -> Option<String> {
         let start = Instant::now();
         let mut lines = self.0.0.lock().unwrap();
         loop {
             let mut found = lines.lines.iter().filter(|(_, line)| line.contains(needle));
             if let Some((_, line)) = found.nth(count - 1) {
-                return line.clone();
+                return Some(line.clone());
             }
             let left = PATIENCE.checked_sub(start.elapsed());
-            let text: Vec<_> = lines.lines.iter().map(|(_, line)| line.as_str()).collect();
-            let Some(left) = left.filter(|_| lines.open > 0) else {
-                panic!(
-                    "never printed {needle:?} {count} times:\n{}",
-                    text.join("\n")
-                );
-            };
+            let left = left.filter(|_| lines.open > 0)?;
             lines = self.0.1.wait_timeout(lines, left).unwrap().0;
         }
     }

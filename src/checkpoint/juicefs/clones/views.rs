@@ -56,16 +56,27 @@ pub fn unmount(root: &Path) {
     let _ = fs::remove_dir(root);
 }
 
-/// Makes `link` lead to the checkpoint that the environment came from.
+/// Removes a file that may not be there.
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.context("remove", path),
+    }
+}
+
+/// Makes `link` lead to the checkpoint that the environment came from, at once: whoever looks
+/// finds this one or the one before.
 fn point(link: &Path, base: Option<&str>) -> Result<(), Error> {
     if fs::read_link(link).ok().as_deref() == base.map(Path::new) {
         return Ok(());
     }
-    match fs::remove_file(link) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => base.map_or(Ok(()), |base| std::os::unix::fs::symlink(base, link)),
-    }
-    .context("make the link", link)
+    let Some(base) = base else {
+        return remove(link);
+    };
+    let new = link.with_extension("new");
+    remove(&new)?;
+    std::os::unix::fs::symlink(base, &new).context("make the link", &new)?;
+    fs::rename(&new, link).context("replace", link)
 }
 
 /// What is mounted.
