@@ -152,17 +152,32 @@ fn automatic_ones_are_taken_when_something_has_changed() {
     daemon.stop(143);
 }
 
-/// A daemon to which strace does something when it clones an image.
-fn traced(inject: &str) -> Option<(Daemon, Tracer)> {
+/// A daemon to which strace does something when it clones an image: when it asks JuiceFS for that,
+/// or has the kernel do it because JuiceFS `is_hidden`.
+fn traced(is_hidden: bool, inject: &str) -> Option<(Daemon, Tracer)> {
     if !can_trace() {
         return None;
     }
-    let config = merged(image()?, &json!({"checkpoint": {"freeze_timeout": "30s"}}));
-    let daemon = running(&config)?;
+    let hidden: &[&str] = if is_hidden {
+        &["--prefix-internal"]
+    } else {
+        &[]
+    };
+    let more = json!({
+        "checkpoint": {"freeze_timeout": "30s"},
+        "juicefs": {"mount_options": hidden}
+    });
+    let daemon = running(&merged(image()?, &more))?;
     fs::write(tree(&daemon).join("file"), "content").unwrap();
     assert_eq!(daemon.client().checkpoint(), "v0");
-    let call = "copy_file_range";
-    let tracer = Tracer::attach(&daemon, call, &format!("inject={call}:{inject}"));
+    let tracer = if is_hidden {
+        let call = "copy_file_range";
+        Tracer::attach(&daemon, call, &format!("inject={call}:{inject}"))
+    } else {
+        let control = daemon.sprite.path("data/juicefs/mnt/.control");
+        let inject = format!("inject=write:{inject}");
+        Tracer::attach_to_file(&daemon, &control, "write", &inject)
+    };
     Some((daemon, tracer))
 }
 
@@ -179,7 +194,7 @@ fn device(daemon: &Daemon) -> String {
 #[test]
 fn a_filesystem_that_was_frozen_when_we_were_killed_is_thawed() {
     for whatever_it_has_begun_too in [false, true] {
-        let Some((mut daemon, tracer)) = traced("signal=KILL") else {
+        let Some((mut daemon, tracer)) = traced(false, "signal=KILL") else {
             return;
         };
         // Changes when something else, or nothing, is on the device.
@@ -219,19 +234,16 @@ fn a_filesystem_that_was_frozen_when_we_were_killed_is_thawed() {
 
 #[test]
 fn a_clone_that_fails_or_takes_too_long_is_no_checkpoint() {
-    for (inject, said, logged) in [
-        (
-            "error=ENOSPC",
-            "No space left on device",
-            "the operation failed",
-        ),
-        (
-            "delay_enter=6s:when=1",
-            "was let go",
-            "was frozen for 5s: thawed",
-        ),
+    let (full, slow) = ("error=ENOSPC", "delay_enter=6s:when=1");
+    let (no_space, let_go) = ("No space left on device", "was let go");
+    let (failed, thawed) = ("the operation failed", "was frozen for 5s: thawed");
+    for (is_hidden, inject, said, logged) in [
+        (false, full, no_space, failed),
+        (true, full, no_space, failed),
+        (false, slow, let_go, thawed),
+        (true, slow, let_go, thawed),
     ] {
-        let Some((mut daemon, tracer)) = traced(inject) else {
+        let Some((mut daemon, tracer)) = traced(is_hidden, inject) else {
             return;
         };
         let answer = daemon.client().post("/checkpoint", &json!({}));

@@ -1,6 +1,7 @@
 //! strace, which does something to a daemon when it makes a certain system call.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,12 +32,23 @@ pub struct Tracer(Child);
 impl Tracer {
     /// Of these `calls`; what is done is said by `inject`.
     pub fn attach(daemon: &Daemon, calls: &str, inject: &str) -> Self {
+        Self::run(daemon, &["-e", &format!("trace={calls}"), "-e", inject])
+    }
+
+    /// Of these `calls` if they are about the file `path`.
+    pub fn attach_to_file(daemon: &Daemon, path: &Path, calls: &str, inject: &str) -> Self {
+        let path = path.display().to_string();
+        let trace = format!("trace={calls}");
+        Self::run(daemon, &["-P", &path, "-e", &trace, "-e", inject])
+    }
+
+    fn run(daemon: &Daemon, what: &[&str]) -> Self {
         let pid = daemon.pid();
         let log = daemon.sprite.path("strace.log").display().to_string();
-        let trace = format!("trace={calls}");
         let child = Command::new("strace")
-            .args(["-f", "-qq", "-o", &log, "-e", &trace, "-e", inject, "-p"])
-            .arg(pid.to_string())
+            .args(["-f", "-qq", "-o", &log])
+            .args(what)
+            .args(["-p", &pid.to_string()])
             .stderr(Stdio::null())
             .spawn()
             .unwrap();

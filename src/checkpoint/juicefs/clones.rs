@@ -20,6 +20,7 @@
 mod archives;
 mod browse;
 mod capture;
+mod cloner;
 mod diff;
 mod directory;
 mod durability;

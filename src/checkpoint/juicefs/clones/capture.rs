@@ -1,13 +1,14 @@
 //! The steps of a checkpoint.
 
-use std::fs::{self, File};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::super::super::driver::{Cancel, Change, Context as _, Draft, Error};
 use super::super::super::durable;
 use super::super::super::manifest::{Manifest, automatic_id};
+use super::cloner::Cloner;
 use super::frozen::Frozen;
 use super::{COMPONENTS, Clones, IMAGE, Work, diff};
 use crate::clock::now;
@@ -107,13 +108,20 @@ impl Clones {
         Ok(draft)
     }
 
-    /// Writes what waits to be written, while everything runs.
+    /// Writes what waits to be written, while everything runs: what is in the image to the volume,
+    /// and at the same time what the volume has put on this machine's disk, which would else hold
+    /// up those who write to the volume when everything waits for them.
     pub(super) fn flush_running(&self, cancel: &Cancel) -> Result<(), Error> {
         let tree = self.volume.tree();
         for _ in 0..PASSES {
             cancel.check()?;
             let begun = Instant::now();
-            durable::sync_filesystem(&tree)?;
+            std::thread::scope(|scope| {
+                let builder = std::thread::Builder::new().name("flush".to_owned());
+                // Whoever flushes later finds out if it cannot.
+                let _ = builder.spawn_scoped(scope, || self.flush());
+                durable::sync_filesystem(&tree)
+            })?;
             tracing::debug!(elapsed = ?begun.elapsed(), "flushed");
             if begun.elapsed() < LONG_PASS {
                 break;
@@ -125,12 +133,13 @@ impl Clones {
     /// Takes the instant: holds the filesystem and clones its image.
     pub(super) fn take(&self, held: Option<&[i32]>, cancel: &Cancel) -> Result<(), Error> {
         let tree = self.volume.tree();
+        let cloner = Cloner::on(&self.volume);
         let time = now();
         let begun = Instant::now();
         let frozen = Frozen::freeze(&tree)?;
         let flushed = begun.elapsed();
         let (from, to) = (self.volume.image_file(), self.making_dir().join(IMAGE));
-        let cloned = clone_image(&from, &to, cancel);
+        let cloned = cloner.clone_image(&from, &to, cancel);
         let used = Used::of(&tree);
         if !frozen.thaw() {
             return Err(Error::Unusable(
@@ -205,33 +214,6 @@ impl Clones {
         // Their directories are made anew each time.
         Ok(found.iter().all(|it| it.change == Change::Metadata))
     }
-}
-
-/// Clones an image that nobody writes to: JuiceFS copies which blocks it has. `juicefs clone` does
-/// the same, and takes a tenth of a second to start.
-pub fn clone_image(from: &Path, to: &Path, cancel: &Cancel) -> Result<(), Error> {
-    let image = File::open(from).context("open", from)?;
-    let mut options = File::options();
-    let clone = options.write(true).create_new(true).mode(0o600).open(to);
-    let clone = clone.context("create", to)?;
-    let length = image.metadata().context("look at", from)?.len();
-    let (mut read, mut written) = (0, 0);
-    while written < length {
-        cancel.check()?;
-        let left = usize::try_from(length - written).unwrap_or(usize::MAX);
-        let (there, here) = (Some(&mut read), Some(&mut written));
-        let copied = rustix::fs::copy_file_range(&image, there, &clone, here, left);
-        if copied.context("clone to", to)? == 0 {
-            break;
-        }
-    }
-    if written != length {
-        return Err(Error::Damaged {
-            path: from.to_owned(),
-            why: format!("has {written} bytes, and should have {length}"),
-        });
-    }
-    Ok(())
 }
 
 /// Makes what components have written durable: JuiceFS does not when it is asked for a whole

@@ -14,7 +14,8 @@ use super::super::super::durable;
 use super::super::super::intent;
 use super::super::super::manifest::Manifest;
 use super::super::super::store::lock;
-use super::capture::{Used, clone_image, flush_files, make_passable, make_private, open_passage};
+use super::capture::{Used, flush_files, make_passable, make_private, open_passage};
+use super::cloner::Cloner;
 use super::index::Index;
 use super::programs::Step;
 use super::{COMPONENTS, Clones, MANIFEST, Work};
@@ -163,7 +164,9 @@ impl Clones {
         make_passable(&replaced)?;
         let saved = replaced.join(COMPONENTS);
         fs::create_dir_all(&saved).context("create", &saved)?;
-        clone_image(&self.image_of(&id), &clone, cancel)?;
+        // What the old image misses is written before its process is stopped.
+        self.flush_running(cancel)?;
+        Cloner::on(&self.volume).clone_image(&self.image_of(&id), &clone, cancel)?;
         intent.clone = inode(&clone)?;
         self.lay_out(&id)?;
         let restoration = self.restoration(&intent);
