@@ -1,6 +1,7 @@
 //! The processes of the components that carry a JuiceFS volume.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::arguments::JuicefsStep;
 use super::{USAGE, logging};
@@ -8,6 +9,23 @@ use crate::checkpoint::juicefs::{self, Error, Volume};
 
 /// sysexits: a resource is not available.
 const UNAVAILABLE: u8 = 69;
+
+/// So long is waited for a mount before the answer is that there is none.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The pause between two looks.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Asks for a mount until it is there, for a while: it is known at once, and no program is started
+/// for each look.
+fn awaited(ask: impl Fn() -> Result<(), Error>) -> Result<(), Error> {
+    let begun = Instant::now();
+    loop {
+        match ask() {
+            Err(Error::NotMounted(_)) if begun.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+            answer => return answer,
+        }
+    }
+}
 
 /// Does one step with a volume; returns the exit code, unless it becomes another program.
 pub fn run(step: JuicefsStep, volume: &str, paths: &[PathBuf]) -> u8 {
@@ -27,8 +45,8 @@ pub fn run(step: JuicefsStep, volume: &str, paths: &[PathBuf]) -> u8 {
         JuicefsStep::Settled => juicefs::has_settled(&volume),
         JuicefsStep::Mount => juicefs::mount(&volume).map(|never| match never {}),
         JuicefsStep::Image => juicefs::serve_image(&volume),
-        JuicefsStep::ImageReady => juicefs::is_mounted_and_writable(&volume),
-        JuicefsStep::Ready => juicefs::is_usable(&volume),
+        JuicefsStep::ImageReady => awaited(|| juicefs::is_mounted_and_writable(&volume)),
+        JuicefsStep::Ready => awaited(|| juicefs::is_usable(&volume)),
         JuicefsStep::Swap => juicefs::swap(&volume, paths.first().map(PathBuf::as_path)),
         JuicefsStep::Show => juicefs::show(path(0), path(1)),
         JuicefsStep::Blank => juicefs::blank(&volume, path(0), path(1)),

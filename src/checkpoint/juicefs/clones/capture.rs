@@ -133,13 +133,13 @@ impl Clones {
     /// Takes the instant: holds the filesystem and clones its image.
     pub(super) fn take(&self, held: Option<&[i32]>, cancel: &Cancel) -> Result<(), Error> {
         let tree = self.volume.tree();
-        let cloner = Cloner::on(&self.volume);
+        let juicefs = Cloner::on(&self.volume);
         let time = now();
         let begun = Instant::now();
         let frozen = Frozen::freeze(&tree)?;
         let flushed = begun.elapsed();
         let (from, to) = (self.volume.image_file(), self.making_dir().join(IMAGE));
-        let cloned = cloner.clone_image(&from, &to, cancel);
+        let cloned = juicefs.clone_image(&from, &to, cancel);
         let used = Used::of(&tree);
         if !frozen.thaw() {
             return Err(Error::Unusable(
