@@ -16,42 +16,33 @@ impl Disk {
         Self::of_kind("ext4", gib)
     }
 
-    /// One whose image has all its blocks already: whoever writes first would else pay for them.
-    pub fn written(gib: u64) -> Self {
-        Self::made("ext4", |mut image| {
-            let zeros = vec![0; 1 << 20];
-            for _ in 0..gib << 10 {
-                std::io::Write::write_all(&mut image, &zeros).unwrap();
-            }
-            image.sync_all().unwrap();
-        })
-    }
-
-    /// One with this filesystem; on btrfs the environment is in a subvolume.
+    /// One with this filesystem; on btrfs the environment is in a subvolume. The image has all its
+    /// blocks, and keeps them: whoever writes first would else pay for them.
     pub fn of_kind(kind: &str, gib: u64) -> Self {
-        Self::made(kind, |image| image.set_len(gib << 30).unwrap())
-    }
-
-    fn made(kind: &str, fill: impl FnOnce(std::fs::File)) -> Self {
         let base = std::env::temp_dir().join(format!("sprite-bench-{}", std::process::id()));
         let dir = base.join("disk");
         std::fs::create_dir_all(&dir).unwrap();
         let image = base.join("image");
-        fill(std::fs::File::create(&image).unwrap());
+        let mut file = std::fs::File::create(&image).unwrap();
+        let zeros = vec![0; 1 << 20];
+        for _ in 0..gib << 10 {
+            std::io::Write::write_all(&mut file, &zeros).unwrap();
+        }
+        file.sync_all().unwrap();
         let options: &[&str] = match kind {
             "ext4" => &[
                 "-F",
                 "-E",
                 "nodiscard,lazy_itable_init=0,lazy_journal_init=0",
             ],
-            _ => &["-f"],
+            _ => &["-f", "-K"],
         };
         run(Command::new(format!("mkfs.{kind}"))
             .arg("-q")
             .args(options)
             .arg(&image));
         run(Command::new("mount")
-            .args(["-o", "loop"])
+            .args(["-o", "loop,nodiscard"])
             .arg(&image)
             .arg(&dir));
         if kind == "btrfs" {

@@ -34,7 +34,7 @@ pub fn rows(table: &mut Table) {
     let wanted = std::env::var("SPRITE_BENCH_LAYOUTS").unwrap_or_else(|_| "image tree".to_owned());
     for layout in wanted.split(' ') {
         println!("| **layout {layout}** | | | | |");
-        let disk = Disk::written(16);
+        let disk = Disk::new(16);
         let config = configuration(&disk, layout);
         // The first makes the volume.
         drop(Daemon::configured(&disk.dir, Some(&config)));
@@ -158,7 +158,7 @@ fn image_of_t1(table: &mut Table, disk: &Disk, config: &Path) {
 }
 
 fn image_of_t2(table: &mut Table) {
-    let disk = Disk::written(20);
+    let disk = Disk::new(20);
     let config = configuration(&disk, "image");
     let daemon = Daemon::configured(&disk.dir, Some(&config));
     let tree = disk.dir.join("data/juicefs/mnt/active/fs");

@@ -93,7 +93,7 @@ fn used(dir: &Path) -> u64 {
 
 /// 50,000 small files.
 fn t1(table: &mut Table) {
-    let disk = Disk::written(10);
+    let disk = Disk::new(10);
     let tree = disk.dir.join("data/fs");
     trees::t1(&tree, 1);
     sync(&tree);
@@ -226,7 +226,7 @@ fn sync(dir: &Path) {
 
 /// A few large files.
 fn t2(table: &mut Table) {
-    let disk = Disk::written(28);
+    let disk = Disk::new(28);
     let tree = disk.dir.join("data/fs");
     trees::t2(&tree, 2);
     sync(&tree);
@@ -291,7 +291,7 @@ fn sources(table: &mut Table) {
         table.compared(what, time, "limit", Duration::from_millis(most), 1.0);
     };
     for kind in ["btrfs", "xfs"] {
-        let disk = Disk::of_kind(kind, 40);
+        let disk = Disk::of_kind(kind, 16);
         let tree = disk.dir.join("data/fs");
         trees::t2(&tree, 2);
         sync(&tree);
@@ -330,7 +330,7 @@ fn sources(table: &mut Table) {
             100,
         );
     }
-    let disk = Disk::of_kind("btrfs", 24);
+    let disk = Disk::of_kind("btrfs", 8);
     let tree = disk.dir.join("data/fs");
     trees::t1(&tree, 1);
     sync(&tree);
