@@ -1,18 +1,13 @@
 //! Checkpoints that are clones of an image on a JuiceFS volume.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
-
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::bucket::{Service, durable, wait_until};
 use crate::support::juicefs::{
-    Seen, fs as tree, image, in_bucket, lose, mounted, on_volume, pid_of, running, sprite, started,
+    Seen, fs as tree, image, in_bucket, lose, mounted, on_volume, running, sprite, started,
 };
 use crate::support::objects::merged;
 use crate::support::refused::refused;
-use crate::support::tracer::{Tracer, can_trace};
 use crate::support::{Daemon, Sprite, json, trees};
 
 #[test]
@@ -150,113 +145,6 @@ fn automatic_ones_are_taken_when_something_has_changed() {
         daemon.client().checkpoint_ids(true).len() == 2
     });
     daemon.stop(143);
-}
-
-/// A daemon to which strace does something when it clones an image: when it asks JuiceFS for that,
-/// or has the kernel do it because JuiceFS `is_hidden`.
-fn traced(is_hidden: bool, inject: &str) -> Option<(Daemon, Tracer)> {
-    if !can_trace() {
-        return None;
-    }
-    let hidden: &[&str] = if is_hidden {
-        &["--prefix-internal"]
-    } else {
-        &[]
-    };
-    let more = json!({
-        "checkpoint": {"freeze_timeout": "30s"},
-        "juicefs": {"mount_options": hidden}
-    });
-    let daemon = running(&merged(image()?, &more))?;
-    fs::write(tree(&daemon).join("file"), "content").unwrap();
-    assert_eq!(daemon.client().checkpoint(), "v0");
-    let tracer = if is_hidden {
-        let call = "copy_file_range";
-        Tracer::attach(&daemon, call, &format!("inject={call}:{inject}"))
-    } else {
-        let control = daemon.sprite.path("data/juicefs/mnt/.control");
-        let inject = format!("inject=write:{inject}");
-        Tracer::attach_to_file(&daemon, &control, "write", &inject)
-    };
-    Some((daemon, tracer))
-}
-
-/// The name of the device that the environment's directory is on.
-fn device(daemon: &Daemon) -> String {
-    let at = fs::canonicalize(tree(daemon)).unwrap();
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    let mut lines = mounts.lines().map(|line| line.split(' '));
-    let line = lines.find(|words| words.clone().nth(1) == at.to_str());
-    let device = line.and_then(|mut words| words.next()).unwrap();
-    device.trim_start_matches("/dev/").to_owned()
-}
-
-#[test]
-fn a_filesystem_that_was_frozen_when_we_were_killed_is_thawed() {
-    for whatever_it_has_begun_too in [false, true] {
-        let Some((mut daemon, tracer)) = traced(false, "signal=KILL") else {
-            return;
-        };
-        // Changes when something else, or nothing, is on the device.
-        let block = Path::new("/sys/block").join(device(&daemon));
-        let sequence = block.join("diskseq");
-        let before = fs::read_to_string(&sequence).unwrap();
-        let image = Pid::from_raw(pid_of(&daemon, "juicefs-image")).unwrap();
-        if whatever_it_has_begun_too {
-            // It would let it go.
-            kill_process(image, Signal::STOP).unwrap();
-        }
-        assert_eq!(daemon.client().attempt_checkpoint(), None);
-        assert_eq!(daemon.wait_without_output(), 137);
-        drop(tracer);
-        if whatever_it_has_begun_too {
-            let of_it = daemon.sprite.path("data").display().to_string();
-            let mut pkill = Command::new("pkill");
-            let killed = pkill.args(["-KILL", "-f", &of_it]).status();
-            assert!(killed.unwrap().success());
-            // What the kernel knows of the paths ends after a moment.
-            let tree = tree(&daemon);
-            wait_until(&daemon, "the volume is served", || {
-                fs::metadata(&tree).is_err()
-            });
-        }
-        let mut daemon = daemon.into_sprite().api().start();
-        daemon.wait_running();
-        // Nothing keeps what was frozen.
-        wait_until(&daemon, "the device is kept", || {
-            fs::read_to_string(&sequence).is_ok_and(|now| now != before)
-        });
-        fs::write(tree(&daemon).join("file"), "later").unwrap();
-        assert_eq!(daemon.client().checkpoint(), "v1");
-        daemon.stop(143);
-    }
-}
-
-#[test]
-fn a_clone_that_fails_or_takes_too_long_is_no_checkpoint() {
-    let (full, slow) = ("error=ENOSPC", "delay_enter=6s:when=1");
-    let (no_space, let_go) = ("No space left on device", "was let go");
-    let (failed, thawed) = ("the operation failed", "was frozen for 5s: thawed");
-    for (is_hidden, inject, said, logged) in [
-        (false, full, no_space, failed),
-        (true, full, no_space, failed),
-        (false, slow, let_go, thawed),
-        (true, slow, let_go, thawed),
-    ] {
-        let Some((mut daemon, tracer)) = traced(is_hidden, inject) else {
-            return;
-        };
-        let answer = daemon.client().post("/checkpoint", &json!({}));
-        let last = answer.lines().last().unwrap().clone();
-        assert_eq!(last["type"], "error", "{last}");
-        assert!(last.to_string().contains(said), "{last}");
-        daemon.wait_for(logged);
-        drop(tracer);
-        assert_eq!(daemon.client().checkpoint_ids(true), ["v0"]);
-        fs::write(tree(&daemon).join("file"), "later").unwrap();
-        assert_eq!(daemon.client().checkpoint(), "v2");
-        daemon.stop(143);
-    }
 }
 
 #[test]

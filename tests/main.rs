@@ -46,6 +46,7 @@ mod instants;
 mod juicefs;
 mod juicefs_bucket;
 mod juicefs_clones;
+mod juicefs_clones_fail;
 mod juicefs_clones_kept;
 mod juicefs_crashes;
 mod juicefs_image;

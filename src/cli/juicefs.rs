@@ -15,8 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Asks for a mount until it is there, for a while: it is known at once, and no program is started
-/// for each look.
+/// Asks for a mount until it is there, for a while: at a start it is known at once, and no program is
+/// begun for each look. Whether one that was there is gone takes as much longer to say.
 fn awaited(ask: impl Fn() -> Result<(), Error>) -> Result<(), Error> {
     let begun = Instant::now();
     loop {

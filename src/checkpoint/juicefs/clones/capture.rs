@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use super::super::super::driver::{Cancel, Change, Context as _, Draft, Error};
@@ -112,22 +113,32 @@ impl Clones {
     /// and at the same time what the volume has put on this machine's disk, which would else hold
     /// up those who write to the volume when everything waits for them.
     pub(super) fn flush_running(&self, cancel: &Cancel) -> Result<(), Error> {
-        let tree = self.volume.tree();
         for _ in 0..PASSES {
             cancel.check()?;
-            let begun = Instant::now();
-            std::thread::scope(|scope| {
-                let builder = std::thread::Builder::new().name("flush".to_owned());
-                // Whoever flushes later finds out if it cannot.
-                let _ = builder.spawn_scoped(scope, || self.flush());
-                durable::sync_filesystem(&tree)
-            })?;
-            tracing::debug!(elapsed = ?begun.elapsed(), "flushed");
-            if begun.elapsed() < LONG_PASS {
+            if self.flush_once()? < LONG_PASS {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// One pass; how long the image took. That the disk below cannot be flushed is an error too: the
+    /// kernel tells it once, and whoever flushes later would not hear of it.
+    fn flush_once(&self) -> Result<Duration, Error> {
+        let tree = self.volume.tree();
+        let (image, disk) = std::thread::scope(|scope| {
+            let builder = std::thread::Builder::new().name("flush".to_owned());
+            let disk = builder.spawn_scoped(scope, || self.flush());
+            let begun = Instant::now();
+            let image = durable::sync_filesystem(&tree).map(|()| begun.elapsed());
+            let disk = match disk.map(ScopedJoinHandle::join) {
+                Ok(Ok(flushed)) => flushed,
+                Ok(Err(_)) | Err(_) => self.flush(),
+            };
+            tracing::debug!(?image, all = ?begun.elapsed(), "flushed");
+            (image, disk)
+        });
+        disk.and(image)
     }
 
     /// Takes the instant: holds the filesystem and clones its image.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::super::super::driver::{Cancel, Context as _, Error};
+use super::super::super::durable;
 use super::super::Volume;
 
 /// The versions of JuiceFS whose mounts are asked as it is done here.
@@ -41,33 +42,40 @@ struct Mounted {
 }
 
 /// Opens where the mount takes requests, if it is one that we understand.
-fn open_control(root: &Path) -> Option<File> {
-    let text = fs::read(root.join(".config")).ok()?;
-    let mounted: Mounted = serde_json::from_slice(&text).ok()?;
+fn open_control(root: &Path) -> io::Result<File> {
+    let text = fs::read(root.join(".config"))?;
+    let mounted: Mounted = serde_json::from_slice(&text)?;
     if !mounted.version.starts_with(UNDERSTOOD) {
-        return None;
+        let why = format!("version {} may be asked otherwise", mounted.version);
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
     }
     let mut options = File::options();
-    let control = options.read(true).write(true).open(root.join(".control"));
-    control.ok()
+    options.read(true).write(true).open(root.join(".control"))
 }
 
 impl Cloner {
     /// For what is on this volume.
     pub fn on(volume: &Volume) -> Self {
+        let control = open_control(&volume.mount_point());
+        if let Err(error) = &control {
+            tracing::info!("JuiceFS is not asked for clones, which take longer: {error}");
+        }
         Self {
-            control: open_control(&volume.mount_point()),
+            control: control.ok(),
         }
     }
 
     /// Clones an image that nobody writes to: as `juicefs clone` does it, which takes a tenth of a
-    /// second to start, or else, with three times the work for the metadata, as the kernel does.
+    /// second to start, or else, which takes three to four times as long, as the kernel does.
     pub fn clone_image(self, from: &Path, to: &Path, cancel: &Cancel) -> Result<(), Error> {
         cancel.check()?;
-        let length = flushed_length(from).context("flush", from)?;
-        match self.control {
-            Some(control) => request(control, from, to).context("clone to", to)?,
-            None => copy_ranges(from, to, length, cancel)?,
+        let length = flushed_length(from)?;
+        let is_cloned = match self.control {
+            Some(control) => request(control, from, to, cancel)?,
+            None => false,
+        };
+        if !is_cloned {
+            copy_ranges(from, to, length, cancel)?;
         }
         let cloned = fs::metadata(to).context("look at", to)?.len();
         if cloned != length {
@@ -82,40 +90,63 @@ impl Cloner {
 
 /// Has what was written to an image become blocks; its length. JuiceFS ignores the flush of a file
 /// that cannot be written.
-fn flushed_length(image: &Path) -> io::Result<u64> {
-    let image = File::options().read(true).write(true).open(image)?;
-    image.sync_all()?;
-    Ok(image.metadata()?.len())
+fn flushed_length(image: &Path) -> Result<u64, Error> {
+    let mut options = File::options();
+    let file = options.read(true).write(true).open(image);
+    let file = file.context("open", image)?;
+    file.sync_all().context("flush", image)?;
+    Ok(file.metadata().context("look at", image)?.len())
 }
 
-/// Asks the mount for a clone, and waits for it.
-fn request(mut control: File, from: &Path, to: &Path) -> io::Result<()> {
-    let inode = |path: &Path| fs::metadata(path).map(|found| found.ino());
+/// What asks for a clone.
+fn message(from: &Path, to: &Path) -> Result<Vec<u8>, Error> {
+    let inode = |path: &Path| fs::metadata(path).context("look at", path);
     let parent = |path: &Path| inode(path.parent().unwrap_or(path));
     let name = to.file_name().unwrap_or_default().as_bytes();
-    let length = u8::try_from(name.len()).map_err(io::Error::other)?;
-    let mut request = vec![];
-    for number in [inode(from)?, parent(from)?, parent(to)?] {
-        request.extend(number.to_be_bytes());
+    let length = u8::try_from(name.len()).map_err(io::Error::other);
+    let mut message = vec![];
+    for file in [inode(from)?, parent(from)?, parent(to)?] {
+        message.extend(file.ino().to_be_bytes());
     }
-    request.push(length);
-    request.extend(name);
+    message.push(length.context("name", to)?);
+    message.extend(name);
     // What the mask would take away, were it not to be preserved.
-    request.extend(0_u16.to_be_bytes());
-    request.extend([PRESERVE, AT_ONCE]);
-    let length = u32::try_from(request.len()).map_err(io::Error::other)?;
+    message.extend(0_u16.to_be_bytes());
+    message.extend([PRESERVE, AT_ONCE]);
+    let length = u32::try_from(message.len()).map_err(io::Error::other);
+    let length = length.context("name", to)?;
     let head = [CLONE.to_be_bytes(), length.to_be_bytes()].concat();
-    control.write_all(&[head, request].concat())?;
+    Ok([head, message].concat())
+}
+
+/// Asks the mount for a clone, and waits for it; whether it was not interrupted. A request is when
+/// anybody closes the file, as each program does that is started meanwhile.
+fn request(mut control: File, from: &Path, to: &Path, cancel: &Cancel) -> Result<bool, Error> {
+    let message = message(from, to)?;
+    control.write_all(&message).context("clone to", to)?;
     let mut answer = vec![];
     loop {
         let mut part = [0; 4096];
-        let read = control.read(&mut part)?;
+        let read = match control.read(&mut part) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read.context("clone to", to)?,
+        };
         answer.extend(part.iter().take(read));
-        match result(&answer) {
-            Some(0) => return Ok(()),
-            Some(error) => return Err(io::Error::from_raw_os_error(error.into())),
-            None if read == 0 => std::thread::sleep(ASK_AGAIN),
-            None => {}
+        match result(&answer).map(i32::from) {
+            Some(0) => return Ok(true),
+            Some(libc::EINTR | libc::ECANCELED) => {
+                tracing::info!("JuiceFS was interrupted while it cloned");
+                durable::remove_file(to)?;
+                return Ok(false);
+            }
+            Some(error) => {
+                let error = io::Error::from_raw_os_error(error);
+                return Err(error).context("clone to", to);
+            }
+            None => cancel.check()?,
+        }
+        if read == 0 {
+            std::thread::sleep(ASK_AGAIN);
         }
     }
 }

@@ -164,7 +164,8 @@ impl Clones {
         make_passable(&replaced)?;
         let saved = replaced.join(COMPONENTS);
         fs::create_dir_all(&saved).context("create", &saved)?;
-        // What the old image misses is written before its process is stopped.
+        // What is written now need not be when it is unmounted, while everything is stopped. One
+        // that cannot be written would be refused then: it is to become a checkpoint.
         self.flush_running(cancel)?;
         Cloner::on(&self.volume).clone_image(&self.image_of(&id), &clone, cancel)?;
         intent.clone = inode(&clone)?;

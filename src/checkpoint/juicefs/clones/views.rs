@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use rustix::mount::UnmountFlags;
 
 use super::super::super::driver::{Context as _, Error};
+use super::super::super::durable;
 use super::super::super::store::{is_id, lock};
 use super::super::super::volume::is_mounted;
 use super::Clones;
@@ -19,6 +20,8 @@ const KEPT: usize = 5;
 const NEWEST: usize = 5;
 /// The name of the link to the one that the environment came from.
 const ACTIVE: &str = "active";
+/// Its name before it takes the place of the one before.
+const NEW: &str = ".active.new";
 
 /// A checkpoint that is mounted; unmounted when nobody needs it any more.
 #[derive(Debug)]
@@ -56,14 +59,6 @@ pub fn unmount(root: &Path) {
     let _ = fs::remove_dir(root);
 }
 
-/// Removes a file that may not be there.
-fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        removed => removed.context("remove", path),
-    }
-}
-
 /// Makes `link` lead to the checkpoint that the environment came from, at once: whoever looks
 /// finds this one or the one before.
 fn point(link: &Path, base: Option<&str>) -> Result<(), Error> {
@@ -71,12 +66,16 @@ fn point(link: &Path, base: Option<&str>) -> Result<(), Error> {
         return Ok(());
     }
     let Some(base) = base else {
-        return remove(link);
+        return durable::remove_file(link);
     };
-    let new = link.with_extension("new");
-    remove(&new)?;
+    let new = link.with_file_name(NEW);
+    durable::remove_file(&new)?;
     std::os::unix::fs::symlink(base, &new).context("make the link", &new)?;
-    fs::rename(&new, link).context("replace", link)
+    let renamed = fs::rename(&new, link);
+    if renamed.is_err() {
+        durable::remove_file(&new)?;
+    }
+    renamed.context("replace", link)
 }
 
 /// What is mounted.
@@ -106,6 +105,7 @@ impl Views {
     /// Shows the newest at `at` from now on.
     pub fn show_at(&self, at: &Path) -> Result<(), Error> {
         fs::create_dir_all(at).context("create", at)?;
+        durable::remove_file(&at.join(NEW))?;
         for entry in fs::read_dir(at).context("read", at)?.flatten() {
             // A daemon that was killed has left it; what else is there is not ours.
             if entry.file_name().to_str().is_some_and(is_id) {
