@@ -218,8 +218,7 @@ fn what_is_no_archive_changes_nothing() {
 #[test]
 fn an_export_that_fails_leaves_no_file() {
     let daemon = daemon();
-    let noise = std::iter::repeat_with(|| fastrand::u8(..));
-    let noise: Vec<u8> = noise.take(3_000_000).collect();
+    let noise = trees::noise(&mut fastrand::Rng::new(), 3_000_000);
     fs::write(daemon.sprite.fs().join("file"), noise).unwrap();
     daemon.client().checkpoint();
     store::damage(&store::pack_of(&daemon.sprite, "v0"));
@@ -233,9 +232,9 @@ fn an_export_that_fails_leaves_no_file() {
 #[test]
 fn garbage_is_collected_when_asked() {
     let mut daemon = daemon();
-    let noise = || std::iter::repeat_with(|| fastrand::u8(..)).take(500_000);
     for name in ["one", "two"] {
-        fs::write(daemon.sprite.fs().join(name), noise().collect::<Vec<_>>()).unwrap();
+        let noise = trees::noise(&mut fastrand::Rng::new(), 500_000);
+        fs::write(daemon.sprite.fs().join(name), noise).unwrap();
         daemon.client().checkpoint();
     }
     let (code, printed) = verb(&daemon, &["gc"]);
@@ -315,9 +314,7 @@ fn a_crash_while_an_import_comes_in_leaves_nothing_of_it() {
     let mut random = fastrand::Rng::with_seed(11);
     let there = tempfile::tempdir().unwrap();
     for name in ["one", "two", "three"] {
-        let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..))
-            .take(3 << 20)
-            .collect();
+        let bytes = trees::noise(&mut random, 3 << 20);
         fs::write(there.path().join(name), bytes).unwrap();
     }
     let archive = tar(there.path(), &[], &["one", "two", "three"]);

@@ -108,12 +108,7 @@ fn deleting_frees_space_in_the_bucket_too() {
         return;
     };
     let mut daemon = service.sprite().idle();
-    let random = |seed: u64| {
-        let mut random = fastrand::Rng::with_seed(seed);
-        std::iter::repeat_with(|| random.u8(..))
-            .take(300_000)
-            .collect::<Vec<_>>()
-    };
+    let random = |seed| trees::noise(&mut fastrand::Rng::with_seed(seed), 300_000);
     for number in 0..3 {
         fs::write(daemon.sprite.fs().join("file"), random(number)).unwrap();
         assert_eq!(durable(&daemon)["type"], "complete");

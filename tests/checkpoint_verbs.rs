@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Output;
 
 use crate::support::verbs::{verb, verb_at};
-use crate::support::{BIN, Sprite, Value, is_root, json, store};
+use crate::support::{BIN, Sprite, Value, is_root, json, store, trees};
 
 /// What it printed; it went well.
 fn printed(output: &Output) -> String {
@@ -25,8 +25,7 @@ fn everything_can_be_done_on_the_command_line() {
     let at = |name: &str| daemon.sprite.fs().join(name);
     fs::create_dir(at("dir")).unwrap();
     fs::write(at("dir/file"), "one\n").unwrap();
-    let noise = std::iter::repeat_with(|| fastrand::u8(..));
-    fs::write(at("noise"), noise.take(50_000).collect::<Vec<_>>()).unwrap();
+    fs::write(at("noise"), trees::noise(&mut fastrand::Rng::new(), 50_000)).unwrap();
     let text = printed(&verb(&daemon, &["create", "--comment", "the first"]));
     assert!(
         text.contains("Checkpoint v0 created successfully"),

@@ -472,11 +472,7 @@ fn looking_into_a_checkpoint() {
 fn what_is_the_same_is_stored_once_and_deleting_frees_what_is_not() {
     let daemon = daemon();
     let (client, fs_dir) = (daemon.client(), daemon.sprite.fs());
-    let noise = |length| {
-        std::iter::repeat_with(|| fastrand::u8(..))
-            .take(length)
-            .collect::<Vec<u8>>()
-    };
+    let noise = |length| trees::noise(&mut fastrand::Rng::new(), length);
     let stored = || -> u64 {
         let packs = store::packs(&daemon.sprite);
         packs

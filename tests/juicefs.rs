@@ -390,9 +390,7 @@ fn a_cache_that_is_full_is_none() {
     );
     let mut daemon = sprite.unwrap().start();
     daemon.wait_running();
-    let content: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..))
-        .take(8 << 20)
-        .collect();
+    let content = trees::noise(&mut fastrand::Rng::new(), 8 << 20);
     std::fs::write(fs(&daemon).join("file"), &content).unwrap();
     let first = daemon.client().checkpoint();
     std::fs::write(fs(&daemon).join("file"), "other").unwrap();

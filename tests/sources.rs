@@ -24,12 +24,8 @@ fn prepare(kind: &str) -> Option<(Disk, Daemon)> {
     let sprite = Sprite::new();
     let disk = Disk::of_environment(kind, &sprite.path("data"))?;
     let daemon = start(sprite.storage());
-    let noise = std::iter::repeat_with(|| fastrand::u8(..));
-    fs::write(
-        daemon.sprite.fs().join("large"),
-        noise.take(LARGE).collect::<Vec<_>>(),
-    )
-    .unwrap();
+    let noise = trees::noise(&mut fastrand::Rng::new(), LARGE);
+    fs::write(daemon.sprite.fs().join("large"), noise).unwrap();
     Some((disk, daemon))
 }
 

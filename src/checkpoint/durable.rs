@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use super::driver::{Context as _, Error};
@@ -23,6 +23,14 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Erro
         why: error.to_string(),
     })?;
     write(path, &text)
+}
+
+/// Replaces the link `path` by one with this target, at once.
+pub fn write_link(path: &Path, target: impl AsRef<Path>) -> Result<(), Error> {
+    let temporary = path.with_extension("tmp");
+    remove_file(&temporary)?;
+    symlink(target, &temporary).context("write", &temporary)?;
+    rename(&temporary, path)
 }
 
 /// Renames, and makes the new name durable.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -59,10 +59,7 @@ impl Intent {
             path: path.to_owned(),
             why: error.to_string(),
         })?;
-        let temporary = path.with_extension("tmp");
-        durable::remove_file(&temporary)?;
-        symlink(text, &temporary).context("write", &temporary)?;
-        durable::rename(&temporary, path)
+        durable::write_link(path, text)
     }
 
     /// Reads it; none if no restore is under way.

@@ -20,8 +20,6 @@ const KEPT: usize = 5;
 const NEWEST: usize = 5;
 /// The name of the link to the one that the environment came from.
 const ACTIVE: &str = "active";
-/// Its name before it takes the place of the one before.
-const NEW: &str = ".active.new";
 
 /// A checkpoint that is mounted; unmounted when nobody needs it any more.
 #[derive(Debug)]
@@ -65,17 +63,10 @@ fn point(link: &Path, base: Option<&str>) -> Result<(), Error> {
     if fs::read_link(link).ok().as_deref() == base.map(Path::new) {
         return Ok(());
     }
-    let Some(base) = base else {
-        return durable::remove_file(link);
-    };
-    let new = link.with_file_name(NEW);
-    durable::remove_file(&new)?;
-    std::os::unix::fs::symlink(base, &new).context("make the link", &new)?;
-    let renamed = fs::rename(&new, link);
-    if renamed.is_err() {
-        durable::remove_file(&new)?;
+    match base {
+        Some(base) => durable::write_link(link, base),
+        None => durable::remove_file(link),
     }
-    renamed.context("replace", link)
 }
 
 /// What is mounted.
@@ -105,7 +96,8 @@ impl Views {
     /// Shows the newest at `at` from now on.
     pub fn show_at(&self, at: &Path) -> Result<(), Error> {
         fs::create_dir_all(at).context("create", at)?;
-        durable::remove_file(&at.join(NEW))?;
+        // The link that a crash kept from its place.
+        durable::remove_file(&at.join(ACTIVE).with_extension("tmp"))?;
         for entry in fs::read_dir(at).context("read", at)?.flatten() {
             // A daemon that was killed has left it; what else is there is not ours.
             if entry.file_name().to_str().is_some_and(is_id) {
