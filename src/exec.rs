@@ -9,6 +9,7 @@ pub mod session;
 pub mod sessions;
 pub mod start;
 pub mod terminal;
+mod unfinished;
 
 pub use run::{Event, Request};
 pub use session::{Attachment, Input, Linger, Output, Piece, Session};

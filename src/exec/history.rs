@@ -2,12 +2,15 @@
 //! command with pipes, the screen of one with a terminal.
 
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::session::{Piece, Stream};
 use super::terminal::Size;
+use super::unfinished::unfinished;
 
-/// How many bytes of output are kept for a command with pipes.
+/// How many bytes of output are kept for a command with pipes, and of a string that a
+/// terminal was not sent the end of.
 const KEPT: usize = 256 * 1024;
 
 /// What was shown.
@@ -15,7 +18,13 @@ pub enum History {
     /// The last pieces of output, and how many bytes they are.
     Pieces(VecDeque<(Stream, Piece)>, usize),
     /// The screen, made when something is first written to it.
-    Screen(Size, Option<Box<vt100::Parser>>),
+    Screen(Size, Option<Box<Screen>>),
+}
+
+/// A screen, and the bytes that it does not show yet because they go on in what comes next.
+pub struct Screen {
+    parser: vt100::Parser,
+    rest: Vec<u8>,
 }
 
 impl std::fmt::Debug for History {
@@ -52,12 +61,11 @@ impl History {
                 }
             }
             Self::Screen(size, screen) => {
-                let parser = screen.get_or_insert_with(|| new_screen(*size));
+                let screen = screen.get_or_insert_with(|| Screen::new(*size));
                 // Whatever a program writes, the emulator must not take the session with it.
-                let processed = catch_unwind(AssertUnwindSafe(|| parser.process(&bytes)));
-                if processed.is_err() {
+                if catch_unwind(AssertUnwindSafe(|| screen.show(&bytes))).is_err() {
                     tracing::warn!("the terminal emulator failed; its screen is cleared");
-                    *parser = new_screen(*size);
+                    **screen = *Screen::new(*size);
                 }
             }
         }
@@ -67,12 +75,12 @@ impl History {
     pub fn resize(&mut self, new: Size) {
         if let Self::Screen(size, screen) = self {
             *size = new;
-            if let Some(parser) = screen {
+            if let Some(screen) = screen {
                 let resized = catch_unwind(AssertUnwindSafe(|| {
-                    parser.screen_mut().set_size(new.rows, new.cols);
+                    screen.parser.screen_mut().set_size(new.rows, new.cols);
                 }));
                 if resized.is_err() {
-                    *parser = new_screen(new);
+                    *screen = Screen::new(new);
                 }
             }
         }
@@ -84,13 +92,8 @@ impl History {
         match self {
             Self::Pieces(pieces, _) => pieces.clone(),
             Self::Screen(_, None) => VecDeque::new(),
-            Self::Screen(_, Some(parser)) => {
-                let screen = parser.screen();
-                let mut text = Vec::new();
-                if screen.alternate_screen() {
-                    text.extend_from_slice(b"\x1b[?1049h");
-                }
-                text.extend_from_slice(screen.state_formatted().as_bytes());
+            Self::Screen(_, Some(screen)) => {
+                let text = screen.as_text();
                 VecDeque::from([(Stream::Terminal, Piece::new(Stream::Terminal, &text))])
             }
         }
@@ -102,15 +105,71 @@ impl History {
         match self {
             Self::Pieces(_, kept) => *kept,
             Self::Screen(_, None) => 0,
-            Self::Screen(size, Some(_)) => {
-                2 * 32 * usize::from(size.rows.get()) * usize::from(size.cols.get())
+            Self::Screen(size, Some(screen)) => {
+                let cells = usize::from(size.rows.get()) * usize::from(size.cols.get());
+                2 * 32 * cells + screen.rest.len()
             }
         }
     }
 }
 
-fn new_screen(size: Size) -> Box<vt100::Parser> {
-    Box::new(vt100::Parser::new(size.rows, size.cols, 0))
+impl Screen {
+    fn new(size: Size) -> Box<Self> {
+        Box::new(Self {
+            parser: vt100::Parser::new(size.rows, size.cols, 0),
+            rest: Vec::new(),
+        })
+    }
+
+    /// Shows `bytes`, but for what is cut at their end.
+    fn show(&mut self, bytes: &[u8]) {
+        if self.rest.is_empty() {
+            let (shown, rest) = bytes.split_at(bytes.len() - unfinished(bytes));
+            self.parser.process(shown);
+            self.rest.extend_from_slice(rest);
+            return;
+        }
+        self.rest.extend_from_slice(bytes);
+        // A string without an end is not kept for ever.
+        let cut = match unfinished(&self.rest) {
+            rest if rest > KEPT => 0,
+            rest => rest,
+        };
+        let rest = self.rest.split_off(self.rest.len() - cut);
+        self.parser.process(&self.rest);
+        self.rest = rest;
+    }
+
+    /// What makes another terminal show the same, and go on as this one does.
+    fn as_text(&self) -> Vec<u8> {
+        let screen = self.parser.screen();
+        let mut text = String::new();
+        if screen.alternate_screen() {
+            text.push_str("\x1b[?1049h");
+        }
+        text.push_str(&screen.state_formatted());
+        if let Some((top, bottom)) = self.margins() {
+            // Setting them moves the cursor.
+            let _ = write!(text, "\x1b[{};{}r", top + 1, bottom + 1);
+            text.push_str(&screen.cursor_state_formatted());
+        }
+        let mut text = text.into_bytes();
+        text.extend_from_slice(&self.rest);
+        text
+    }
+
+    /// The first and last row of what scrolls (DECSTBM), if that is not the whole screen.
+    /// The emulator does not tell, but relative to them (DECOM) the cursor goes no further.
+    fn margins(&self) -> Option<(u16, u16)> {
+        let (rows, cols) = self.parser.screen().size();
+        let mut copy = vt100::Parser::new(rows, cols, 0);
+        *copy.screen_mut() = self.parser.screen().clone();
+        copy.process(b"\x1b[?6h\x1b[1;1H");
+        let (top, _) = copy.screen().cursor_position();
+        copy.process(b"\x1b[65535;1H");
+        let (bottom, _) = copy.screen().cursor_position();
+        ((top, bottom) != (0, rows.get() - 1)).then_some((top, bottom))
+    }
 }
 
 #[cfg(test)]
@@ -142,19 +201,72 @@ mod tests {
             Stream::Terminal,
             &Piece::new(Stream::Terminal, b"gone\x1b[2J\x1b[3;4Hhere"),
         );
-        let text = history.replay()[0].1.payload();
-        let mut again = new_screen(size(5, 20));
-        again.process(&text);
+        let again = shown_by(&history);
         assert_eq!(again.screen().contents().trim(), "here");
         assert_eq!(again.screen().cursor_position(), (2, 7));
         history.record(
             Stream::Terminal,
             &Piece::new(Stream::Terminal, b"\x1b[?1049hfull"),
         );
-        let text = history.replay()[0].1.payload();
-        let mut again = new_screen(size(5, 20));
-        again.process(&text);
-        assert!(again.screen().alternate_screen());
+        assert!(shown_by(&history).screen().alternate_screen());
+    }
+
+    /// Another terminal, shown what a new client gets.
+    fn shown_by(history: &History) -> vt100::Parser {
+        let History::Screen(size, _) = history else {
+            panic!("no screen: {history:?}");
+        };
+        let mut again = vt100::Parser::new(size.rows, size.cols, 0);
+        for (_, piece) in history.replay() {
+            again.process(&piece.payload());
+        }
+        again
+    }
+
+    #[test]
+    fn who_comes_between_any_two_bytes_sees_what_the_others_see() {
+        let output =
+            "one\r\ntwo ä世界🦀\x1b[1;31mred\x1b[m\x1b]0;title\x07\x1b[2;4r\x1b[4;1H\n\x1b[2S\
+            three\x1b[1;1H\x1b]8;;to\x1b\\link\x1b]8;;\x1b\\\x1b[3;1Hx\x1b[1L\x1b(B\x1b[r\x1b[5;20H\
+            wrapped\x1b[?1049hfull\x1b[2;3r\x1b[3;7H\n\ny\x1b[1T"
+                .as_bytes();
+        let mut whole = vt100::Parser::default();
+        whole
+            .screen_mut()
+            .set_size(size(5, 20).rows, size(5, 20).cols);
+        whole.process(output);
+        for cut in 1..output.len() {
+            let (before, after) = output.split_at(cut);
+            for pieces in [vec![before], before.chunks(3).collect()] {
+                let mut history = History::new(Some(size(5, 20)));
+                for piece in pieces {
+                    history.record(Stream::Terminal, &Piece::new(Stream::Terminal, piece));
+                }
+                let mut again = shown_by(&history);
+                again.process(after);
+                assert_eq!(
+                    again.screen().state_formatted(),
+                    whole.screen().state_formatted(),
+                    "cut at {cut}, behind {:?}",
+                    String::from_utf8_lossy(before)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_string_without_an_end_is_not_kept_for_ever() {
+        let mut history = History::new(Some(size(5, 20)));
+        let piece = Piece::new(Stream::Terminal, &[b'x'; 4096]);
+        history.record(
+            Stream::Terminal,
+            &Piece::new(Stream::Terminal, b"seen\x1b]52;"),
+        );
+        for _ in 0..1_000 {
+            history.record(Stream::Terminal, &piece);
+            assert!(history.size() < KEPT + 2 * 32 * 100);
+        }
+        assert_eq!(shown_by(&history).screen().contents().trim(), "seen");
     }
 
     #[test]

@@ -18,9 +18,30 @@ PATIENCE = 60
 
 
 class Screen(pyte.Screen):
-    """What pyte leaves out: the alternate screen, and a question that looks like a colour."""
+    """What pyte leaves out: the alternate screen, lines that are scrolled, a character that
+    is repeated (ncurses uses all three), and a question that looks like a colour."""
 
     shell = None
+    last = " "
+
+    def draw(self, data):
+        super().draw(data)
+        self.last = data[-1:] or self.last
+
+    def repeat(self, count=1):
+        self.draw(self.last * max(count, 1))
+
+    def scroll_up(self, count=1):
+        self.at_the_top(self.delete_lines, count)
+
+    def scroll_down(self, count=1):
+        self.at_the_top(self.insert_lines, count)
+
+    def at_the_top(self, change, count):
+        cursor = copy.copy(self.cursor)
+        self.cursor.y = self.margins.top if self.margins else 0
+        change(count)
+        self.cursor = cursor
 
     def select_graphic_rendition(self, *attributes, private=False):
         if not private:
@@ -42,6 +63,12 @@ class Screen(pyte.Screen):
             self.restore_cursor()
 
 
+class Stream(pyte.ByteStream):
+    """With the sequences for it: SU, SD and REP of ECMA-48."""
+
+    csi = pyte.ByteStream.csi | {"S": "scroll_up", "T": "scroll_down", "b": "repeat"}
+
+
 class Client:
     """A client, and the screen it shows."""
 
@@ -53,7 +80,7 @@ class Client:
         assert info["type"] == "session_info", info
         self.id = info["session_id"]
         self.screen = Screen(info["cols"], info["rows"])
-        self.stream = pyte.ByteStream(self.screen)
+        self.stream = Stream(self.screen)
         return self
 
     async def read(self):
