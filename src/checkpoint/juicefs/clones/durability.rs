@@ -102,7 +102,7 @@ impl Durability {
             seen: None,
             place: None,
         });
-        self.shared.tell(Phase::Replicating, None, None);
+        self.shared.tell(None, Phase::Replicating, None, None);
         self.shared.new.notify_one();
     }
 }
@@ -136,7 +136,7 @@ impl Shared {
 
     fn take_in(&self, answer: Result<Answer, String>) {
         match answer {
-            Err(error) => self.tell(Phase::Waiting, None, Some(error)),
+            Err(error) => self.tell(None, Phase::Waiting, None, Some(error)),
             Ok(answer) => {
                 let mut reached = None;
                 {
@@ -153,19 +153,19 @@ impl Shared {
                         goal.is_reached(&answer);
                     }
                 }
-                if let Some(next) = reached {
-                    self.report.send_modify(|report| report.next = next);
-                }
-                self.tell(Phase::Replicating, answer.left, None);
+                self.tell(reached, Phase::Replicating, answer.left, None);
             }
         }
     }
 
-    fn tell(&self, phase: Phase, bytes: Option<u64>, error: Option<String>) {
+    /// Says all of it at once: who waits until a checkpoint is durable may ask for the rest
+    /// right then. `reached` is the number of the record up to which all are.
+    fn tell(&self, reached: Option<u64>, phase: Phase, bytes: Option<u64>, error: Option<String>) {
         let is_behind = self.is_behind();
         self.report.send_modify(|report| {
             let sealed = lock(&self.sealed);
-            let next = report.next;
+            let next = reached.unwrap_or(report.next);
+            report.next = next;
             report.checkpoints_left = sealed.iter().filter(|number| **number >= next).count();
             report.phase = if is_behind { phase } else { Phase::Idle };
             report.bytes_left = bytes.filter(|_| is_behind).unwrap_or_default();
