@@ -1,6 +1,6 @@
 //! Filesystems to measure on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::run;
@@ -41,10 +41,13 @@ impl Disk {
             .arg("-q")
             .args(options)
             .arg(&image));
+        let device = loop_device(&image);
         run(Command::new("mount")
-            .args(["-o", "loop,nodiscard"])
-            .arg(&image)
+            .args(["-o", "nodiscard"])
+            .arg(&device)
             .arg(&dir));
+        // It goes when the filesystem does.
+        run(Command::new("losetup").arg("--detach").arg(&device));
         if kind == "btrfs" {
             std::fs::create_dir(dir.join("data")).unwrap();
             run(Command::new("btrfs")
@@ -53,6 +56,18 @@ impl Disk {
         }
         Self { image, dir }
     }
+}
+
+/// A device that goes past the cache of what it is on, as a disk would: no block is kept twice,
+/// and a flush finds nothing of the device's own to write.
+fn loop_device(image: &Path) -> String {
+    let found = Command::new("losetup")
+        .args(["--direct-io=on", "--find", "--show"])
+        .arg(image)
+        .output()
+        .unwrap();
+    assert!(found.status.success(), "losetup: {found:?}");
+    String::from_utf8(found.stdout).unwrap().trim().to_owned()
 }
 
 impl Drop for Disk {

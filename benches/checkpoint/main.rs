@@ -80,6 +80,8 @@ fn used(dir: &Path) -> u64 {
     }
     let output = Command::new("du")
         .args(["-s", "--block-size=1", "--apparent-size"])
+        // What the store keeps of the live tree is written anew behind the answer.
+        .arg("--exclude=live.tmp")
         .arg(dir)
         .output()
         .unwrap();
