@@ -220,12 +220,16 @@ fn a_volume_in_the_other_layout_is_refused() {
     let sprite = daemon.into_sprite();
     reconfigure(&sprite, |config| {
         config["juicefs"]["layout"] = json!("tree");
-        config["juicefs"]["ready_timeout"] = json!("3s");
+        config["juicefs"]["ready_timeout"] = json!("1h");
     });
     let mut daemon = sprite.start();
     assert_eq!(daemon.wait(), 70);
     let said = daemon.output.text();
-    assert!(said.contains("set juicefs.layout to \"image\""), "{said}");
+    assert_eq!(
+        said.matches("set juicefs.layout to \"image\"").count(),
+        1,
+        "{said}"
+    );
     let (code, said) = Sprite::new()
         .storage()
         .config(&json!({
