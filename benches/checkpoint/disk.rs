@@ -42,12 +42,14 @@ impl Disk {
             .args(options)
             .arg(&image));
         let device = loop_device(&image);
-        run(Command::new("mount")
+        let mounted = Command::new("mount")
             .args(["-o", "nodiscard"])
             .arg(&device)
-            .arg(&dir));
+            .arg(&dir)
+            .status();
         // It goes when the filesystem does.
         run(Command::new("losetup").arg("--detach").arg(&device));
+        assert!(mounted.unwrap().success(), "{device} could not be mounted");
         if kind == "btrfs" {
             std::fs::create_dir(dir.join("data")).unwrap();
             run(Command::new("btrfs")
@@ -67,7 +69,11 @@ fn loop_device(image: &Path) -> String {
         .output()
         .unwrap();
     assert!(found.status.success(), "losetup: {found:?}");
-    String::from_utf8(found.stdout).unwrap().trim().to_owned()
+    let device = String::from_utf8(found.stdout).unwrap().trim().to_owned();
+    let name = Path::new(&device).file_name().unwrap().to_str().unwrap();
+    let direct = std::fs::read_to_string(format!("/sys/block/{name}/loop/dio")).unwrap();
+    assert_eq!(direct.trim(), "1", "no direct I/O to {}", image.display());
+    device
 }
 
 impl Drop for Disk {

@@ -13,6 +13,9 @@ use super::unfinished::unfinished;
 /// terminal was not sent the end of.
 const KEPT: usize = 256 * 1024;
 
+/// How many bytes say what kind of sequence begins.
+const INTRODUCER: usize = 2;
+
 /// What was shown.
 pub enum History {
     /// The last pieces of output, and how many bytes they are.
@@ -65,7 +68,7 @@ impl History {
                 // Whatever a program writes, the emulator must not take the session with it.
                 if catch_unwind(AssertUnwindSafe(|| screen.show(&bytes))).is_err() {
                     tracing::warn!("the terminal emulator failed; its screen is cleared");
-                    **screen = *Screen::new(*size);
+                    *screen = Screen::new(*size);
                 }
             }
         }
@@ -93,7 +96,7 @@ impl History {
             Self::Pieces(pieces, _) => pieces.clone(),
             Self::Screen(_, None) => VecDeque::new(),
             Self::Screen(_, Some(screen)) => {
-                let text = screen.as_text();
+                let text = screen.replayed();
                 VecDeque::from([(Stream::Terminal, Piece::new(Stream::Terminal, &text))])
             }
         }
@@ -130,28 +133,35 @@ impl Screen {
             return;
         }
         self.rest.extend_from_slice(bytes);
-        // A string without an end is not kept for ever.
-        let cut = match unfinished(&self.rest) {
-            rest if rest > KEPT => 0,
-            rest => rest,
-        };
-        let rest = self.rest.split_off(self.rest.len() - cut);
+        let whole = self.rest.len() - unfinished(&self.rest);
+        let mut rest = self.rest.split_off(whole);
         self.parser.process(&self.rest);
+        // Of a string without an end it is enough to know that it is one; the emulator would
+        // keep all of it.
+        if rest.len() > KEPT {
+            rest.truncate(INTRODUCER);
+        }
         self.rest = rest;
     }
 
-    /// What makes another terminal show the same, and go on as this one does.
-    fn as_text(&self) -> Vec<u8> {
+    /// What makes another terminal show the same, and go on as this one does. Not in it: the
+    /// screen behind a full one, the saved cursor, that places are counted from the margins
+    /// (DECOM), and which character a REP that comes next would repeat.
+    fn replayed(&self) -> Vec<u8> {
         let screen = self.parser.screen();
         let mut text = String::new();
         if screen.alternate_screen() {
             text.push_str("\x1b[?1049h");
         }
+        // The client may have been here before.
+        text.push_str("\x1b[r");
         text.push_str(&screen.state_formatted());
         if let Some((top, bottom)) = self.margins() {
-            // Setting them moves the cursor.
-            let _ = write!(text, "\x1b[{};{}r", top + 1, bottom + 1);
+            // Setting them moves the cursor; where it is at the end of a row, the last character
+            // is written again, in its own colours.
+            let _ = write!(text, "\x1b[{};{}r\x1b[m", top + 1, bottom + 1);
             text.push_str(&screen.cursor_state_formatted());
+            text.push_str(&screen.attributes_formatted());
         }
         let mut text = text.into_bytes();
         text.extend_from_slice(&self.rest);
@@ -228,12 +238,10 @@ mod tests {
         let output =
             "one\r\ntwo ä世界🦀\x1b[1;31mred\x1b[m\x1b]0;title\x07\x1b[2;4r\x1b[4;1H\n\x1b[2S\
             three\x1b[1;1H\x1b]8;;to\x1b\\link\x1b]8;;\x1b\\\x1b[3;1Hx\x1b[1L\x1b(B\x1b[r\x1b[5;20H\
-            wrapped\x1b[?1049hfull\x1b[2;3r\x1b[3;7H\n\ny\x1b[1T"
+            wrapped\x1b[?1049hfull\x1b[2;3r\x1b[3;7H\n\ny\x1b[1T\
+            \x1b[2;4r\x1b[3;20HY\x1b[31m\x1b[3;20HZ\x1b[32mw\x1b[3;20Hu\x1b[mv"
                 .as_bytes();
-        let mut whole = vt100::Parser::default();
-        whole
-            .screen_mut()
-            .set_size(size(5, 20).rows, size(5, 20).cols);
+        let mut whole = vt100::Parser::new(size(5, 20).rows, size(5, 20).cols, 0);
         whole.process(output);
         for cut in 1..output.len() {
             let (before, after) = output.split_at(cut);
@@ -266,7 +274,16 @@ mod tests {
             history.record(Stream::Terminal, &piece);
             assert!(history.size() < KEPT + 2 * 32 * 100);
         }
-        assert_eq!(shown_by(&history).screen().contents().trim(), "seen");
+        // Who comes now sees the end of it as little as the others.
+        let mut again = shown_by(&history);
+        for text in [&b"the end\x07"[..], b", and more"] {
+            let piece = Piece::new(Stream::Terminal, text);
+            history.record(Stream::Terminal, &piece);
+            again.process(text);
+        }
+        for shown in [&again, &shown_by(&history)] {
+            assert_eq!(shown.screen().contents().trim(), "seen, and more");
+        }
     }
 
     #[test]

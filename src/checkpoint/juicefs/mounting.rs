@@ -301,7 +301,8 @@ pub fn is_usable(volume: &Volume) -> Result<(), Error> {
     durable::remove_file(&probe)?;
     let image = volume.image_file();
     if volume.image.is_none() && image.exists() {
-        // However often it is asked, that stays so: JuiceFS goes with its mount, and the start ends.
+        // However often it is asked, that stays so: JuiceFS goes with its mount, and what is to
+        // be done when it fails is done.
         rustix::mount::unmount(&at, UnmountFlags::DETACH).context("unmount", &at)?;
         return Err(Error::Layout {
             tree: image,

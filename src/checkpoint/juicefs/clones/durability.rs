@@ -159,10 +159,10 @@ impl Shared {
     }
 
     /// Says all of it at once: who waits until a checkpoint is durable may ask for the rest
-    /// right then. `reached` is the number of the record up to which all are.
+    /// right then. `reached` is the number of the record before which all are.
     fn tell(&self, reached: Option<u64>, phase: Phase, bytes: Option<u64>, error: Option<String>) {
-        let is_behind = self.is_behind();
         self.report.send_modify(|report| {
+            let is_behind = self.is_behind();
             let sealed = lock(&self.sealed);
             let next = reached.unwrap_or(report.next);
             report.next = next;
