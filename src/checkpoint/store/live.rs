@@ -1,6 +1,7 @@
 //! What is known of the live tree: for each entry, what it looked like when its content
 //! was stored. With it, only what has changed since is read again.
 
+mod keeper;
 mod kept;
 
 use std::collections::{HashMap, HashSet};
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
+pub use self::keeper::Keeper;
 use super::apply::Written;
 use super::id::Id;
 use super::node::{Attribute, Time};

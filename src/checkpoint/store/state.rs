@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Id;
 use super::catalog::Catalog;
 use super::checkpointing::Making;
-use super::live::Live;
+use super::live::{Keeper, Live};
 use super::tracker::Tracker;
 use crate::checkpoint::driver::Error;
 use crate::checkpoint::intent::Intent;
@@ -22,6 +22,7 @@ pub struct State {
     pub captured: Option<Id>,
     /// The root of what was kept for the next start.
     pub kept: Option<Id>,
+    pub keeper: Keeper,
     pub work: Option<Work>,
     /// Told of what changes until the next checkpoint.
     pub tracker: Option<Tracker>,

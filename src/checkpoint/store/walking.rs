@@ -69,22 +69,13 @@ impl Store {
 
     /// Keeps what is known of the live tree for the next start.
     pub(super) fn keep_live(&self) {
-        let (live, root) = {
-            let mut state = self.state();
-            let (live, captured) = (Arc::clone(&state.live), state.captured);
-            let Some(root) = captured.filter(|_| captured != state.kept) else {
-                return;
-            };
-            state.kept = Some(root);
-            (live, root)
-        };
         let path = self.live_file();
-        // Nobody waits for it: without it, the next start reads more.
-        std::thread::spawn(move || {
-            if let Err(error) = live.keep(&path, root) {
-                tracing::warn!("the next start has to read everything: {error}");
-            }
-        });
+        let mut state = self.state();
+        let (live, captured) = (Arc::clone(&state.live), state.captured);
+        if let Some(root) = captured.filter(|_| captured != state.kept) {
+            state.kept = captured;
+            state.keeper.keep(path, live, root);
+        }
     }
 
     /// Looks at what has changed since `watch` began, or at everything without it.
