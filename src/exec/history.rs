@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::pump::PIECE;
 use super::session::{Piece, Stream};
 use super::terminal::Size;
 use super::unfinished::unfinished;
@@ -97,7 +98,8 @@ impl History {
             Self::Screen(_, None) => VecDeque::new(),
             Self::Screen(_, Some(screen)) => {
                 let text = screen.replayed();
-                VecDeque::from([(Stream::Terminal, Piece::new(Stream::Terminal, &text))])
+                let piece = |bytes| (Stream::Terminal, Piece::new(Stream::Terminal, bytes));
+                text.chunks(PIECE).map(piece).collect()
             }
         }
     }
@@ -126,22 +128,21 @@ impl Screen {
 
     /// Shows `bytes`, but for what is cut at their end.
     fn show(&mut self, bytes: &[u8]) {
-        if self.rest.is_empty() {
-            let (shown, rest) = bytes.split_at(bytes.len() - unfinished(bytes));
-            self.parser.process(shown);
-            self.rest.extend_from_slice(rest);
-            return;
-        }
-        self.rest.extend_from_slice(bytes);
-        let whole = self.rest.len() - unfinished(&self.rest);
-        let mut rest = self.rest.split_off(whole);
-        self.parser.process(&self.rest);
+        let mut joined = std::mem::take(&mut self.rest);
+        let bytes = if joined.is_empty() {
+            bytes
+        } else {
+            joined.extend_from_slice(bytes);
+            &joined
+        };
+        let (shown, rest) = bytes.split_at(bytes.len() - unfinished(bytes));
+        self.parser.process(shown);
+        self.rest.extend_from_slice(rest);
         // Of a string without an end it is enough to know that it is one; the emulator would
         // keep all of it.
         if rest.len() > KEPT {
-            rest.truncate(INTRODUCER);
+            self.rest.truncate(INTRODUCER);
         }
-        self.rest = rest;
     }
 
     /// What makes another terminal show the same, and go on as this one does. Not in it: the
@@ -260,6 +261,27 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_long_replay_comes_in_pieces_that_clients_take() {
+        let size = size(200, 400);
+        let mut history = History::new(Some(size));
+        for number in 0..u32::from(u8::MAX) * 200 {
+            let cell = format!("\x1b[38;5;{}mx", number % 256);
+            let piece = Piece::new(Stream::Terminal, cell.as_bytes());
+            history.record(Stream::Terminal, &piece);
+        }
+        let replay = history.replay();
+        assert!(replay.len() > 1);
+        assert!(replay.iter().all(|(_, it)| it.payload().len() <= PIECE));
+        let History::Screen(_, Some(screen)) = &history else {
+            panic!("no screen: {history:?}");
+        };
+        assert_eq!(
+            shown_by(&history).screen().state_formatted(),
+            screen.parser.screen().state_formatted()
+        );
     }
 
     #[test]

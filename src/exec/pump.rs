@@ -14,7 +14,7 @@ use super::session::{Input, Piece, Session, Stream};
 use crate::sys;
 
 /// The most that is read at once. Clients refuse much longer pieces.
-const PIECE: usize = 32 * 1024;
+pub const PIECE: usize = 32 * 1024;
 /// After so many long pieces a pipe is a busy one.
 const BUSY: u32 = 8;
 /// How much a busy pipe holds, in bytes.
