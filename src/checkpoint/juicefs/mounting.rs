@@ -265,7 +265,7 @@ fn format_as(volume: &Volume, name: &str, options: &[&str]) -> Result<(), Error>
 }
 
 /// Fails unless the mount is there and can be written to. One that an earlier start has left is
-/// none.
+/// none; one that is not for us, in the other layout or taken over, is ended.
 pub fn is_usable(volume: &Volume) -> Result<(), Error> {
     let at = volume.mount_point();
     if !lock::is_ours(&volume.lock()) || !is_mounted(&at)? {

@@ -37,13 +37,18 @@ impl Keeper {
             }
         }
         let work = Arc::clone(&self.0);
-        std::thread::spawn(move || {
+        let keeping = std::thread::Builder::new().name("keep".to_owned());
+        let begun = keeping.spawn(move || {
             while let Some((live, root)) = { lock(&work).take() } {
                 if let Err(error) = live.keep(&path, root) {
                     tracing::warn!("the next start has to read everything: {error}");
                 }
             }
         });
+        if let Err(error) = begun {
+            *lock(&self.0) = Work::default();
+            tracing::warn!("no thread: {error}; the next start has to read everything");
+        }
     }
 }
 
