@@ -132,7 +132,7 @@ fn of_changes(disk: &Disk, daemon: &Daemon, change: impl Fn(u64)) -> crate::Chan
         change();
         daemon.restore(&made.id)
     };
-    changed(disk, change, daemon, restore)
+    changed(disk, || Duration::ZERO, change, daemon, restore)
 }
 
 /// The rows of an image after the changes `name`.

@@ -73,6 +73,12 @@ fn repeated(mut work: impl FnMut() -> Duration) -> Duration {
     median((0..rounds()).map(|_| work()).collect())
 }
 
+/// The medians of a limit and of `work`, measured in turn: this machine is not always as fast.
+fn beside(limit: impl Fn() -> Duration, work: impl Fn() -> Duration) -> (Duration, Duration) {
+    let (limits, works) = (0..rounds()).map(|_| (limit(), work())).unzip();
+    (median(limits), median(works))
+}
+
 /// How many bytes the files below `dir` take, if it is there.
 fn used(dir: &Path) -> u64 {
     if !dir.exists() {
@@ -109,8 +115,6 @@ fn t1(table: &mut Table) {
     let tree = disk.dir.join("data/fs");
     trees::t1(&tree, 1);
     sync(&tree);
-    let walk = repeated(|| limits::walk(&tree));
-    table.row("walk by two threads, getdents and statx only", walk);
     table.row(
         "read all bytes and BLAKE3, two threads",
         repeated(|| limits::hash(&tree)),
@@ -129,9 +133,11 @@ fn t1(table: &mut Table) {
         "| highest memory during the first checkpoint | {} MB more | | | |",
         (daemon.memory_peak() - before) / 1024
     );
-    let unchanged = repeated(|| daemon.checkpoint().total);
-    table.compared("nothing changed", unchanged, "walk", walk, 1.6);
+    let walk = || limits::walk(&tree);
+    let (walked, unchanged) = beside(walk, || daemon.checkpoint().total);
+    table.compared("nothing changed", unchanged, "walk", walked, 1.6);
     let after = m1(&disk, &tree, &daemon);
+    let walk = after.limit;
     table.compared("after M1", after.total, "walk", walk, 2.2);
     table.compared("pause, after M1", after.pause, "walk", walk, 1.3);
     let (restore, added) = (after.restore, after.added);
@@ -184,6 +190,8 @@ fn t1(table: &mut Table) {
 
 /// What checkpoints and restores of a tree that is changed now and then take; medians.
 struct Changed {
+    /// What it is compared with, measured in turn with them.
+    limit: Duration,
     total: Duration,
     pause: Duration,
     restore: Duration,
@@ -191,26 +199,29 @@ struct Changed {
     added: u64,
 }
 
-/// The same of M1.
+/// The same of M1, beside the walk.
 fn m1(disk: &Disk, tree: &Path, daemon: &Daemon) -> Changed {
     let restore = |made: daemon::Made, change: &dyn Fn()| {
         change();
         daemon.restore(&made.id)
     };
-    changed(disk, |seed| trees::m1(tree, seed), daemon, restore)
+    let walk = || limits::walk(tree);
+    changed(disk, walk, |seed| trees::m1(tree, seed), daemon, restore)
 }
 
 /// Changes a tree, makes a checkpoint, and has `restore` change it once more and restore.
 fn changed(
     disk: &Disk,
+    limit: impl Fn() -> Duration,
     change: impl Fn(u64),
     daemon: &Daemon,
     restore: impl Fn(daemon::Made, &dyn Fn()) -> Duration,
 ) -> Changed {
-    let (mut totals, mut pauses, mut restores) = (vec![], vec![], vec![]);
+    let (mut limits, mut totals, mut pauses, mut restores) = (vec![], vec![], vec![], vec![]);
     let store = disk.dir.join("data/store");
     let mut added = 0;
     for round in 0..rounds() as u64 {
+        limits.push(limit());
         change(100 + round);
         let before = used(&store);
         let made = daemon.checkpoint();
@@ -223,6 +234,7 @@ fn changed(
         restores.push(restore(made, &|| change(200 + round)));
     }
     Changed {
+        limit: median(limits),
         total: median(totals),
         pause: median(pauses),
         restore: median(restores),
@@ -244,8 +256,6 @@ fn t2(table: &mut Table) {
     sync(&tree);
     let all = repeated(|| limits::work(&tree, true));
     table.row("read, BLAKE3 and zstd of all of it, two threads", all);
-    let database = repeated(|| limits::work(&tree.join("database"), false));
-    table.row("read and BLAKE3 of the 2 GB file, two threads", database);
     let mut daemon = Daemon::start(&disk.dir);
     let before = daemon.memory();
     let first = daemon.checkpoint();
@@ -267,6 +277,7 @@ fn t2(table: &mut Table) {
     );
     let m2 = changed(
         &disk,
+        || limits::work(&tree.join("database"), false),
         |seed| trees::m2(&tree, seed),
         &daemon,
         |_, change| {
@@ -276,7 +287,7 @@ fn t2(table: &mut Table) {
             daemon.restore(&last.id)
         },
     );
-    table.compared("after M2", m2.total, "read and hash 2 GB", database, 1.15);
+    table.compared("after M2", m2.total, "read and hash 2 GB", m2.limit, 1.15);
     table.row("pause, after M2", m2.pause);
     let (restore, added) = (m2.restore, m2.added);
     let mut seed = 300;
@@ -314,6 +325,7 @@ fn sources(table: &mut Table) {
         );
         let m2 = changed(
             &disk,
+            || Duration::ZERO,
             |seed| trees::m2(&tree, seed),
             &daemon,
             |made, _| daemon.restore(&made.id),
@@ -334,7 +346,13 @@ fn sources(table: &mut Table) {
         let page = |seed: u64| {
             std::os::unix::fs::FileExt::write_all_at(&file, &[1; 4096], seed << 26).unwrap();
         };
-        let large = changed(&disk, page, &daemon, |_, _| Duration::ZERO);
+        let large = changed(
+            &disk,
+            || Duration::ZERO,
+            page,
+            &daemon,
+            |_, _| Duration::ZERO,
+        );
         limit(
             table,
             &format!("100 GB on {kind}: a page has changed"),
@@ -346,13 +364,10 @@ fn sources(table: &mut Table) {
     let tree = disk.dir.join("data/fs");
     trees::t1(&tree, 1);
     sync(&tree);
-    table.row(
-        "walk of T1 by two threads",
-        repeated(|| limits::walk(&tree)),
-    );
     let daemon = Daemon::start(&disk.dir);
     daemon.checkpoint();
     let after = m1(&disk, &tree, &daemon);
+    table.row("walk of T1 on btrfs by two threads", after.limit);
     table.row("T1 on btrfs: after M1", after.total);
     limit(table, "T1 on btrfs: pause, after M1", after.pause, 20);
 }
@@ -362,12 +377,10 @@ fn t3(table: &mut Table) {
     let disk = Disk::new(24);
     let tree = disk.dir.join("data/fs");
     trees::t3(&tree);
-    let walk = repeated(|| limits::walk(&tree));
-    table.row("walk by two threads, getdents and statx only", walk);
     let mut daemon = Daemon::start(&disk.dir);
     let before = daemon.memory();
     table.row("first checkpoint", daemon.checkpoint().total);
-    let unchanged = repeated(|| daemon.checkpoint().total);
+    let (walk, unchanged) = beside(|| limits::walk(&tree), || daemon.checkpoint().total);
     table.compared("nothing changed", unchanged, "walk", walk, 2.5);
     println!(
         "| highest memory | {} MB more | | | |",
