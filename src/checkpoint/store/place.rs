@@ -15,6 +15,11 @@ use rustix::io::Errno;
 
 /// Paths are kept well below the 4096 bytes that the kernel takes.
 const LONG: usize = 2048;
+/// How directories are opened.
+const FLAGS: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
 /// A directory in a tree.
 #[derive(Clone)]
@@ -81,8 +86,17 @@ impl Place {
         })
     }
 
-    /// Opens it.
+    /// Opens it; to read it leaves no trace, where that is possible: the times of the last access
+    /// would be written to the disk with whatever is flushed next.
     pub fn open(&self) -> rustix::io::Result<OwnedFd> {
+        match self.open_with(FLAGS | OFlags::NOATIME) {
+            // Only its owner and root may leave no trace.
+            Err(Errno::PERM) => self.open_with(FLAGS),
+            result => result,
+        }
+    }
+
+    fn open_with(&self, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         static OLD_KERNEL: AtomicBool = AtomicBool::new(false);
         let path: &[u8] = if self.path.is_empty() {
             b"."
@@ -90,11 +104,12 @@ impl Place {
             &self.path
         };
         let path = OsStr::from_bytes(path);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let base = self.base.fd.as_fd();
         if !OLD_KERNEL.load(Ordering::Relaxed) {
             let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
             match sys::openat2(base, path, flags, Mode::empty(), resolve) {
+                // It says of the directory what the caller may not.
+                Err(Errno::PERM) if flags.contains(OFlags::NOATIME) => return Err(Errno::PERM),
                 // Some sandboxes forbid what they do not know.
                 Err(Errno::NOSYS | Errno::PERM) => OLD_KERNEL.store(true, Ordering::Relaxed),
                 result => return result,
@@ -129,5 +144,33 @@ impl Place {
             return self.base.root.clone();
         }
         self.base.root.join(OsString::from_vec(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn reading_a_directory_leaves_no_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("below");
+        fs::create_dir(&at).unwrap();
+        let accessed = || {
+            let meta = fs::metadata(&at).unwrap();
+            (meta.atime(), meta.atime_nsec())
+        };
+        // With this time of access anybody else who reads it leaves a new one (relatime).
+        let long_ago = std::time::SystemTime::UNIX_EPOCH;
+        let times = fs::FileTimes::new().set_accessed(long_ago);
+        fs::File::open(&at).unwrap().set_times(times).unwrap();
+        let place = Place::root(dir.path()).unwrap().child(b"below").unwrap();
+        let fd = place.open().unwrap();
+        let names = sys::Dir::new(fd).unwrap();
+        assert_eq!(names.count(), 2, ". and ..");
+        assert_eq!(accessed(), (0, 0));
     }
 }
