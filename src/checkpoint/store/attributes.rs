@@ -1,4 +1,4 @@
-//! Extended attributes, of anything in an open directory.
+//! Extended attributes, of an open file and of anything in an open directory.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io::Write as _;
@@ -9,6 +9,43 @@ use rustix::fs as sys;
 use rustix::io::{Errno, Result};
 
 use super::node::Attribute;
+
+/// What has the attributes.
+enum Owner<'a> {
+    Open(BorrowedFd<'a>),
+    Named(CString),
+}
+
+impl Owner<'_> {
+    fn list(&self, buffer: &mut [u8]) -> Result<usize> {
+        match self {
+            Self::Open(fd) => sys::flistxattr(fd, buffer),
+            Self::Named(path) => sys::llistxattr(path, buffer),
+        }
+    }
+
+    fn get(&self, key: &OsStr, buffer: &mut [u8]) -> Result<usize> {
+        match self {
+            Self::Open(fd) => sys::fgetxattr(fd, key, buffer),
+            Self::Named(path) => sys::lgetxattr(path, key, buffer),
+        }
+    }
+
+    fn set(&self, key: &OsStr, value: &[u8]) -> Result<()> {
+        let flags = sys::XattrFlags::empty();
+        match self {
+            Self::Open(fd) => sys::fsetxattr(fd, key, value, flags),
+            Self::Named(path) => sys::lsetxattr(path, key, value, flags),
+        }
+    }
+
+    fn remove(&self, key: &OsStr) -> Result<()> {
+        match self {
+            Self::Open(fd) => sys::fremovexattr(fd, key),
+            Self::Named(path) => sys::lremovexattr(path, key),
+        }
+    }
+}
 
 /// There are calls for an entry of an open directory since Linux 6.13 only; this names it
 /// for all.
@@ -23,8 +60,11 @@ fn path(directory: BorrowedFd<'_>, name: &CStr) -> CString {
 /// The extended attributes of `name` in `directory`, sorted. Where there are none, and
 /// where the filesystem has none, none.
 pub fn read(directory: BorrowedFd<'_>, name: &CStr) -> Result<Vec<Attribute>> {
-    let path = path(directory, name);
-    let names = whole(|buffer| sys::llistxattr(&path, buffer));
+    read_of(&Owner::Named(path(directory, name)))
+}
+
+fn read_of(owner: &Owner) -> Result<Vec<Attribute>> {
+    let names = whole(|buffer| owner.list(buffer));
     let names = match names {
         Err(Errno::OPNOTSUPP | Errno::NOENT) => return Ok(Vec::new()),
         names => names?,
@@ -35,7 +75,7 @@ pub fn read(directory: BorrowedFd<'_>, name: &CStr) -> Result<Vec<Attribute>> {
         .filter(|name| !name.is_empty())
     {
         let key = OsStr::from_bytes(name);
-        match whole(|buffer| sys::lgetxattr(&path, key, buffer)) {
+        match whole(|buffer| owner.get(key, buffer)) {
             Ok(value) => attributes.push(Attribute {
                 name: name.to_vec(),
                 value,
@@ -66,18 +106,26 @@ fn whole(mut read: impl FnMut(&mut [u8]) -> Result<usize>) -> Result<Vec<u8>> {
 
 /// Gives `name` in `directory` these extended attributes and no others.
 pub fn write(directory: BorrowedFd<'_>, name: &CStr, wanted: &[Attribute]) -> Result<()> {
-    let there = read(directory, name)?;
+    write_of(&Owner::Named(path(directory, name)), wanted)
+}
+
+/// Gives an open file these extended attributes and no others.
+pub fn write_open(file: BorrowedFd<'_>, wanted: &[Attribute]) -> Result<()> {
+    write_of(&Owner::Open(file), wanted)
+}
+
+fn write_of(owner: &Owner, wanted: &[Attribute]) -> Result<()> {
+    let there = read_of(owner)?;
     if there == wanted {
         return Ok(());
     }
-    let path = path(directory, name);
     for attribute in wanted.iter().filter(|wanted| !there.contains(wanted)) {
         let key = OsStr::from_bytes(&attribute.name);
-        sys::lsetxattr(&path, key, &attribute.value, sys::XattrFlags::empty())?;
+        owner.set(key, &attribute.value)?;
     }
     for attribute in there {
         if !wanted.iter().any(|wanted| wanted.name == attribute.name) {
-            sys::lremovexattr(&path, OsStr::from_bytes(&attribute.name))?;
+            owner.remove(OsStr::from_bytes(&attribute.name))?;
         }
     }
     Ok(())

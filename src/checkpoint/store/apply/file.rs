@@ -28,7 +28,6 @@ pub struct Content {
 /// A file of more than one block that is being written.
 struct Large {
     fd: OwnedFd,
-    directory: Arc<OwnedFd>,
     name: CString,
     path: PathBuf,
     index: usize,
@@ -70,7 +69,6 @@ impl Work<'_> {
             }
             let large = Arc::new(Large {
                 fd,
-                directory: Arc::clone(spot.fd),
                 name: spot.name.to_owned(),
                 path,
                 index: spot.index,
@@ -94,7 +92,7 @@ impl Work<'_> {
         if old.is_some_and(|old| old.size != content.size) {
             sys::ftruncate(&fd, content.size).context("write", &path)?;
         }
-        self.metadata(spot.fd.as_fd(), spot.name, wanted, None, &path)?;
+        self.metadata_of(fd.as_fd(), wanted, &path)?;
         self.note_written(&fd, content, group, &path)
     }
 
@@ -162,8 +160,7 @@ impl Work<'_> {
         let entries = plan::decode(&visit.node, &large.path.display())?;
         let found = entries.binary_search_by(|entry| entry.name.cmp(large.name.to_bytes()));
         if let Some(wanted) = found.ok().and_then(|found| entries.get(found)) {
-            let directory = large.directory.as_fd();
-            self.metadata(directory, &large.name, wanted, None, &large.path)?;
+            self.metadata_of(large.fd.as_fd(), wanted, &large.path)?;
         }
         self.note_written(&large.fd, large.content, large.group, &large.path)
     }

@@ -49,14 +49,27 @@ impl Work<'_> {
         let changed = attributes::write(directory, name, &wanted.attributes);
         self.unless_forbidden(changed, "extended attributes", path)
             .context("write the extended attributes of", path)?;
-        let times = Timestamps {
-            last_access: timespec(Time {
-                seconds: 0,
-                nanoseconds: rustix::fs::UTIME_OMIT.try_into().unwrap_or_default(),
-            }),
-            last_modification: timespec(wanted.modified),
-        };
-        sys::utimensat(directory, name, &times, flags).context("set the times of", path)
+        sys::utimensat(directory, name, &times(wanted.modified), flags)
+            .context("set the times of", path)
+    }
+
+    /// The same of a file that was written, which needs no look for its name.
+    pub(super) fn metadata_of(
+        &self,
+        file: BorrowedFd<'_>,
+        wanted: &node::Entry,
+        path: &Path,
+    ) -> Result<(), Error> {
+        let (uid, gid) = (Uid::from_raw(wanted.uid), Gid::from_raw(wanted.gid));
+        let changed = sys::fchown(file, Some(uid), Some(gid));
+        self.unless_forbidden(changed, "owner", path)
+            .context("chown", path)?;
+        let mode = Mode::from_raw_mode(wanted.mode);
+        sys::fchmod(file, mode).context("chmod", path)?;
+        let changed = attributes::write_open(file, &wanted.attributes);
+        self.unless_forbidden(changed, "extended attributes", path)
+            .context("write the extended attributes of", path)?;
+        sys::futimens(file, &times(wanted.modified)).context("set the times of", path)
     }
 
     /// Without privileges some things cannot be set; that is told and no failure.
@@ -77,6 +90,17 @@ impl Work<'_> {
             }
             result => result,
         }
+    }
+}
+
+/// Sets the time of the last change, and leaves that of the last access.
+fn times(modified: Time) -> Timestamps {
+    Timestamps {
+        last_access: timespec(Time {
+            seconds: 0,
+            nanoseconds: rustix::fs::UTIME_OMIT.try_into().unwrap_or_default(),
+        }),
+        last_modification: timespec(modified),
     }
 }
 
