@@ -359,7 +359,7 @@ impl Driver for Store {
 
     fn rolled_back(&self) -> Result<(), Error> {
         self.forget_intent()?;
-        self.discard()
+        self.end_restore()
     }
 
     fn capture_source(&self) -> Option<&'static str> {

@@ -14,6 +14,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use rustix::fs::{self as sys, AtFlags};
 
 use super::super::driver::{Cancel, Context as _, Error};
@@ -129,7 +130,7 @@ impl Work<'_> {
             self.link_names()?;
             pool.scope(|scope| self.remove_all(scope));
             self.check()?;
-            self.finish_directories()?;
+            self.finish_directories(pool)?;
         }
         let fd = self.root.open().context("open", &self.root.full())?;
         // What was done in it has changed its times.
@@ -260,22 +261,39 @@ impl Work<'_> {
 
     /// Gives the visited directories their looks; innermost first, so that they can still
     /// be reached.
-    fn finish_directories(&self) -> Result<(), Error> {
-        let visits = self.plan.visits.iter().enumerate().skip(1);
-        for (index, visit) in visits.rev() {
-            let parent = self.place(visit.parent)?;
-            let Some(above) = self.plan.visits.get(visit.parent) else {
-                continue;
-            };
-            let target = plan::decode(&above.node, &parent.full().display())?;
-            let found = target.binary_search_by(|entry| entry.name.cmp(&visit.name));
+    fn finish_directories(&self, pool: &Pool) -> Result<(), Error> {
+        let mut levels = self.plan.levels();
+        while let Some(level) = levels.pop() {
+            pool.run(|| {
+                let visits = level.into_par_iter();
+                visits.try_for_each(|index| self.finish_in(index))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Gives the visited directories in a visited one their looks.
+    fn finish_in(&self, index: usize) -> Result<(), Error> {
+        let Some(visit) = self.plan.visits.get(index) else {
+            return Ok(());
+        };
+        let Some(children) = self.plan.visits.get(visit.children.clone()) else {
+            return Ok(());
+        };
+        if children.is_empty() {
+            return Ok(());
+        }
+        let place = self.place(index)?;
+        let target = plan::decode(&visit.node, &place.full().display())?;
+        let fd = place.open().context("open", &place.full())?;
+        for child in children {
+            let found = target.binary_search_by(|entry| entry.name.cmp(&child.name));
             let Some(wanted) = found.ok().and_then(|found| target.get(found)) else {
                 continue;
             };
-            let fd = parent.open().context("open", &parent.full())?;
             let mut buffer = Vec::new();
             let name = plan::c_name(wanted.name, &mut buffer)?;
-            let path = self.place(index)?.full();
+            let path = place.full_of(wanted.name);
             self.metadata(fd.as_fd(), name, wanted, None, &path)?;
         }
         Ok(())

@@ -224,7 +224,12 @@ impl Store {
             is_auto: making.automatic,
             ..self.unsealed(making.draft.id.clone(), making.time.clone())
         };
-        let manifest = self.store_trees(manifest, &mut scanned, &making.draft.components_dir)?;
+        let manifest = self.store_trees(
+            manifest,
+            &mut scanned,
+            &making.draft.components_dir,
+            &Pool::new()?,
+        )?;
         let latest = manifest.is_auto.then(|| self.state().catalog.latest());
         let same = latest
             .flatten()
@@ -250,17 +255,16 @@ impl Store {
         mut manifest: Manifest,
         scanned: &mut Scanned,
         components: &Path,
+        pool: &Pool,
     ) -> Result<Manifest, Error> {
-        let objects = &self.opened()?.objects;
-        let mut encoder = Encoder::default();
-        manifest.root = nodes::store(scanned, objects, &mut encoder)?;
+        manifest.root = nodes::store(scanned, &self.opened()?.objects, pool)?;
         let Summary {
             entries,
             bytes,
             skipped,
         } = nodes::summary(&scanned.live);
         (manifest.entries, manifest.bytes, manifest.skipped) = (entries, bytes, skipped);
-        manifest.components = self.store_components(components, &mut encoder)?;
+        manifest.components = self.store_components(components, pool)?;
         Ok(manifest)
     }
 
@@ -278,7 +282,7 @@ impl Store {
     }
 
     /// Stores what components wanted kept; none if there is nothing.
-    fn store_components(&self, dir: &Path, encoder: &mut Encoder) -> Result<Option<Id>, Error> {
+    fn store_components(&self, dir: &Path, pool: &Pool) -> Result<Option<Id>, Error> {
         let mut kept = fs::read_dir(dir).context("read", dir)?;
         if kept.next().is_none() {
             return Ok(None);
@@ -291,8 +295,8 @@ impl Store {
             granularity: Duration::ZERO,
             look: Look::new(&Hints::default(), &Cancel::default()),
         }
-        .run(&Pool::new()?, &place)?;
-        nodes::store(&mut scanned, objects, encoder).map(Some)
+        .run(pool, &place)?;
+        nodes::store(&mut scanned, objects, pool).map(Some)
     }
 
     /// A checkpoint of the live tree before it is sealed: nothing is known of its content.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use rustix::fs::FileType;
 
 use super::super::driver::Error;
@@ -10,6 +11,7 @@ use super::id::Id;
 use super::live::{self, Directory, Live};
 use super::node::{self, Attribute, Kind};
 use super::objects::{Encoder, Objects};
+use super::pool::Pool;
 use super::scan::Scanned;
 
 /// How many things that could not be captured are named in a manifest.
@@ -28,20 +30,27 @@ pub struct Summary {
 
 /// Stores the nodes of the directories that have changed, and of all above them. Returns
 /// the node that has the root as its only entry, without a name.
-pub fn store(scanned: &mut Scanned, objects: &Objects, encoder: &mut Encoder) -> Result<Id, Error> {
+pub fn store(scanned: &mut Scanned, objects: &Objects, pool: &Pool) -> Result<Id, Error> {
     let live = &mut scanned.live;
-    for number in innermost_first(live, &scanned.changed) {
-        let Some(directory) = live.directory(number) else {
-            continue;
+    let encoders = pool.workers(Encoder::default);
+    for level in innermost_first(live, &scanned.changed).chunk_by(|(a, _), (b, _)| a == b) {
+        let stored = |(_, number): &(u32, u32)| {
+            let directory = live.directory(*number)?;
+            let entries = entries(live, directory);
+            let stored = put(&entries, objects, &mut encoders.mine());
+            Some(stored.map(|id| (*number, id)))
         };
-        let id = put(&entries(live, directory), objects, encoder)?;
-        if let Some(slot) = live.slots.get_mut(number as usize) {
-            slot.node = id;
+        let stored: Result<Vec<_>, Error> =
+            pool.run(|| level.par_iter().filter_map(stored).collect());
+        for (number, id) in stored? {
+            if let Some(slot) = live.slots.get_mut(number as usize) {
+                slot.node = id;
+            }
         }
     }
     scanned.changed.clear();
     let root = live.root.as_ref().map(|root| entry(live, b"", root));
-    put(root.as_slice(), objects, encoder)
+    put(root.as_slice(), objects, &mut Encoder::default())
 }
 
 /// Stores the node with these entries.
@@ -52,8 +61,9 @@ pub fn put(entries: &[node::Entry], objects: &Objects, encoder: &mut Encoder) ->
     objects.put(encoder, &bytes)
 }
 
-/// The directories that are to be stored anew, each before the one that it is in.
-fn innermost_first(live: &Live, changed: &[u32]) -> Vec<u32> {
+/// The directories that are to be stored anew, each before the one that it is in, and how deep
+/// they are.
+fn innermost_first(live: &Live, changed: &[u32]) -> Vec<(u32, u32)> {
     let parent = |number: u32| {
         live.slots
             .get(number as usize)
@@ -82,7 +92,7 @@ fn innermost_first(live: &Live, changed: &[u32]) -> Vec<u32> {
         .map(|(number, depth)| (depth, number))
         .collect();
     all.sort_unstable_by(|a, b| b.cmp(a));
-    all.into_iter().map(|(_, number)| number).collect()
+    all
 }
 
 /// The entries of a node. Sockets are left out: they have no content, and what made them

@@ -16,8 +16,6 @@ use super::objects::{Decoder, Objects};
 pub struct Visit {
     /// Its name in the directory above it; empty for the root.
     pub name: Vec<u8>,
-    /// The directory above it, among the visits; itself for the root.
-    pub parent: usize,
     /// Its node in the target.
     pub node: Vec<u8>,
     /// Its number in the live tree; none if it is to be made.
@@ -43,6 +41,21 @@ pub struct Plan {
     /// For each file with several names, by its number: the name that the others are
     /// links to.
     pub anchors: HashMap<u64, Spot>,
+}
+
+impl Plan {
+    /// The visits that are equally deep, the root's first: none of them is in another.
+    #[must_use]
+    pub fn levels(&self) -> Vec<Range<usize>> {
+        let mut levels = Vec::new();
+        let mut level = 0..self.visits.len().min(1);
+        while let Some(last) = self.visits.get(level.clone()).and_then(<[Visit]>::last) {
+            let next = level.end..last.children.end;
+            levels.push(level);
+            level = next;
+        }
+        levels
+    }
 }
 
 /// Makes plans.
@@ -101,7 +114,7 @@ impl<'a> Planner<'a> {
         if root.is_some() && live.node(0) == target {
             return Ok(planner.plan);
         }
-        planner.add(Vec::new(), 0, target, root)?;
+        planner.add(Vec::new(), target, root)?;
         let mut next = 0;
         while next < planner.plan.visits.len() {
             planner.visit(next)?;
@@ -111,13 +124,7 @@ impl<'a> Planner<'a> {
         Ok(planner.plan)
     }
 
-    fn add(
-        &mut self,
-        name: Vec<u8>,
-        parent: usize,
-        id: Id,
-        live: Option<u32>,
-    ) -> Result<(), Error> {
+    fn add(&mut self, name: Vec<u8>, id: Id, live: Option<u32>) -> Result<(), Error> {
         let node = if id == Id::HOLE {
             // Something was mounted there: the directory itself is empty.
             node::encode(&[]).unwrap_or_default()
@@ -126,7 +133,6 @@ impl<'a> Planner<'a> {
         };
         self.plan.visits.push(Visit {
             name,
-            parent,
             node,
             live,
             children: 0..0,
@@ -157,7 +163,7 @@ impl<'a> Planner<'a> {
                         Some(number) if self.live.node(number) == node && node != Id::HOLE => {
                             self.kept.push(number);
                         }
-                        _ => self.add(entry.name.to_vec(), index, node, number)?,
+                        _ => self.add(entry.name.to_vec(), node, number)?,
                     }
                 }
                 Kind::File {

@@ -1,5 +1,7 @@
 //! The steps of a restore, each of which a crash may cut off and the next start repeats.
 
+mod check;
+
 use std::collections::HashSet;
 use std::fs;
 use std::ops::ControlFlow;
@@ -11,13 +13,12 @@ use std::time::Instant;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
-use super::apply::{Applied, Apply};
+use super::apply::Apply;
 use super::frozen::CaptureSource;
 use super::live::Live;
 use super::log::Change;
 use super::look::Look;
-use super::node::{self, Kind};
-use super::objects::Encoder;
+use super::node::Kind;
 use super::place::Place;
 use super::pool::Pool;
 use super::reach::reach;
@@ -35,8 +36,6 @@ use crate::config::VerifyRestore;
 /// How much room is kept for undoing a restore: for the intent, and for the directories and
 /// the few blocks that are neither what they were nor what they were to be.
 const RESERVE: u64 = 8 << 20;
-/// How many differences an error names.
-const NAMED: usize = 5;
 
 impl Store {
     /// Sees to it that all of the checkpoint is there, before anything is stopped.
@@ -106,7 +105,8 @@ impl Store {
                 imported: intent.is_first_start,
                 ..self.unsealed(intent.auto_id.clone(), now())
             };
-            let automatic = self.store_trees(automatic, &mut scanned, &self.components_dir())?;
+            let automatic =
+                self.store_trees(automatic, &mut scanned, &self.components_dir(), &pool)?;
             let replaced = self.seal(automatic)?;
             self.set_live(scanned.live, replaced.root);
             self.keep_intent(&intent)?;
@@ -136,7 +136,17 @@ impl Store {
         self.check_place()?;
         self.record(Change::Restore { id: intent.id })?;
         self.forget_intent()?;
-        self.discard()
+        self.end_restore()
+    }
+
+    /// Ends a restore, or one that was undone: its intent is no more.
+    pub(super) fn end_restore(&self) -> Result<(), Error> {
+        self.discard()?;
+        // Not before: what is written for it would be flushed with the record.
+        if self.verify_restore != VerifyRestore::None {
+            self.keep_live();
+        }
+        Ok(())
     }
 
     /// Fails if something has put another directory in the place of the restored one.
@@ -180,7 +190,7 @@ impl Store {
         let nothing = Scanned::of(self.state().live.nothing());
         let (hints, cancel) = (Hints::default(), Cancel::default());
         let mut scanned = self.pass(pool, nothing, &Look::new(&hints, &cancel))?;
-        nodes::store(&mut scanned, &opened.objects, &mut Encoder::default())?;
+        nodes::store(&mut scanned, &opened.objects, pool)?;
         opened.objects.finish()?;
         let mut state = self.state();
         state.live = Arc::new(scanned.live);
@@ -192,7 +202,7 @@ impl Store {
     /// Makes the live tree into that with this root, and sees to it that it is. With a
     /// `watch` that began before the tree was looked at, only what has changed since is
     /// looked at again.
-    fn bring(&self, pool: &Pool, target: Id, mut watch: Option<Watch>) -> Result<(), Error> {
+    fn bring(&self, pool: &Pool, target: Id, watch: Option<Watch>) -> Result<(), Error> {
         let opened = self.opened()?;
         let objects = &opened.objects;
         let cancel = Cancel::default();
@@ -205,41 +215,37 @@ impl Store {
             meter: &self.meter,
         };
         let begun = Instant::now();
-        let mut applied = apply.run(pool, &self.root()?, target)?;
+        let applied = apply.run(pool, &self.root()?, target)?;
         let changed = begun.elapsed();
-        durable::sync_filesystem(&self.tree)?;
-        let flushed = begun.elapsed();
         for note in &applied.notes {
             tracing::warn!("{note}");
         }
-        let mut hints = Hints::default();
         live.set_groups(&applied.written);
-        let known = match self.verify_restore {
+        if self.verify_restore == VerifyRestore::None {
+            durable::sync_filesystem(&self.tree)?;
             // What is known is of the tree before, and what differs shows: as if somebody
             // had changed it.
-            VerifyRestore::None => {
-                self.state().live = Arc::new(live);
-                return Ok(());
-            }
-            VerifyRestore::Metadata => {
-                hints.written = std::mem::take(&mut applied.written);
-                Scanned::of(live)
-            }
-            VerifyRestore::Full => {
-                watch = None;
-                Scanned::of(live.nothing())
-            }
-        };
-        let look = Look::new(&hints, &cancel);
-        let mut scanned = self.catch_up(pool, known, watch.as_mut(), &look)?;
-        std::thread::spawn(move || drop(watch));
-        let root = nodes::store(&mut scanned, objects, &mut Encoder::default())?;
-        objects.finish()?;
-        self.compare(root, target, &applied)?;
+            self.state().live = Arc::new(live);
+            return Ok(());
+        }
+        // What is looked at is the same before and after it is on the disk.
+        let (live, root) = std::thread::scope(|scope| {
+            let flush = || durable::sync_filesystem(&self.tree);
+            let thread = std::thread::Builder::new().name("flush".to_owned());
+            let flushing = thread.spawn_scoped(scope, flush);
+            let checked = self.check(pool, live, target, applied, watch);
+            let flushed = flushing.map_or_else(
+                |_| flush(),
+                |flushing| {
+                    let failed = |_| Error::Unusable("flushing failed".to_owned());
+                    flushing.join().map_err(failed)?
+                },
+            );
+            flushed.and(checked)
+        })?;
         let checked = begun.elapsed();
-        tracing::debug!(?changed, ?flushed, ?checked, "the tree is restored");
-        self.set_live(scanned.live, root);
-        self.keep_live();
+        tracing::debug!(?changed, ?checked, "the tree is restored");
+        self.set_live(live, root);
         // What is known now is known of this state.
         if let CaptureSource::Snapshot(aside) = &opened.source {
             aside.keep_tree(&self.tree);
@@ -274,41 +280,6 @@ impl Store {
         })?;
         self.meter.begin(Some(files), Some(bytes));
         Ok(())
-    }
-
-    /// Fails if what was restored is not what was wanted.
-    fn compare(&self, root: Id, target: Id, applied: &Applied) -> Result<(), Error> {
-        let mut differences = Vec::new();
-        let is_root = rustix::process::geteuid().is_root();
-        diff::diff(
-            &self.opened()?.objects,
-            target,
-            root,
-            &mut |path, wanted, there| {
-                if !may_differ(wanted, there, is_root) {
-                    let path = if path.is_empty() { b"." } else { path };
-                    differences.push(String::from_utf8_lossy(path).into_owned());
-                }
-                if differences.len() > NAMED {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                }
-            },
-        )?;
-        if differences.is_empty() {
-            return Ok(());
-        }
-        let names = [differences.join(", ")];
-        let notes = applied.notes.iter().take(NAMED).cloned();
-        let all: Vec<String> = names.into_iter().chain(notes).collect();
-        Err(Error::Damaged {
-            path: self.tree.clone(),
-            why: format!(
-                "is not as it should be after the restore; these differ: {}",
-                all.join("; ")
-            ),
-        })
     }
 
     /// Makes `dir` the tree with this root; empty without one.
@@ -365,30 +336,4 @@ impl Store {
             saved_dir: self.components_dir(),
         }
     }
-}
-
-/// Whether a difference is none that a restore could do anything about: what could not be
-/// read is left alone, and without privileges owners and some attributes cannot be set.
-fn may_differ(wanted: Option<&node::Entry>, there: Option<&node::Entry>, is_root: bool) -> bool {
-    let unreadable =
-        |entry: Option<&node::Entry>| entry.is_some_and(|entry| entry.kind == Kind::Unreadable);
-    if unreadable(wanted) || unreadable(there) {
-        return true;
-    }
-    let (Some(wanted), Some(there)) = (wanted, there) else {
-        return false;
-    };
-    let same_kind = match (wanted.kind, there.kind) {
-        (Kind::Directory { .. }, Kind::Directory { .. }) => true,
-        (
-            Kind::File { size, content, .. },
-            Kind::File {
-                size: there_size,
-                content: there_content,
-                ..
-            },
-        ) => (size, content) == (there_size, there_content),
-        (wanted, there) => wanted == there,
-    };
-    !is_root && same_kind && wanted.modified == there.modified && wanted.mode == there.mode
 }
