@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
@@ -90,13 +91,26 @@ fn resolved(path: &Path) -> PathBuf {
     path.to_owned()
 }
 
-/// Takes the lock that one program has at a time. It goes with the program.
+/// How long a lock may outlive the program that had it: a child that it was about to start has the
+/// lock too, until it has begun another program.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Takes the lock that one program has at a time. It goes with the program. May block.
 fn lock(store: &Path) -> Result<File, Error> {
     let path = store.join("lock");
     let mut options = OpenOptions::new();
     let options = options.create(true).truncate(false).write(true).mode(0o600);
     let file = options.open(&path).context("open", &path)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    let begun = Instant::now();
+    let locked = loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < PATIENCE => {
+                std::thread::sleep(PATIENCE / 100);
+            }
+            result => break result,
+        }
+    };
+    match locked {
         Err(rustix::io::Errno::WOULDBLOCK) => unusable(format!(
             "checkpoint.dir {} is in use by another sprite-env; each needs its own",
             store.display()
@@ -223,4 +237,25 @@ pub fn empty(dir: &Path) -> Result<(), Error> {
 pub fn same_device(one: &Path, other: &Path) -> bool {
     let device = |path: &Path| fs::metadata(path).map(|meta| meta.dev()).ok();
     device(one) == device(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_lock_that_a_child_still_has_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = lock(dir.path()).unwrap();
+        assert!(lock(dir.path()).is_err(), "its owner is alive");
+        let mut child = Command::new("sleep")
+            .arg("0.2")
+            .stdin(held)
+            .spawn()
+            .unwrap();
+        lock(dir.path()).unwrap();
+        child.wait().unwrap();
+    }
 }
