@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
+use std::thread::ScopedJoinHandle;
 
 use super::driver::{Context as _, Error};
 
@@ -82,6 +83,24 @@ pub fn sync_directory(path: &Path) -> Result<(), Error> {
     File::open(path)
         .and_then(|dir| dir.sync_all())
         .context("flush", path)
+}
+
+/// Has a thread `flush` while `work` is done; returns what came of both. Without a thread, it is
+/// flushed afterwards.
+pub fn flush_meanwhile<T>(
+    flush: impl Fn() -> Result<(), Error> + Sync,
+    work: impl FnOnce() -> T,
+) -> (Result<(), Error>, T) {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("flush".to_owned());
+        let flushing = thread.spawn_scoped(scope, &flush);
+        let done = work();
+        let flushed = match flushing.map(ScopedJoinHandle::join) {
+            Ok(Ok(flushed)) => flushed,
+            Ok(Err(_)) | Err(_) => flush(),
+        };
+        (flushed, done)
+    })
 }
 
 /// Makes everything written to the filesystem of `path` durable.

@@ -229,20 +229,11 @@ impl Store {
             return Ok(());
         }
         // What is looked at is the same before and after it is on the disk.
-        let (live, root) = std::thread::scope(|scope| {
-            let flush = || durable::sync_filesystem(&self.tree);
-            let thread = std::thread::Builder::new().name("flush".to_owned());
-            let flushing = thread.spawn_scoped(scope, flush);
-            let checked = self.check(pool, live, target, applied, watch);
-            let flushed = flushing.map_or_else(
-                |_| flush(),
-                |flushing| {
-                    let failed = |_| Error::Unusable("flushing failed".to_owned());
-                    flushing.join().map_err(failed)?
-                },
-            );
-            flushed.and(checked)
-        })?;
+        let (flushed, checked) = durable::flush_meanwhile(
+            || durable::sync_filesystem(&self.tree),
+            || self.check(pool, live, target, applied, watch),
+        );
+        let (live, root) = flushed.and(checked)?;
         let checked = begun.elapsed();
         tracing::debug!(?changed, ?checked, "the tree is restored");
         self.set_live(live, root);

@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use super::super::super::driver::{Cancel, Change, Context as _, Draft, Error};
@@ -126,18 +125,12 @@ impl Clones {
     /// kernel tells it once, and whoever flushes later would not hear of it.
     fn flush_once(&self) -> Result<Duration, Error> {
         let tree = self.volume.tree();
-        let (image, disk) = std::thread::scope(|scope| {
-            let builder = std::thread::Builder::new().name("flush".to_owned());
-            let disk = builder.spawn_scoped(scope, || self.flush());
-            let begun = Instant::now();
-            let image = durable::sync_filesystem(&tree).map(|()| begun.elapsed());
-            let disk = match disk.map(ScopedJoinHandle::join) {
-                Ok(Ok(flushed)) => flushed,
-                Ok(Err(_)) | Err(_) => self.flush(),
-            };
-            tracing::debug!(?image, all = ?begun.elapsed(), "flushed");
-            (image, disk)
-        });
+        let begun = Instant::now();
+        let (disk, image) = durable::flush_meanwhile(
+            || self.flush(),
+            || durable::sync_filesystem(&tree).map(|()| begun.elapsed()),
+        );
+        tracing::debug!(?image, all = ?begun.elapsed(), "flushed");
         disk.and(image)
     }
 

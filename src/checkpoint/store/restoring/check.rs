@@ -17,8 +17,8 @@ use crate::config::VerifyRestore;
 const NAMED: usize = 5;
 
 impl Store {
-    /// Sees to it that what was restored is what was wanted, as far as `storage.verify_restore`
-    /// says. Returns what is known of it now, and its root.
+    /// Sees to it that what was restored is what was wanted, as far as
+    /// `checkpoint.verify_restore` says. Returns what is known of it now, and its root.
     pub(super) fn check(
         &self,
         pool: &Pool,
