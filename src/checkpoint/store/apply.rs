@@ -79,12 +79,20 @@ struct Work<'a> {
 
 impl Apply<'_> {
     /// Makes the tree at `root` into that whose root is the only entry of the node
-    /// `target`.
-    pub fn run(self, pool: &Pool, root: &Place, target: Id) -> Result<Applied, Error> {
+    /// `target`. Before anything is done, `planned` is told in how many directories something
+    /// is to be done.
+    pub fn run(
+        self,
+        pool: &Pool,
+        root: &Place,
+        target: Id,
+        planned: impl FnOnce(usize),
+    ) -> Result<Applied, Error> {
         let mut decoder = Decoder::default();
         let bytes = self.objects.get(&mut decoder, &target)?.to_vec();
         let (entry, node) = root_of(&bytes, target)?;
         let plan = Planner::plan(self.objects, self.live, node)?;
+        planned(plan.visits.len());
         let work = Work {
             apply: self,
             plan: &plan,

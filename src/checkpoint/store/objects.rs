@@ -191,11 +191,13 @@ impl Objects {
             self.flushed(oldest)?;
         }
         let (path, file) = writer.finish()?;
-        let flushing = std::thread::spawn(move || {
+        let thread = std::thread::Builder::new().name("pack".to_owned());
+        let flushing = thread.spawn(move || {
             file.sync_all().context("flush", &path)?;
             let length = file.metadata().context("look at", &path)?.len();
             Ok((number, path, length))
         });
+        let flushing = flushing.context("start a thread to flush a pack of", &self.dir)?;
         lock(&self.flushing).push(flushing);
         Ok(())
     }

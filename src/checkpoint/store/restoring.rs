@@ -36,6 +36,9 @@ use crate::config::VerifyRestore;
 /// How much room is kept for undoing a restore: for the intent, and for the directories and
 /// the few blocks that are neither what they were nor what they were to be.
 const RESERVE: u64 = 8 << 20;
+/// In so many directories a restore may change something and be watched. With more, what the
+/// kernel tells of each change costs more than to look at all of the tree, and may be lost.
+const FEW: usize = 1000;
 
 impl Store {
     /// Sees to it that all of the checkpoint is there, before anything is stopped.
@@ -94,7 +97,7 @@ impl Store {
         } else {
             let hints = Hints::default();
             // Its end takes a while, for which a scratch tree could not be unmounted.
-            if !self.is_scratch {
+            if !self.is_scratch && self.verify_restore == VerifyRestore::Metadata {
                 watch = Watch::begin(&self.root()?);
             }
             let cancel = Cancel::default();
@@ -202,7 +205,7 @@ impl Store {
     /// Makes the live tree into that with this root, and sees to it that it is. With a
     /// `watch` that began before the tree was looked at, only what has changed since is
     /// looked at again.
-    fn bring(&self, pool: &Pool, target: Id, watch: Option<Watch>) -> Result<(), Error> {
+    fn bring(&self, pool: &Pool, target: Id, mut watch: Option<Watch>) -> Result<(), Error> {
         let opened = self.opened()?;
         let objects = &opened.objects;
         let cancel = Cancel::default();
@@ -215,7 +218,13 @@ impl Store {
             meter: &self.meter,
         };
         let begun = Instant::now();
-        let applied = apply.run(pool, &self.root()?, target)?;
+        let directories = live.slots.len();
+        let applied = apply.run(pool, &self.root()?, target, |changed| {
+            let are_many = changed > FEW.max(directories / 4);
+            if let Some(watch) = watch.take_if(|_| are_many) {
+                watch.end();
+            }
+        })?;
         let changed = begun.elapsed();
         for note in &applied.notes {
             tracing::warn!("{note}");
@@ -287,7 +296,7 @@ impl Store {
             cancel: &Cancel::default(),
             meter: &Meter::default(),
         };
-        apply.run(&Pool::new()?, &place, root)?;
+        apply.run(&Pool::new()?, &place, root, |_| ())?;
         Ok(())
     }
 

@@ -43,9 +43,8 @@ impl Store {
         };
         if is_wanted {
             state.tracker = watch.and_then(Tracker::start);
-        } else {
-            // Ending it takes the kernel a while.
-            std::thread::spawn(move || drop(watch));
+        } else if let Some(watch) = watch {
+            watch.end();
         }
     }
 

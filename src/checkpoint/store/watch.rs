@@ -90,6 +90,13 @@ impl Watch {
         Some(inodes)
     }
 
+    /// Ends it, in a thread: the kernel takes a while for that.
+    pub fn end(self) {
+        let thread = std::thread::Builder::new().name("unwatch".to_owned());
+        // Without a thread it ends here.
+        let _ = thread.spawn(move || drop(self));
+    }
+
     /// What tells that there is something to read.
     pub fn descriptor(&self) -> std::io::Result<OwnedFd> {
         self.fanotify.as_fd().try_clone_to_owned()

@@ -42,9 +42,12 @@ impl View {
 
 impl Drop for View {
     fn drop(&mut self) {
-        let root = std::mem::take(&mut self.root);
+        let root = self.root.clone();
         // Whoever needed it last may not wait.
-        std::thread::spawn(move || unmount(&root));
+        let thread = std::thread::Builder::new().name("unmount".to_owned());
+        if thread.spawn(move || unmount(&root)).is_err() {
+            unmount(&self.root);
+        }
     }
 }
 

@@ -53,19 +53,27 @@ impl Work<'_> {
             .context("set the times of", path)
     }
 
-    /// The same of a file that was written, which needs no look for its name.
+    /// The same of a file that was written, which needs no look for its name. Most have their
+    /// owner from the start, and to set it again costs as much as to write a block.
     pub(super) fn metadata_of(
         &self,
         file: BorrowedFd<'_>,
         wanted: &node::Entry,
         path: &Path,
     ) -> Result<(), Error> {
-        let (uid, gid) = (Uid::from_raw(wanted.uid), Gid::from_raw(wanted.gid));
-        let changed = sys::fchown(file, Some(uid), Some(gid));
-        self.unless_forbidden(changed, "owner", path)
-            .context("chown", path)?;
-        let mode = Mode::from_raw_mode(wanted.mode);
-        sys::fchmod(file, mode).context("chmod", path)?;
+        let stat = sys::fstat(file).context("look at", path)?;
+        let is_owned = (stat.st_uid, stat.st_gid) == (wanted.uid, wanted.gid);
+        if !is_owned {
+            let (uid, gid) = (Uid::from_raw(wanted.uid), Gid::from_raw(wanted.gid));
+            let changed = sys::fchown(file, Some(uid), Some(gid));
+            self.unless_forbidden(changed, "owner", path)
+                .context("chown", path)?;
+        }
+        // A new owner takes some bits of the mode away.
+        if !is_owned || stat.st_mode & 0o7777 != wanted.mode {
+            let mode = Mode::from_raw_mode(wanted.mode);
+            sys::fchmod(file, mode).context("chmod", path)?;
+        }
         let changed = attributes::write_open(file, &wanted.attributes);
         self.unless_forbidden(changed, "extended attributes", path)
             .context("write the extended attributes of", path)?;

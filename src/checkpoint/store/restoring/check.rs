@@ -25,7 +25,7 @@ impl Store {
         live: Live,
         target: Id,
         mut applied: Applied,
-        watch: Option<Watch>,
+        mut watch: Option<Watch>,
     ) -> Result<(Live, Id), Error> {
         let (mut hints, cancel) = (Hints::default(), Cancel::default());
         let is_full = self.verify_restore == VerifyRestore::Full;
@@ -35,10 +35,11 @@ impl Store {
             hints.written = std::mem::take(&mut applied.written);
             live
         };
-        let mut watch = watch.filter(|_| !is_full);
         let look = Look::new(&hints, &cancel);
         let mut scanned = self.catch_up(pool, Scanned::of(known), watch.as_mut(), &look)?;
-        std::thread::spawn(move || drop(watch));
+        if let Some(watch) = watch {
+            watch.end();
+        }
         let objects = &self.opened()?.objects;
         let root = nodes::store(&mut scanned, objects, pool)?;
         objects.finish()?;
