@@ -173,6 +173,7 @@ fn t1(table: &mut Table) {
     run(Command::new("find")
         .arg(&tree)
         .args(["-mindepth", "1", "-delete"]));
+    sync(&tree);
     let full = daemon.restore(&made.id);
     table.compared("restore into an empty directory", full, "cp -a", cp, 1.5);
     for peer in &peers {
