@@ -121,7 +121,7 @@ impl Store {
         let mut watch = self.tracked();
         if let Some(watch) = &mut watch {
             // What was mapped at the last one may have been written to since.
-            let doubtful = scanned.live.doubtful();
+            let doubtful = scanned.live.doubtful(&pool);
             let hints = Hints::default();
             let look = Look {
                 large,
@@ -262,7 +262,7 @@ impl Store {
             entries,
             bytes,
             skipped,
-        } = nodes::summary(&scanned.live);
+        } = nodes::summary(&scanned.live, pool);
         (manifest.entries, manifest.bytes, manifest.skipped) = (entries, bytes, skipped);
         manifest.components = self.store_components(components, pool)?;
         Ok(manifest)

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::sync::Arc;
 
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,7 @@ pub use self::keeper::Keeper;
 use super::apply::Written;
 use super::id::Id;
 use super::node::{Attribute, Time};
+use super::pool::Pool;
 use super::stamp::Stamp;
 
 /// What only few entries have.
@@ -140,9 +142,11 @@ impl Live {
 
     /// The inodes of the files that may have changed without a trace.
     #[must_use]
-    pub fn doubtful(&self) -> HashSet<u64> {
-        let doubtful = self.entries().filter(|entry| entry.marks.doubtful);
-        doubtful.map(|entry| entry.stamp.inode).collect()
+    pub fn doubtful(&self, pool: &Pool) -> HashSet<u64> {
+        let directories = self.slots.par_iter().map(|slot| &slot.directory);
+        let entries = directories.flatten().flat_map_iter(|it| &it.entries);
+        let doubtful = entries.filter(|entry| entry.marks.doubtful);
+        pool.run(|| doubtful.map(|entry| entry.stamp.inode).collect())
     }
 
     /// The directory with this number.

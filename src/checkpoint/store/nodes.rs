@@ -8,7 +8,7 @@ use rustix::fs::FileType;
 use super::super::driver::Error;
 use super::super::manifest::UNREADABLE;
 use super::id::Id;
-use super::live::{self, Directory, Live};
+use super::live::{self, Directory, Live, Slot};
 use super::node::{self, Attribute, Kind};
 use super::objects::{Encoder, Objects};
 use super::pool::Pool;
@@ -16,6 +16,7 @@ use super::scan::Scanned;
 
 /// How many things that could not be captured are named in a manifest.
 const NAMED: usize = 10_000;
+const SOCKET: &str = "a socket has no content";
 
 /// What a tree comes to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -151,11 +152,15 @@ fn entry<'a>(live: &Live, name: &'a [u8], entry: &'a live::Entry) -> node::Entry
 
 /// What the tree comes to.
 #[must_use]
-pub fn summary(live: &Live) -> Summary {
+pub fn summary(live: &Live, pool: &Pool) -> Summary {
+    // Every entry is looked at, a million in a large tree: by all threads.
+    let tallies: Vec<Tally> = pool.run(|| live.slots.par_iter().map(Tally::of).collect());
     let mut summary = Summary::default();
     let mut unnamed = 0;
-    for (number, slot) in (0_u32..).zip(&live.slots) {
-        let Some(directory) = &slot.directory else {
+    for ((number, slot), tally) in (0_u32..).zip(&live.slots).zip(tallies) {
+        summary.entries += tally.entries;
+        summary.bytes += tally.bytes;
+        let Some(directory) = slot.directory.as_ref().filter(|_| !tally.is_whole) else {
             continue;
         };
         let mut skip = |name: &[u8], why: &str| {
@@ -169,26 +174,59 @@ pub fn summary(live: &Live) -> Summary {
         if directory.unreadable {
             skip(b"", UNREADABLE);
         }
-        let mut sockets = 0;
-        for entry in &directory.entries {
-            let name = || directory.name(entry).to_bytes();
-            if entry.marks.unreadable {
-                skip(name(), UNREADABLE);
-            } else if entry.marks.mounted {
-                skip(name(), "another filesystem is mounted there");
-            } else if entry.stamp.kind() == FileType::Socket {
-                skip(name(), "a socket has no content");
-                sockets += 1;
-            } else if entry.stamp.kind() == FileType::RegularFile {
-                summary.bytes += entry.stamp.size;
+        for (name, entry) in directory.named() {
+            if let Some(why) = why_skipped(entry) {
+                skip(name, why);
             }
         }
-        summary.entries += directory.entries.len() as u64 - sockets;
     }
     if unnamed > 0 {
         summary.skipped.push(format!("and {unnamed} more"));
     }
     summary
+}
+
+/// What a directory comes to, what is below it not counted.
+#[derive(Default)]
+struct Tally {
+    entries: u64,
+    bytes: u64,
+    /// Whether all of it could be captured.
+    is_whole: bool,
+}
+
+impl Tally {
+    fn of(slot: &Slot) -> Self {
+        let Some(directory) = &slot.directory else {
+            return Self::default();
+        };
+        let mut tally = Self {
+            is_whole: !directory.unreadable,
+            ..Self::default()
+        };
+        for entry in &directory.entries {
+            let why = why_skipped(entry);
+            tally.is_whole &= why.is_none();
+            tally.entries += u64::from(why != Some(SOCKET));
+            if why.is_none() && entry.stamp.kind() == FileType::RegularFile {
+                tally.bytes += entry.stamp.size;
+            }
+        }
+        tally
+    }
+}
+
+/// Why an entry could not be captured; none if it was.
+fn why_skipped(entry: &live::Entry) -> Option<&'static str> {
+    if entry.marks.unreadable {
+        Some(UNREADABLE)
+    } else if entry.marks.mounted {
+        Some("another filesystem is mounted there")
+    } else if entry.stamp.kind() == FileType::Socket {
+        Some(SOCKET)
+    } else {
+        None
+    }
 }
 
 /// The path of an entry from the root of the tree.

@@ -18,7 +18,9 @@ const NAMED: usize = 5;
 
 impl Store {
     /// Sees to it that what was restored is what was wanted, as far as
-    /// `checkpoint.verify_restore` says. Returns what is known of it now, and its root.
+    /// `checkpoint.verify_restore` says. With a `watch`, only what it was told of is looked at:
+    /// none where every byte is to be read. Returns what is known of the tree now, and its
+    /// root.
     pub(super) fn check(
         &self,
         pool: &Pool,
