@@ -1,7 +1,9 @@
-//! A tree of a million files.
+//! Trees of many files.
 
 use std::fs;
 use std::path::Path;
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::support::disk::Disk;
 use crate::support::http::step;
@@ -76,4 +78,39 @@ fn a_million_files() {
     let of = |change: &str| found.iter().filter(|it| it["change"] == change).count();
     assert_eq!((of("modified"), of("removed")), (4, FILES + 1));
     drop((daemon, disk));
+}
+
+/// Each is of two blocks, which any thread may read or write.
+#[test]
+fn more_files_of_several_blocks_in_a_directory_than_may_be_open() {
+    const FILES: usize = 2_000;
+    let daemon = Sprite::new().storage().idle();
+    let may_be_open = Rlimit {
+        current: Some(400),
+        maximum: Some(400),
+    };
+    prlimit(Pid::from_raw(daemon.pid()), Resource::Nofile, may_be_open).unwrap();
+    let directory = daemon.sprite.fs().join("directory");
+    fs::create_dir(&directory).unwrap();
+    let path = |number: usize| directory.join(number.to_string());
+    let change = |text: &str| {
+        for number in 0..FILES {
+            fs::write(path(number), format!("{text} {number}")).unwrap();
+            let file = fs::OpenOptions::new().write(true).open(path(number));
+            file.unwrap().set_len(70_000).unwrap();
+        }
+    };
+    let is_restored = |number: usize| {
+        let found = fs::read(path(number)).unwrap();
+        found.len() == 70_000 && found.starts_with(format!("first {number}\0").as_bytes())
+    };
+    change("first");
+    let id = daemon.client().checkpoint();
+    // Patched where they are, and made where they are not.
+    change("other");
+    assert_eq!(daemon.client().restore(&id)["type"], "complete");
+    assert!((0..FILES).all(is_restored));
+    fs::remove_dir_all(&directory).unwrap();
+    assert_eq!(daemon.client().restore(&id)["type"], "complete");
+    assert!((0..FILES).all(is_restored));
 }

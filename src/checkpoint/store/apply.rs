@@ -12,6 +12,7 @@ mod remove;
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
@@ -69,6 +70,8 @@ struct Work<'a> {
     /// Where each visited directory is, once it is there.
     places: Vec<OnceLock<Place>>,
     decoders: Workers<Decoder>,
+    /// How many lists of blocks of large files no thread has begun with.
+    waiting: AtomicUsize,
     /// Names that are to become links to the anchor of their group.
     links: Mutex<Vec<(usize, CString, u64)>>,
     /// Entries that are to go.
@@ -99,6 +102,7 @@ impl Apply<'_> {
             root,
             places: plan.visits.iter().map(|_| OnceLock::new()).collect(),
             decoders: pool.workers(Decoder::default),
+            waiting: AtomicUsize::new(0),
             links: Mutex::default(),
             removals: Mutex::default(),
             applied: Mutex::default(),

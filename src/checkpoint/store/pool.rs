@@ -7,6 +7,10 @@ use super::lock;
 
 /// More than that share no disk well.
 const MOST: usize = 8;
+/// How many lists of the blocks of large files may wait for a thread. As many files may be open
+/// meanwhile, which must be far fewer than a process may have open: 1024 where nobody has raised
+/// it.
+pub const WAITING: usize = 128;
 
 /// The threads that share the work on a tree. They end with it: between operations
 /// nothing is left of them.

@@ -111,6 +111,8 @@ struct Walk<'a> {
     found: Mutex<Vec<Found>>,
     /// The first spot of each file with several names, and its looks there.
     first: Mutex<HashMap<u64, (Spot, Stamp)>>,
+    /// The lists of large files, by their numbers, that no thread has begun with.
+    waiting: Mutex<Vec<(Arc<Large>, usize)>>,
     failure: OnceLock<Error>,
 }
 
@@ -197,6 +199,7 @@ impl Scan<'_> {
             workers: pool.workers(Worker::default),
             found: Mutex::default(),
             first: Mutex::default(),
+            waiting: Mutex::default(),
             failure: OnceLock::new(),
         };
         let task = Task {
@@ -236,23 +239,6 @@ impl Walk<'_> {
         let result = self.walk(scope, &mut self.workers.mine(), task);
         if let Err(error) = result {
             let _ = self.failure.set(error);
-        }
-    }
-
-    /// Stores the blocks of one list of a large file.
-    fn list(&self, large: &Large, index: usize) {
-        let worker = &mut *self.workers.mine();
-        let storing = self.scan.storing();
-        match large.list(&storing, &mut worker.encoder, index) {
-            Ok((list, torn)) => lock(&self.found).push(Found::List {
-                spot: large.spot,
-                index,
-                list,
-                torn,
-            }),
-            Err(error) => {
-                let _ = self.failure.set(error);
-            }
         }
     }
 

@@ -13,6 +13,7 @@ use super::super::super::driver::{Context as _, Error};
 use super::super::id::Id;
 use super::super::node::{self, BLOCK, BLOCKS};
 use super::super::objects::Decoder;
+use super::super::pool::WAITING;
 use super::super::{plan, scan, stamp};
 use super::{Work, Written, entry, lock};
 
@@ -55,10 +56,9 @@ impl Work<'_> {
         let path = spot.path();
         let fd = open_to_write(spot, old.is_some()).context("write", &path)?;
         if content.size > BLOCK as u64 {
-            let decoder = &mut *self.decoders.mine();
-            let lists = self.lists(decoder, content)?;
+            let lists = self.lists(content)?;
             let old_lists = match old {
-                Some(old) if old.size > BLOCK as u64 => self.lists(decoder, old)?,
+                Some(old) if old.size > BLOCK as u64 => self.lists(old)?,
                 _ => Vec::new(),
             };
             if old.is_some_and(|old| old.size != content.size || old_lists.is_empty()) {
@@ -78,10 +78,7 @@ impl Work<'_> {
                 lists,
                 old: old_lists,
             });
-            for index in 0..large.lists.len() {
-                let large = Arc::clone(&large);
-                scope.spawn(move |_| self.part(&large, index));
-            }
+            self.spawn_parts(scope, &large);
             return Ok(());
         }
         if content.size > 0 {
@@ -97,11 +94,29 @@ impl Work<'_> {
     }
 
     /// The ids of the lists of a file's blocks.
-    fn lists(&self, decoder: &mut Decoder, content: Content) -> Result<Vec<Id>, Error> {
+    fn lists(&self, content: Content) -> Result<Vec<Id>, Error> {
         if scan::lists(content.size) <= 1 {
             return Ok(vec![content.id]);
         }
+        let decoder: &mut Decoder = &mut self.decoders.mine();
         plan::ids(self.apply.objects.get(decoder, &content.id)?, content.id)
+    }
+
+    /// Has what each of its lists names written by whichever thread is free; by this one if too
+    /// many wait, each of which may be the one for which its file is open.
+    fn spawn_parts<'s>(&'s self, scope: &rayon::Scope<'s>, large: &Arc<Large>) {
+        for index in 0..large.lists.len() {
+            if self.waiting.load(Ordering::Relaxed) >= WAITING {
+                self.part(large, index);
+                continue;
+            }
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            let large = Arc::clone(large);
+            scope.spawn(move |_| {
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                self.part(&large, index);
+            });
+        }
     }
 
     /// Writes what one list names, and finishes the file after the last.

@@ -359,10 +359,7 @@ impl Walk<'_> {
                 spot,
                 older,
             });
-            for index in 0..usize::try_from(scan::lists(large.size)).unwrap_or(usize::MAX) {
-                let large = Arc::clone(&large);
-                scope.spawn(move |_| self.list(&large, index));
-            }
+            self.spawn_lists(scope, &mut worker.encoder, &large);
             return Ok(());
         }
         let buffer = &mut worker.buffers.block;

@@ -3,15 +3,18 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::super::frozen::{self, Aside};
 use super::super::id::Id;
 use super::super::live::Entry;
 use super::super::lock;
+use super::super::objects::Encoder;
 use super::super::place::Place;
+use super::super::pool::WAITING;
 use super::super::stamp::Stamp;
-use super::content::Older;
-use super::{Found, Walk};
+use super::content::{Large, Older};
+use super::{Found, Walk, lists};
 
 /// Files up to this length are read at once, whatever the filesystem can do.
 pub const DEFERRED: u64 = 1 << 20;
@@ -53,6 +56,54 @@ pub enum Later {
 }
 
 impl Walk<'_> {
+    /// Has the lists of a large file stored by whichever threads are free, in any order among
+    /// all that wait: there are blocks then that take long to compress and blocks that take
+    /// long to write at any time, and neither the processors nor the disk are idle for long.
+    /// The calling thread helps as long as too many wait, each of which may be the one for
+    /// which its file is open.
+    pub(super) fn spawn_lists<'s>(
+        &'s self,
+        scope: &rayon::Scope<'s>,
+        encoder: &mut Encoder,
+        large: &Arc<Large>,
+    ) {
+        for index in 0..usize::try_from(lists(large.size)).unwrap_or(usize::MAX) {
+            let waiting = {
+                let mut waiting = lock(&self.waiting);
+                waiting.push((Arc::clone(large), index));
+                waiting.len()
+            };
+            if waiting > WAITING {
+                self.list(encoder);
+            } else {
+                scope.spawn(|_| self.list(&mut self.workers.mine().encoder));
+            }
+        }
+    }
+
+    /// Stores the blocks of one of the lists that wait.
+    fn list(&self, encoder: &mut Encoder) {
+        let (large, index) = {
+            let mut waiting = lock(&self.waiting);
+            if waiting.is_empty() {
+                return;
+            }
+            let any = fastrand::usize(..waiting.len());
+            waiting.swap_remove(any)
+        };
+        match large.list(&self.scan.storing(), encoder, index) {
+            Ok((list, torn)) => lock(&self.found).push(Found::List {
+                spot: large.spot,
+                index,
+                list,
+                torn,
+            }),
+            Err(error) => {
+                let _ = self.failure.set(error);
+            }
+        }
+    }
+
     /// What is done about a large file, if it need not be read whole, or not now.
     pub(super) fn defer(
         &self,
