@@ -1,6 +1,7 @@
 //! All objects by their ids, whichever pack they are in.
 
 mod encoder;
+mod flushing;
 mod packs;
 mod table;
 
@@ -9,9 +10,9 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
 pub use self::encoder::{Decoder, Encoder};
+use self::flushing::Flushing;
 use self::packs::Packs;
 pub use self::packs::{Listed, Source, index_file, remove_files, source_name};
 use self::table::Table;
@@ -28,8 +29,6 @@ const SHARDS: usize = 64;
 const NOWHERE: u32 = u32::MAX;
 /// How many bytes may be held back while everything is frozen.
 const HELD: usize = 64 << 20;
-/// How many packs may be on their way to stable storage at once.
-const FLUSHING: usize = 2;
 
 /// Where an object is.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +36,6 @@ struct Location {
     pack: u32,
     span: Span,
 }
-
-type Flushing = JoinHandle<Result<(u32, PathBuf, u64), Error>>;
 
 /// All objects.
 #[derive(Debug)]
@@ -49,8 +46,7 @@ pub struct Objects {
     packs: Packs,
     cipher: Cipher,
     writers: Mutex<Vec<(u32, PackWriter)>>,
-    flushing: Mutex<Vec<Flushing>>,
-    flushed: Mutex<Vec<(u32, PathBuf, u64)>>,
+    flushing: Flushing,
     holding: AtomicBool,
     room: AtomicUsize,
     held: Mutex<Vec<(Id, Vec<u8>)>>,
@@ -74,8 +70,7 @@ impl Objects {
             packs: Packs::new(dir, source, cipher.clone()),
             cipher,
             writers: Mutex::default(),
-            flushing: Mutex::default(),
-            flushed: Mutex::default(),
+            flushing: Flushing::default(),
             holding: AtomicBool::new(false),
             room: AtomicUsize::new(0),
             held: Mutex::default(),
@@ -183,30 +178,7 @@ impl Objects {
 
     /// Sends a pack on its way to stable storage.
     fn flush(&self, number: u32, writer: PackWriter) -> Result<(), Error> {
-        let oldest = {
-            let mut flushing = lock(&self.flushing);
-            (flushing.len() >= FLUSHING).then(|| flushing.remove(0))
-        };
-        if let Some(oldest) = oldest {
-            self.flushed(oldest)?;
-        }
-        let (path, file) = writer.finish()?;
-        let thread = std::thread::Builder::new().name("pack".to_owned());
-        let flushing = thread.spawn(move || {
-            file.sync_all().context("flush", &path)?;
-            let length = file.metadata().context("look at", &path)?.len();
-            Ok((number, path, length))
-        });
-        let flushing = flushing.context("start a thread to flush a pack of", &self.dir)?;
-        lock(&self.flushing).push(flushing);
-        Ok(())
-    }
-
-    fn flushed(&self, thread: Flushing) -> Result<(), Error> {
-        let result = thread.join();
-        let result = result.map_err(|_| Error::Unusable("flushing a pack failed".to_owned()))?;
-        lock(&self.flushed).push(result?);
-        Ok(())
+        self.flushing.send(number, writer, self.packs.are_copied())
     }
 
     /// From now on new objects are held in memory, as long as there is room: nothing is
@@ -231,14 +203,10 @@ impl Objects {
         for (number, writer) in self.merged_writers()? {
             self.flush(number, writer)?;
         }
-        let flushing = std::mem::take(&mut *lock(&self.flushing));
-        for thread in flushing {
-            self.flushed(thread)?;
-        }
-        let flushed = std::mem::take(&mut *lock(&self.flushed));
+        let flushed = self.flushing.all()?;
         let any = !flushed.is_empty();
-        for (number, path, length) in flushed {
-            self.packs.place(number, &path, length)?;
+        for pack in flushed {
+            self.packs.place(pack.number, &pack.path, pack.length)?;
         }
         if any { self.packs.sync() } else { Ok(()) }
     }
@@ -271,10 +239,7 @@ impl Objects {
         self.holding.store(false, Ordering::Relaxed);
         lock(&self.held).clear();
         lock(&self.writers).clear();
-        for thread in std::mem::take(&mut *lock(&self.flushing)) {
-            let _ = thread.join();
-        }
-        lock(&self.flushed).clear();
+        self.flushing.abandon();
         self.forget_absent();
     }
 

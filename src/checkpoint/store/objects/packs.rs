@@ -261,6 +261,11 @@ impl Packs {
         self.read().iter().all(|pack| pack.local || !pack.there)
     }
 
+    /// Whether new packs are copied to where others come from: they are read again soon.
+    pub fn are_copied(&self) -> bool {
+        self.source.is_some()
+    }
+
     /// Brings these packs to this machine, several at once.
     pub fn fetch_all(&self, numbers: &[u32], meter: &Meter) -> Result<(), Error> {
         let length = |number: &u32| self.length(*number);
