@@ -1,11 +1,12 @@
 //! A bucket is one environment's alone.
 
+use std::cell::RefCell;
 use std::fs;
 use std::process::Command;
 
 use crate::sdks::has;
 use crate::support::bucket::{
-    LOG, PACKS, Service, Weather, durability, durable, lost, wait_for_phase,
+    LOG, PACKS, Service, Weather, durability, durable, lost, wait_for_phase, wait_until,
 };
 use crate::support::{Daemon, Value, json};
 
@@ -62,6 +63,41 @@ fn a_bucket_in_use_is_refused_and_an_abandoned_one_taken_over() {
     let log = service.keys(LOG);
     drop(first.crash());
     assert_eq!(service.keys(LOG), log, "nothing more came of it");
+}
+
+/// Else whoever took the bucket over could not give the lease up when it stops.
+#[test]
+fn the_lease_of_another_is_left_until_it_no_longer_changes() {
+    let Some(service) = Service::start() else {
+        return;
+    };
+    let gate = service.gate();
+    let daemon = gate.sprite().idle();
+    let (key, written) = ("checkpoints/lease.json", "PUT lease.json");
+    // Held right behind its own.
+    loop {
+        let last = || gate.requests().pop();
+        wait_until(&daemon, written, || last().is_some_and(|it| it == written));
+        daemon.signal(libc::SIGSTOP);
+        if gate.requests().is_empty() {
+            break;
+        }
+        daemon.signal(libc::SIGCONT);
+    }
+    let lease = json!({"owner": "another", "run": "its", "beat": 1, "ttl": 3});
+    service.put(key, lease.to_string().as_bytes());
+    daemon.signal(libc::SIGCONT);
+    let seen = RefCell::new(Vec::new());
+    wait_until(&daemon, "it shows life again", || {
+        seen.borrow_mut().extend(gate.requests());
+        seen.borrow().iter().any(|it| it == written)
+    });
+    let looks = seen
+        .borrow()
+        .iter()
+        .filter(|it| *it == "GET lease.json")
+        .count();
+    assert_eq!(looks, 2, "{seen:?}");
 }
 
 #[test]

@@ -72,6 +72,7 @@ impl Remote {
         let mut swept = false;
         let mut kept = local.identity.sent;
         let mut beat = 0;
+        let mut other = None;
         loop {
             let waiting = self.wake.notified();
             while let Some(pending) = blocking(local, move |local| pending(local, next)).await? {
@@ -98,7 +99,7 @@ impl Remote {
             }
             if tokio::time::timeout(self.ttl / 3, waiting).await.is_err() {
                 beat += 1;
-                self.renew(local, next, beat).await?;
+                self.renew(local, next, beat, &mut other).await?;
             }
         }
     }
@@ -224,11 +225,27 @@ impl Remote {
         Err(self.fence(last, &there.unwrap_or_default()))
     }
 
-    /// Shows that we live, and sees whether somebody else has come.
-    async fn renew(&self, local: &Arc<Local>, next: u64, beat: u64) -> Result<(), Error> {
+    /// Shows that we live, and sees whether somebody else has come. `other` is the lease of
+    /// somebody else that was there the last time.
+    async fn renew(
+        &self,
+        local: &Arc<Local>,
+        next: u64,
+        beat: u64,
+        other: &mut Option<Lease>,
+    ) -> Result<(), Error> {
         let there = Lease::read(&self.bucket).await?;
-        if there.is_some_and(|lease| lease.run != local.log.run()) {
+        let there = there.filter(|lease| lease.run != local.log.run());
+        if there.is_some() {
             self.check_ours(next).await?;
+        }
+        let there = there.filter(|lease| lease.owner != local.identity.id);
+        // One that changes is of somebody who lives. It stays: the log will tell which of us is
+        // out, and over ours the other one could not give it up when it stops.
+        let lives = there.is_some() && there != *other;
+        *other = there;
+        if lives {
+            return Ok(());
         }
         self.show_life(local, beat).await
     }
