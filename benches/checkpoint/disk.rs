@@ -29,6 +29,8 @@ impl Disk {
             std::io::Write::write_all(&mut file, &zeros).unwrap();
         }
         file.sync_all().unwrap();
+        // What is kept of it in the cache would have to be thrown away by each write past it.
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
         let options: &[&str] = match kind {
             "ext4" => &[
                 "-F",

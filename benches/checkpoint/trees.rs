@@ -100,29 +100,37 @@ pub fn m1(tree: &Path, seed: u64) {
     }
 }
 
-fn large(path: &Path, mb: usize, rng: &mut Rng, compressible: bool) {
+/// A row of a database: a key that nothing can compress, and text.
+const ROW: usize = 128;
+const KEY: usize = 8;
+
+fn database(path: &Path, mb: usize, rng: &mut Rng) {
     let mut file = fs::File::create(path).unwrap();
-    let sample = text(rng, 1 << 20);
+    let mut rows = text(rng, 1 << 20);
+    for _ in 0..mb {
+        for row in rows.chunks_mut(ROW) {
+            rng.fill(&mut row[..KEY]);
+        }
+        file.write_all(&rows).unwrap();
+    }
+}
+
+fn model(path: &Path, mb: usize, rng: &mut Rng) {
+    let mut file = fs::File::create(path).unwrap();
     let mut noise = vec![0; 1 << 20];
     for _ in 0..mb {
         rng.fill(&mut noise);
-        if compressible {
-            // Half noise, half text, in pages: as a database has them.
-            for (noise, text) in noise.chunks_mut(8192).zip(sample.chunks(8192)) {
-                noise[..4096].copy_from_slice(&text[..4096]);
-            }
-        }
         file.write_all(&noise).unwrap();
     }
 }
 
-/// 4 GB in seven files, half of it compressible; one is a database of 2 GB.
+/// 4 GB in seven files: a database of 2 GB, which compresses, and models, which do not.
 pub fn t2(tree: &Path, seed: u64) {
     let mut rng = Rng::with_seed(seed);
     fs::create_dir_all(tree).unwrap();
-    large(&tree.join("database"), 2048, &mut rng, true);
+    database(&tree.join("database"), 2048, &mut rng);
     for number in 0..6 {
-        large(&tree.join(format!("model-{number}")), 341, &mut rng, false);
+        model(&tree.join(format!("model-{number}")), 341, &mut rng);
     }
 }
 
