@@ -44,9 +44,10 @@ impl Encoder {
             let middle = bytes.len() / 2;
             let probe = bytes.get(middle..middle + PROBE).unwrap_or_default();
             // Less than a sixteenth to win in a part of it: not worth it for the whole.
-            if self
-                .compress(probe)
-                .is_none_or(|length| length > PROBE - PROBE / 16)
+            if !is_uneven(probe)
+                && self
+                    .compress(probe)
+                    .is_none_or(|length| length > PROBE - PROBE / 16)
             {
                 return bytes;
             }
@@ -65,6 +66,21 @@ impl Encoder {
         let zstd = self.zstd.as_mut()?;
         zstd.compress_to_buffer(bytes, &mut self.buffer[..]).ok()
     }
+}
+
+/// Whether some bytes are so much more frequent than others that compression is of use for that
+/// alone: fewer than 7 bits a byte (Rényi's entropy of order 2). Takes a tenth of the time that it
+/// takes to compress them.
+fn is_uneven(bytes: &[u8]) -> bool {
+    let mut counts = [0_u64; 256];
+    for byte in bytes {
+        if let Some(count) = counts.get_mut(usize::from(*byte)) {
+            *count += 1;
+        }
+    }
+    let pairs: u64 = counts.iter().map(|count| count * count).sum();
+    let length = bytes.len() as u64;
+    pairs * 128 > length * length
 }
 
 /// Decompresses objects. Each thread has its own.
@@ -110,6 +126,20 @@ impl Decoder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_is_uneven_and_noise_is_not() {
+        let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..))
+            .take(PROBE)
+            .collect();
+        assert!(!is_uneven(&noise));
+        assert!(is_uneven(&b"all work and no play ".repeat(200)));
+        let hex: Vec<u8> = noise
+            .iter()
+            .map(|byte| b"0123456789abcdef"[usize::from(byte % 16)])
+            .collect();
+        assert!(is_uneven(&hex));
+    }
 
     #[test]
     fn what_was_encoded_is_decoded() {

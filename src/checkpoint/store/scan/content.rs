@@ -83,13 +83,24 @@ pub fn open(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Reads what is at `offset`, as much as there is room and file.
-pub fn read(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+/// Reads what is at `offset`, as much as there is room and file. Where it is as much as is
+/// `expected` and there was room for more, that is not asked for: the file ended there.
+pub fn read(
+    file: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    offset: u64,
+    expected: u64,
+) -> Result<usize, Errno> {
     let mut length = 0;
     while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {
         match rustix::io::pread(file, rest, offset + length as u64) {
             Ok(0) => break,
-            Ok(more) => length += more,
+            Ok(more) => {
+                length += more;
+                if length as u64 == expected {
+                    break;
+                }
+            }
             Err(Errno::INTR) => {}
             Err(error) => return Err(error),
         }
@@ -144,7 +155,8 @@ impl Large {
                 .min(READ)
                 .min(run);
             let buffer = buffer.get_mut(..wanted).unwrap_or_default();
-            let length = read(self.file.as_fd(), buffer, from).context("read", &self.path)?;
+            let length = read(self.file.as_fd(), buffer, from, wanted as u64);
+            let length = length.context("read", &self.path)?;
             storing.meter.add(0, length as u64);
             if length < wanted {
                 torn = true;

@@ -364,7 +364,8 @@ impl Walk<'_> {
         }
         let buffer = &mut worker.buffers.block;
         buffer.resize(BLOCK, 0);
-        let length = content::read(file.as_fd(), buffer, 0).context("read", &path())?;
+        let length = content::read(file.as_fd(), buffer, 0, entry.stamp.size);
+        let length = length.context("read", &path())?;
         if length as u64 != entry.stamp.size {
             // Written to meanwhile: what was read is one state of it.
             entry.stamp.size = length as u64;
