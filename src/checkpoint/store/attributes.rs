@@ -63,6 +63,11 @@ pub fn read(directory: BorrowedFd<'_>, name: &CStr) -> Result<Vec<Attribute>> {
     read_of(&Owner::Named(path(directory, name)))
 }
 
+/// The extended attributes of an open file, sorted: no path is looked up for them.
+pub fn read_open(file: BorrowedFd<'_>) -> Result<Vec<Attribute>> {
+    read_of(&Owner::Open(file))
+}
+
 fn read_of(owner: &Owner) -> Result<Vec<Attribute>> {
     let names = whole(|buffer| owner.list(buffer));
     let names = match names {

@@ -6,17 +6,18 @@ use std::ops::Range;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::fs::{self as sys, Mode, OFlags, SeekFrom};
+use rustix::fs::{self as sys, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::super::super::driver::{Cancel, Context as _, Error};
 use super::super::super::meter::Meter;
 use super::super::extents::Same;
 use super::super::id::Id;
+use super::super::live::Entry;
 use super::super::node::{BLOCK, BLOCKS};
 use super::super::objects::{Decoder, Encoder, Objects};
 use super::super::plan;
-use super::{Spot, lists};
+use super::{Found, Spot, Walk, is_forbidden, lists, lock};
 
 /// How much of a large file is read at once.
 const READ: usize = 16 * BLOCK;
@@ -73,8 +74,51 @@ impl Older {
     }
 }
 
+impl Walk<'_> {
+    /// Opens a file whose content has to be read.
+    pub(super) fn open_content(
+        &self,
+        fd: BorrowedFd<'_>,
+        name: &CStr,
+        entry: &mut Entry,
+        spot: Spot,
+        path: &dyn Fn() -> PathBuf,
+    ) -> Result<Option<OwnedFd>, Error> {
+        let stamp = &entry.stamp;
+        if stamp.kind() != FileType::RegularFile || stamp.size == 0 || !self.scan.look.reads {
+            return Ok(None);
+        }
+        entry.marks.doubtful = self.scan.look.hints.distrusted.contains(&stamp.inode);
+        let written = self.scan.look.hints.written.get(&stamp.inode);
+        if let Some(written) = written.filter(|written| written.size == stamp.size) {
+            entry.content = written.content;
+            return Ok(None);
+        }
+        if stamp.links > 1 {
+            let mut first = lock(&self.first);
+            if let Some((of, looks)) = first.get(&stamp.inode) {
+                let (of, same) = (*of, *looks == *stamp);
+                lock(&self.found).push(Found::Alias { spot, of, same });
+                return Ok(None);
+            }
+            first.insert(stamp.inode, (spot, *stamp));
+        }
+        match open(fd, name) {
+            Ok(file) => return Ok(Some(file)),
+            Err(error) if is_forbidden(error) => entry.marks.unreadable = true,
+            // It has become something else meanwhile.
+            Err(Errno::LOOP | Errno::NXIO) => {
+                entry.stamp.size = 0;
+                entry.marks.doubtful = true;
+            }
+            Err(error) => return Err(error).context("open", &path()),
+        }
+        Ok(None)
+    }
+}
+
 /// Opens the file `name` without waiting for it, whatever it has become.
-pub fn open(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+fn open(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     match sys::openat(directory, name, flags | OFlags::NOATIME, Mode::empty()) {
         // Only its owner and root may leave no trace.

@@ -308,42 +308,18 @@ impl Walk<'_> {
         } else {
             Vec::new()
         };
-        match attributes::read(fd, name) {
+        let file = self.open_content(fd, name, entry, spot, &path)?;
+        let attributes = match &file {
+            Some(file) => attributes::read_open(file.as_fd()),
+            None => attributes::read(fd, name),
+        };
+        match attributes {
             Ok(attributes) => entry.extras = extras(attributes, link),
             Err(error) if is_forbidden(error) => entry.extras = extras(Vec::new(), link),
             Err(error) => return Err(error).context("read the extended attributes of", &path()),
         }
-        if kind != FileType::RegularFile || entry.stamp.size == 0 || !self.scan.look.reads {
+        let Some(file) = file else {
             return Ok(());
-        }
-        entry.marks.doubtful = self.scan.look.hints.distrusted.contains(&entry.stamp.inode);
-        let written = self.scan.look.hints.written.get(&entry.stamp.inode);
-        if let Some(written) = written.filter(|written| written.size == entry.stamp.size) {
-            entry.content = written.content;
-            return Ok(());
-        }
-        if entry.stamp.links > 1 {
-            let mut first = lock(&self.first);
-            if let Some((of, looks)) = first.get(&entry.stamp.inode) {
-                let (of, same) = (*of, *looks == entry.stamp);
-                lock(&self.found).push(Found::Alias { spot, of, same });
-                return Ok(());
-            }
-            first.insert(entry.stamp.inode, (spot, entry.stamp));
-        }
-        let file = match content::open(fd, name) {
-            Ok(file) => file,
-            Err(error) if is_forbidden(error) => {
-                entry.marks.unreadable = true;
-                return Ok(());
-            }
-            // It has become something else meanwhile.
-            Err(Errno::LOOP | Errno::NXIO) => {
-                entry.stamp.size = 0;
-                entry.marks.doubtful = true;
-                return Ok(());
-            }
-            Err(error) => return Err(error).context("open", &path()),
         };
         if entry.stamp.size > BLOCK as u64 {
             let full_path = || task.place.path_of(name.to_bytes());
