@@ -68,9 +68,8 @@ impl Encoder {
     }
 }
 
-/// Whether some bytes are so much more frequent than others that compression is of use for that
-/// alone: fewer than 7 bits a byte (Rényi's entropy of order 2). Takes a tenth of the time that it
-/// takes to compress them.
+/// Whether some bytes are so much more frequent than others that there is likely something to win
+/// for that alone: fewer than 7 bits a byte (Rényi's entropy of order 2).
 fn is_uneven(bytes: &[u8]) -> bool {
     let mut counts = [0_u64; 256];
     for byte in bytes {

@@ -75,7 +75,8 @@ impl Older {
 }
 
 impl Walk<'_> {
-    /// Opens a file whose content has to be read.
+    /// Opens a file whose content has to be read. None for what has no content, whose content is
+    /// known, or which may not be read: then the entry, or what was found, says so.
     pub(super) fn open_content(
         &self,
         fd: BorrowedFd<'_>,
@@ -127,8 +128,8 @@ fn open(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Reads what is at `offset`, as much as there is room and file. Where it is as much as is
-/// `expected` and there was room for more, that is not asked for: the file ended there.
+/// Reads what is at `offset`, as much as there is room and file. Once so much is read as is
+/// `expected`, no further read asks whether the file goes on: it had room, and brought no more.
 pub fn read(
     file: BorrowedFd<'_>,
     buffer: &mut [u8],
