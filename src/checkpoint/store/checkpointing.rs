@@ -119,25 +119,8 @@ impl Store {
         let root = self.root()?;
         let mut scanned = self.known();
         let mut watch = self.tracked();
-        if let Some(watch) = &mut watch {
-            // What was mapped at the last one may have been written to since.
-            let doubtful = scanned.live.doubtful(&pool);
-            let hints = Hints::default();
-            let look = Look {
-                large,
-                meter: &self.meter,
-                ..Look::new(&hints, cancel)
-            };
-            scanned = match told(Some(watch)) {
-                Some(changed) => self.pass_over(&pool, scanned, &changed, doubtful, &look)?,
-                None => self.pass(&pool, scanned, &look)?,
-            };
-        }
-        let passes = if watch.is_some() { 0 } else { PASSES };
-        for _ in 0..passes {
+        for _ in 0..PASSES {
             let begun = Instant::now();
-            // Not over the passes before: the kernel does not keep so many changes.
-            watch = Watch::begin(&root);
             let hints = Hints {
                 left: scanned.left(),
                 ..Hints::default()
@@ -147,7 +130,17 @@ impl Store {
                 meter: &self.meter,
                 ..Look::new(&hints, cancel)
             };
-            scanned = self.pass(&pool, scanned, &look)?;
+            scanned = if let Some(changed) = told(watch.as_mut()) {
+                // What was mapped may have been written to since.
+                let doubtful = scanned.live.doubtful(&pool);
+                self.pass_over(&pool, scanned, &changed, doubtful, &look)?
+            } else {
+                // There was none, or more has changed than the kernel keeps.
+                if let Some(lost) = std::mem::replace(&mut watch, Watch::begin(&root)) {
+                    lost.end();
+                }
+                self.pass(&pool, scanned, &look)?
+            };
             if begun.elapsed() < LONG_PASS {
                 break;
             }
