@@ -119,3 +119,70 @@ fn processes_that_begin_others_all_the_time_can_be_held() {
         daemon.client().checkpoint();
     }
 }
+
+/// Writes a number to one file after the other, again and again, and tells after each which it
+/// was. Between them are others that only have to be read.
+const RING: &str = r#"
+import os, sys
+ring, others = int(sys.argv[1]), 20_000 - int(sys.argv[1])
+for number in range(ring + others):
+    os.makedirs(f"data/fs/{number // 10}", exist_ok=True)
+    with open(f"data/fs/{number // 10}/{number}", "w") as file:
+        file.write(f"0 {number} " * 300 if number >= ring else "0")
+n = 0
+while True:
+    n += 1
+    with open(f"data/fs/{n % ring // 10}/{n % ring}", "w") as file:
+        file.write(str(n))
+    with open("data/fs/new", "w") as file:
+        file.write(str(n))
+    os.rename("data/fs/new", "data/fs/told")
+"#;
+
+/// Whether a first checkpoint has of each of so many files what was written last.
+fn first_checkpoint_is_one_instant(ring: u64) {
+    if !has("python3") {
+        return;
+    }
+    let sprite = Sprite::new();
+    fs::write(sprite.path("ring.py"), RING).unwrap();
+    let daemon = sprite
+        .command(&["python3", "ring.py", &ring.to_string()])
+        .storage()
+        .api()
+        .start();
+    daemon.wait_running();
+    wait_for_file_to_exist(&daemon.sprite.fs().join("told"));
+    let client = daemon.client();
+    let id = client.checkpoint();
+    let read = |path: &str| {
+        let file = client.get(&format!("/checkpoints/{id}/files?path={path}"));
+        assert_eq!(file.status, 200, "{path}: {}", file.text);
+        file.text
+    };
+    let told: u64 = read("told").parse().unwrap();
+    // All that were written in the last moments, and some of the others.
+    let near = (0..200).map(|before| (told + 2 + ring - before % ring) % ring);
+    let all = near.chain((0..ring).step_by(usize::try_from(ring / 50).unwrap()));
+    for number in all {
+        let found = read(&format!("{}/{number}", number / 10));
+        let since = (told % ring + ring - number) % ring;
+        let last = told.saturating_sub(since);
+        let next = told + 1;
+        let is_next = next % ring == number && (found.is_empty() || found == next.to_string());
+        assert!(
+            found == last.to_string() || is_next,
+            "{number}: {found} at {told}"
+        );
+    }
+}
+
+#[test]
+fn what_few_files_were_while_all_are_read_the_first_time() {
+    first_checkpoint_is_one_instant(50);
+}
+
+#[test]
+fn what_many_files_were_while_all_are_read_the_first_time() {
+    first_checkpoint_is_one_instant(20_000);
+}

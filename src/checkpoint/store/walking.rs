@@ -126,10 +126,10 @@ impl Store {
     /// Walks the tree once more, or a part of it.
     pub(super) fn pass(&self, pool: &Pool, known: Scanned, look: &Look) -> Result<Scanned, Error> {
         let opened = self.opened()?;
-        if look.meter.is_wanted() {
+        // A walk of a part goes on where that of all has ended.
+        if look.meter.is_wanted() && look.limit.is_none() {
             // As many as last time, as far as anybody knows.
             let latest = self.state().catalog.latest();
-            let latest = latest.filter(|_| look.limit.is_none());
             look.meter.begin(latest.map(|latest| latest.entries), None);
         }
         let root = match look.root {
