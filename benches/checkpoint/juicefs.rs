@@ -6,9 +6,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::daemon::Daemon;
+use crate::rounds::{Changed, changed, repeated};
 use crate::shared::timed;
 use crate::table::Table;
-use crate::{Disk, changed, limits, repeated, run, sync, trees};
+use crate::{Disk, limits, run, sync, trees};
 
 /// By how much a start may be slower than `juicefs mount`.
 const START: Duration = Duration::from_millis(300);
@@ -127,7 +128,7 @@ fn freeze_after(tree: &Path, change: impl Fn(u64)) -> Duration {
 }
 
 /// A checkpoint and a restore after each of some changes.
-fn of_changes(disk: &Disk, daemon: &Daemon, change: impl Fn(u64)) -> crate::Changed {
+fn of_changes(disk: &Disk, daemon: &Daemon, change: impl Fn(u64)) -> Changed {
     let restore = |made: crate::daemon::Made, change: &dyn Fn()| {
         change();
         daemon.restore(&made.id)

@@ -20,6 +20,7 @@ mod disk;
 mod juicefs;
 mod limits;
 mod peers;
+mod rounds;
 #[path = "../shared.rs"]
 mod shared;
 mod table;
@@ -32,7 +33,8 @@ use std::time::Duration;
 use daemon::Daemon;
 use disk::Disk;
 use peers::Peer;
-use shared::{median, timed};
+use rounds::{beside, changed, firsts, m1, repeated};
+use shared::timed;
 use table::{Table, show};
 
 fn main() {
@@ -63,20 +65,6 @@ fn run(command: &mut Command) {
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {text}");
-}
-
-fn rounds() -> usize {
-    std::env::var("SPRITE_BENCH_ROUNDS").map_or(5, |text| text.parse().unwrap())
-}
-
-fn repeated(mut work: impl FnMut() -> Duration) -> Duration {
-    median((0..rounds()).map(|_| work()).collect())
-}
-
-/// The medians of a limit and of `work`, measured in turn: this machine is not always as fast.
-fn beside(limit: impl Fn() -> Duration, work: impl Fn() -> Duration) -> (Duration, Duration) {
-    let (limits, works) = (0..rounds()).map(|_| (limit(), work())).unzip();
-    (median(limits), median(works))
 }
 
 /// How many bytes the files below `dir` take, if it is there.
@@ -120,19 +108,14 @@ fn t1(table: &mut Table) {
         repeated(|| limits::hash(&tree)),
     );
     let peers = Peer::all(&disk.dir);
-    let mut daemon = Daemon::start(&disk.dir);
-    let before = daemon.memory();
-    let first = daemon.checkpoint();
-    table.row("first checkpoint", first.total);
+    let (daemon, memory, first, peers_first) = firsts(&disk, &peers);
+    table.row("first checkpoint", first);
     let stored = stored(&disk);
     table.row(
         "write as many bytes as it stored, and fsync",
         limits::write(&disk.dir, stored),
     );
-    println!(
-        "| highest memory during the first checkpoint | {} MB more | | | |",
-        (daemon.memory_peak() - before) / 1024
-    );
+    println!("| highest memory during the first checkpoint | {memory} MB more | | | |");
     let walk = || limits::walk(&tree);
     let (walked, unchanged) = beside(walk, || daemon.checkpoint().total);
     table.compared("nothing changed", unchanged, "walk", walked, 1.6);
@@ -143,8 +126,7 @@ fn t1(table: &mut Table) {
     let (restore, added) = (after.restore, after.added);
     table.compared("restore in place after M1", restore, "walk", walk, 3.0);
     let mut seed = 300;
-    for peer in &peers {
-        let peer_first = peer.backup(&tree);
+    for (peer, peer_first) in peers.iter().zip(peers_first) {
         let size = peer.size();
         let peer_same = repeated(|| peer.backup(&tree));
         seed += 10;
@@ -152,7 +134,7 @@ fn t1(table: &mut Table) {
         let peer_changed = peer.backup(&tree);
         let peer_added = peer.size().saturating_sub(size);
         let most = peer.bar(0.25);
-        table.compared("first checkpoint", first.total, peer.name, peer_first, most);
+        table.compared("first checkpoint", first, peer.name, peer_first, most);
         table.compared("nothing changed", unchanged, peer.name, peer_same, 0.06);
         println!("| after M1 | | | {}: {} | |", peer.name, show(peer_changed));
         table.bytes("bytes stored", stored, peer.name, size, 1.10);
@@ -186,60 +168,6 @@ fn t1(table: &mut Table) {
                 0.5,
             );
         }
-    }
-}
-
-/// What checkpoints and restores of a tree that is changed now and then take; medians.
-struct Changed {
-    /// What it is compared with, measured in turn with them.
-    limit: Duration,
-    total: Duration,
-    pause: Duration,
-    restore: Duration,
-    /// How many bytes the first of them added to the store.
-    added: u64,
-}
-
-/// The same of M1, beside the walk.
-fn m1(disk: &Disk, tree: &Path, daemon: &Daemon) -> Changed {
-    let restore = |made: daemon::Made, change: &dyn Fn()| {
-        change();
-        daemon.restore(&made.id)
-    };
-    let walk = || limits::walk(tree);
-    changed(disk, walk, |seed| trees::m1(tree, seed), daemon, restore)
-}
-
-/// Changes a tree, makes a checkpoint, and has `restore` change it once more and restore.
-fn changed(
-    disk: &Disk,
-    limit: impl Fn() -> Duration,
-    change: impl Fn(u64),
-    daemon: &Daemon,
-    restore: impl Fn(daemon::Made, &dyn Fn()) -> Duration,
-) -> Changed {
-    let (mut limits, mut totals, mut pauses, mut restores) = (vec![], vec![], vec![], vec![]);
-    let store = disk.dir.join("data/store");
-    let mut added = 0;
-    for round in 0..rounds() as u64 {
-        limits.push(limit());
-        change(100 + round);
-        let before = used(&store);
-        let made = daemon.checkpoint();
-        // Later rounds are tidied up after meanwhile.
-        if round == 0 {
-            added = used(&store) - before;
-        }
-        totals.push(made.total);
-        pauses.push(made.pause);
-        restores.push(restore(made, &|| change(200 + round)));
-    }
-    Changed {
-        limit: median(limits),
-        total: median(totals),
-        pause: median(pauses),
-        restore: median(restores),
-        added,
     }
 }
 

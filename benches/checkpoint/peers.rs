@@ -39,15 +39,23 @@ impl Peer {
             );
             let repository = disk.join(format!("{name}-repository"));
             let peer = Self { name, repository };
-            let mut init = peer.command();
-            match name {
-                "borg" => init.args(["init", "-e", "none"]).arg(&peer.repository),
-                _ => init.arg("init"),
-            };
-            run(&mut init);
+            peer.begin_anew();
             peers.push(peer);
         }
         peers
+    }
+
+    /// Makes its repository a new one.
+    pub fn begin_anew(&self) {
+        if self.repository.exists() {
+            std::fs::remove_dir_all(&self.repository).unwrap();
+        }
+        let mut init = self.command();
+        match self.name {
+            "borg" => init.args(["init", "-e", "none"]).arg(&self.repository),
+            _ => init.arg("init"),
+        };
+        run(&mut init);
     }
 
     /// How much of its time is allowed; the bars are those of restic, others are to be slower.
