@@ -1,4 +1,5 @@
-//! Compression of objects: zstd at its fastest regular level, unless it is of no use.
+//! Compression of objects: zstd at its fastest regular level, and a little faster than that, unless
+//! it is of no use.
 
 use std::fmt;
 use std::io;
@@ -6,9 +7,14 @@ use std::io;
 use super::super::cipher::{Cipher, Place};
 use super::super::id::Id;
 use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::CParameter;
 
 /// The level at which more time buys little more.
 const LEVEL: i32 = 1;
+/// The shortest match that is looked for, and the size of the table it is looked for in: against
+/// the level's own, 7 to 9 % less time for 2 to 3 % more bytes of source code, which is most of the
+/// time of a first checkpoint of many small files.
+const TUNING: [CParameter; 2] = [CParameter::MinMatch(7), CParameter::HashLog(13)];
 /// Shorter objects are not probed.
 const PROBED: usize = 16 << 10;
 /// The length of a probe.
@@ -24,10 +30,18 @@ impl Default for Encoder {
     fn default() -> Self {
         Self {
             // Without it, objects are stored as they are.
-            zstd: Compressor::new(LEVEL).ok(),
+            zstd: tuned().ok(),
             buffer: Vec::new(),
         }
     }
+}
+
+fn tuned() -> io::Result<Compressor<'static>> {
+    let mut zstd = Compressor::new(LEVEL)?;
+    for parameter in TUNING {
+        zstd.set_parameter(parameter)?;
+    }
+    Ok(zstd)
 }
 
 impl fmt::Debug for Encoder {
