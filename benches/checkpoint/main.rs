@@ -128,11 +128,14 @@ fn t1(table: &mut Table) {
     let mut seed = 300;
     for (peer, peer_first) in peers.iter().zip(peers_first) {
         let size = peer.size();
+        // What has changed since.
+        peer.backup(&tree);
         let peer_same = repeated(|| peer.backup(&tree));
         seed += 10;
+        let before = peer.size();
         trees::m1(&tree, seed);
         let peer_changed = peer.backup(&tree);
-        let peer_added = peer.size().saturating_sub(size);
+        let peer_added = peer.size().saturating_sub(before);
         let most = peer.bar(0.25);
         table.compared("first checkpoint", first, peer.name, peer_first, most);
         table.compared("nothing changed", unchanged, peer.name, peer_same, 0.06);
