@@ -74,6 +74,39 @@ fn those_whose_time_is_over_go() {
 }
 
 #[test]
+fn what_they_needed_goes_though_the_next_begins_at_once() {
+    let daemon = daemon(&json!({"keep_auto": 1}));
+    let (client, root) = (daemon.client(), daemon.sprite.fs());
+    // What is needed takes a while to find.
+    for number in 0..3_000 {
+        let dir = root.join(number.to_string());
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("file"), dir.display().to_string()).unwrap();
+    }
+    let id = client.checkpoint();
+    let packs = daemon.sprite.path("data/store/packs");
+    let stored = || -> u64 {
+        let packs = fs::read_dir(&packs).unwrap().flatten();
+        packs
+            .filter_map(|pack| Some(pack.metadata().ok()?.len()))
+            .sum()
+    };
+    let before = stored();
+    let mut noise = vec![0; 1 << 20];
+    for _ in 0..20 {
+        fastrand::fill(&mut noise);
+        fs::write(root.join("noise"), &noise).unwrap();
+        assert_eq!(client.restore(&id)["type"], "complete");
+    }
+    wait_until(
+        &daemon,
+        "one automatic checkpoint's content is left",
+        || stored() < before + (noise.len() as u64) * 3 / 2,
+    );
+    assert_eq!(client.checkpoint_ids(true).len(), 2);
+}
+
+#[test]
 fn the_newest_is_what_a_new_machine_begins_with() {
     let Some(service) = Service::start() else {
         return;

@@ -316,7 +316,7 @@ impl Driver for Store {
     }
 
     fn delete(&self, id: &str) -> Result<(), Error> {
-        let _collecting = lock(&self.collecting);
+        let _collecting = self.hold_collections();
         let id = {
             let state = self.state();
             state.check_idle()?;
@@ -389,10 +389,6 @@ impl Driver for Store {
     }
 
     fn tidy(&self) -> Result<(), Error> {
-        let _collecting = lock(&self.collecting);
-        if self.state().work.is_some() {
-            return Ok(());
-        }
         self.prune()
     }
 

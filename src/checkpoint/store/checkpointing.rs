@@ -65,7 +65,7 @@ impl Store {
     ) -> Result<Draft, Error> {
         self.check_owner()?;
         self.check_importing()?;
-        let _collecting = lock(&self.collecting);
+        let _collecting = self.hold_collections();
         let components_dir = self.components_dir();
         fs::create_dir_all(&components_dir).context("create", &components_dir)?;
         let mut state = self.state();

@@ -5,7 +5,7 @@
 //! so that a crash leaves at worst objects that are there twice.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use super::super::driver::{self, Cancel, Error};
 use super::Store;
@@ -18,6 +18,8 @@ use super::{lock, retention};
 
 /// A pack of which less than so many hundredths are needed is written anew.
 const SPARSE: u64 = 40;
+/// So many collections in a row give way to operations; the next is waited for.
+const GIVEN_WAY: u32 = 16;
 
 /// What a collection has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,7 +31,8 @@ pub struct Collected {
 }
 
 /// Finds the packs that nothing needs that is reached from `roots`, after what is needed
-/// of sparse ones is on stable storage in another. Returns also what is reached.
+/// of sparse ones is on stable storage in another. Returns also what is reached. Once it is told
+/// to end, it fails, or leaves the rest of the sparse packs for another time.
 pub fn collect(
     objects: &Objects,
     pool: &Pool,
@@ -52,7 +55,9 @@ pub fn collect(
         if bytes * 100 >= pack.length * SPARSE && !ids.is_empty() {
             continue;
         }
-        cancel.check()?;
+        if cancel.is_cancelled() && !ids.is_empty() {
+            continue;
+        }
         for id in ids {
             objects.move_to_new_pack(&mut encoder, &mut decoder, id)?;
         }
@@ -67,11 +72,24 @@ impl Store {
     /// Removes a checkpoint and what only it needed.
     pub(super) fn remove(&self, id: &str) -> Result<(), Error> {
         self.record(Change::Delete { id: id.to_owned() })?;
-        self.collect().map(|_| ())
+        self.collect(&Cancel::default()).map(|_| ())
+    }
+
+    /// Keeps collections off as long as what it returns is there. One that nobody waits for gives
+    /// way; another is waited for.
+    pub(super) fn hold_collections(&self) -> MutexGuard<'_, ()> {
+        {
+            let mut state = self.state();
+            state.collection.waiting += 1;
+            state.collection.give_way.cancel();
+        }
+        let held = lock(&self.collecting);
+        self.state().collection.waiting -= 1;
+        held
     }
 
     /// Removes what no checkpoint needs; nothing as long as something is broken.
-    fn collect(&self) -> Result<driver::Collected, Error> {
+    fn collect(&self, cancel: &Cancel) -> Result<driver::Collected, Error> {
         if let Err(error) = self.check_whole() {
             tracing::warn!("{error}");
             return Ok(driver::Collected::default());
@@ -79,10 +97,11 @@ impl Store {
         let opened = self.opened()?;
         let roots = self.state().catalog.roots();
         let pool = Pool::new()?;
-        let (collected, reached) = collect(&opened.objects, &pool, &roots, &Cancel::default())?;
+        let (collected, reached) = collect(&opened.objects, &pool, &roots, cancel)?;
         tracing::debug!(?collected, "collected");
         self.remove_packs(&collected.packs)?;
         let mut state = self.state();
+        state.collection.given_way = 0;
         state.whole.extend(roots.iter().copied());
         state.whole.retain(|root| roots.contains(root));
         // What is known of the live tree may name what is no more.
@@ -104,10 +123,10 @@ impl Store {
 
     /// Frees what can be freed, or says why nothing can.
     pub(super) fn collect_garbage_now(&self) -> Result<driver::Collected, Error> {
-        let _collecting = lock(&self.collecting);
+        let _collecting = self.hold_collections();
         self.state().check_idle()?;
         self.check_whole()?;
-        self.collect()
+        self.collect(&Cancel::default())
     }
 
     /// Fails if there is something in the store that cannot be read.
@@ -153,21 +172,41 @@ impl Store {
         Ok(there.difference(&state.catalog.packs).cloned().collect())
     }
 
-    /// Removes automatic checkpoints whose time is over.
+    /// Removes automatic checkpoints whose time is over, and what only they needed: the latter
+    /// later, if somebody begins with something meanwhile.
     pub(super) fn prune(&self) -> Result<(), Error> {
-        let autos: Vec<_> = {
-            let state = self.state();
+        let _collecting = lock(&self.collecting);
+        let (autos, mut cancel, given_way) = {
+            let mut state = self.state();
+            if state.work.is_some() || state.collection.waiting > 0 {
+                return Ok(());
+            }
+            let cancel = Arc::new(Cancel::default());
+            state.collection.give_way = Arc::clone(&cancel);
             let autos = state.catalog.list(true).filter(|manifest| manifest.is_auto);
-            autos.collect()
+            (
+                autos.collect::<Vec<_>>(),
+                cancel,
+                state.collection.given_way,
+            )
         };
         let autos = retention::expired(self.retention, &autos);
         for id in &autos {
             self.record(Change::Delete { id: id.clone() })?;
         }
-        if autos.is_empty() {
-            Ok(())
-        } else {
-            self.collect().map(|_| ())
+        if autos.is_empty() && given_way == 0 {
+            return Ok(());
         }
+        if given_way >= GIVEN_WAY {
+            cancel = Arc::default();
+        }
+        match self.collect(&cancel) {
+            Err(Error::Cancelled(_)) => {
+                tracing::debug!("what nothing needs is removed later: something has begun");
+                self.state().collection.given_way += 1;
+            }
+            result => drop(result?),
+        }
+        Ok(())
     }
 }

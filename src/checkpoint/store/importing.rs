@@ -4,7 +4,7 @@ use std::fs::File;
 
 use super::archive::{self, Imported};
 use super::objects::Encoder;
-use super::{Store, Work, lock};
+use super::{Store, Work};
 use crate::checkpoint::driver::Error;
 use crate::checkpoint::manifest::Manifest;
 use crate::clock::now;
@@ -16,7 +16,7 @@ impl Store {
         archive: File,
         comment: Option<String>,
     ) -> Result<Manifest, Error> {
-        let _collecting = lock(&self.collecting);
+        let _collecting = self.hold_collections();
         self.check_owner()?;
         {
             let mut state = self.state();

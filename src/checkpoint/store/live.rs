@@ -78,6 +78,16 @@ pub struct Directory {
 }
 
 impl Directory {
+    /// One with room for so many entries and bytes of names, and no more: there may be many.
+    #[must_use]
+    pub fn with_room(entries: usize, names: usize) -> Self {
+        Self {
+            names: Vec::with_capacity(names),
+            entries: Vec::with_capacity(entries),
+            unreadable: false,
+        }
+    }
+
     /// The name of one of its entries.
     #[must_use]
     pub fn name(&self, entry: &Entry) -> &CStr {

@@ -129,6 +129,7 @@ impl Search<'_> {
             return ids.into_iter().try_for_each(|block| self.leaf(block));
         }
         for list in ids {
+            self.cancel.check()?;
             if self.is_new(&list) {
                 let blocks = plan::ids(self.objects.get(decoder, &list)?, list)?;
                 blocks.into_iter().try_for_each(|block| self.leaf(block))?;

@@ -24,7 +24,7 @@ use super::pool::Pool;
 use super::reach::reach;
 use super::scan::{Hints, Scanned};
 use super::watch::Watch;
-use super::{Id, Store, Work, diff, lock, nodes};
+use super::{Id, Store, Work, diff, nodes};
 use crate::checkpoint::driver::{Cancel, Context as _, Driver as _, Error, Restoration};
 use crate::checkpoint::durable;
 use crate::checkpoint::intent::Intent;
@@ -44,7 +44,7 @@ impl Store {
     /// Sees to it that all of the checkpoint is there, before anything is stopped.
     pub(super) fn fetch_checkpoint(&self, id: &str, cancel: &Cancel) -> Result<Restoration, Error> {
         self.check_importing()?;
-        let collecting = lock(&self.collecting);
+        let collecting = self.hold_collections();
         let manifest = self.find(id)?;
         let intent = Intent::of(&manifest.id);
         self.state().work = Some(Work::Restore(intent.clone()));

@@ -8,7 +8,7 @@ use super::catalog::Catalog;
 use super::checkpointing::Making;
 use super::live::{Keeper, Live};
 use super::tracker::Tracker;
-use crate::checkpoint::driver::Error;
+use crate::checkpoint::driver::{Cancel, Error};
 use crate::checkpoint::intent::Intent;
 
 /// What changes.
@@ -30,6 +30,18 @@ pub struct State {
     pub partial: u32,
     /// The roots of which all objects are known to be there.
     pub whole: HashSet<Id>,
+    pub collection: Collection,
+}
+
+/// How collections that nobody waits for give way to operations.
+#[derive(Debug, Default)]
+pub struct Collection {
+    /// How many wait until there is no collection.
+    pub waiting: u32,
+    /// Tells the last one to end early.
+    pub give_way: Arc<Cancel>,
+    /// How many in a row have ended early: what is to be removed is still there.
+    pub given_way: u32,
 }
 
 /// What is under way, and what one call of an operation leaves for the next.

@@ -234,11 +234,11 @@ impl Walk<'_> {
         fd: BorrowedFd<'_>,
         known: &Directory,
     ) -> Result<Directory, Error> {
-        let mut directory = Directory::default();
         let mut old = known.entries.iter().peekable();
         let starts = std::mem::take(&mut worker.buffers.starts);
         let stamps = std::mem::take(&mut worker.buffers.stamps);
         let names = std::mem::take(&mut worker.buffers.names);
+        let mut directory = Directory::with_room(starts.len(), names.len());
         for (start, (stamp, mounted)) in starts.iter().zip(&stamps) {
             let rest = names.get(*start as usize..).unwrap_or_default();
             let name = CStr::from_bytes_until_nul(rest).unwrap_or_default();
