@@ -60,7 +60,7 @@ pub fn serve(volume: &Volume) -> Result<(), Error> {
     };
     // One that comes while it is mounted must not leave it so.
     sys::block_all_signals().map_err(Error::Runtime)?;
-    let _lock = lock::take(&volume.image_lock())?;
+    let held = lock::take(&volume.image_lock())?;
     let (image, tree) = (volume.image_file(), volume.tree());
     let below = volume.mount_point();
     if !is_mounted(&below)? {
@@ -79,7 +79,10 @@ pub fn serve(volume: &Volume) -> Result<(), Error> {
     }
     thaw(&tree);
     remember(volume);
-    let served = overlay::mount(volume).and_then(|()| wait_for_the_end());
+    // Not before: whoever writes to it does so after us.
+    let ready = lock::tell_ready(&held, &volume.image_lock());
+    let served = ready.and_then(|()| overlay::mount(volume));
+    let served = served.and_then(|()| wait_for_the_end());
     // What is unmounted while it is frozen is so for ever.
     thaw(&tree);
     let unmounted = unmount_all(volume);
@@ -114,7 +117,7 @@ fn is_writable(tree: &Path) -> Result<bool, Error> {
 /// Fails unless the filesystem is mounted, by what this start has begun, and can be written to.
 pub fn is_mounted_and_writable(volume: &Volume) -> Result<(), Error> {
     let tree = volume.tree();
-    if !lock::is_ours(&volume.image_lock()) || !is_mounted(&tree)? {
+    if !lock::is_ready(&volume.image_lock()) || !is_mounted(&tree)? {
         return Err(Error::NotMounted(tree));
     }
     if let Some(overlay) = &volume.overlay

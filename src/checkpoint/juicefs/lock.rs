@@ -39,6 +39,9 @@ struct Holder {
     daemon: Process,
     /// The PID namespace that these are in.
     namespace: Option<PathBuf>,
+    /// Whether it has done what others wait for.
+    #[serde(default)]
+    ready: bool,
 }
 
 impl Process {
@@ -62,6 +65,7 @@ impl Holder {
             leader: Process::of(own),
             daemon: Process::of(parent),
             namespace: std::fs::read_link("/proc/self/ns/pid").ok(),
+            ready: false,
         }
     }
 }
@@ -91,6 +95,19 @@ pub fn take(path: &Path) -> Result<OwnedFd, Error> {
     Ok(file.into())
 }
 
+/// Says that whoever waits for us may go on. `held` is the lock at `path`, which we have taken.
+pub fn tell_ready(held: &OwnedFd, path: &Path) -> Result<(), Error> {
+    let ready = Holder {
+        ready: true,
+        ..Holder::ourselves()
+    };
+    // As long as what is there: nobody reads half of it.
+    let text = serde_json::to_string(&ready).unwrap_or_default() + " ";
+    let written = rustix::io::pwrite(held, text.as_bytes(), 0);
+    written.map(drop).context("write", path)?;
+    Ok(())
+}
+
 /// The lock at `path`, if nobody has it.
 pub fn take_if_free(path: &Path) -> Result<Option<File>, Error> {
     let file = File::open(path).context("open", path)?;
@@ -101,6 +118,11 @@ pub fn take_if_free(path: &Path) -> Result<Option<File>, Error> {
 /// Whether the lock at `path` is held by what the sprite-env has started that we are a child of.
 pub fn is_ours(path: &Path) -> bool {
     our_holder(path).is_some()
+}
+
+/// Whether what holds the lock at `path` is ours, and has said that it is ready.
+pub fn is_ready(path: &Path) -> bool {
+    our_holder(path).is_some_and(|holder| holder.ready)
 }
 
 /// Kills what holds the lock at `path`, if our sprite-env has started it.
@@ -187,6 +209,7 @@ mod tests {
             leader,
             daemon,
             namespace,
+            ready: false,
         };
         let text = serde_json::to_string(&holder).unwrap();
         std::fs::write(path, text).unwrap();
@@ -206,6 +229,19 @@ mod tests {
         assert!(!left.wait().unwrap().success());
         // And nothing has it any more.
         drop(take(&path).unwrap());
+    }
+
+    #[test]
+    fn it_is_ready_once_it_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = take(&path).unwrap();
+        assert!(is_ours(&path) && !is_ready(&path));
+        tell_ready(&held, &path).unwrap();
+        assert!(is_ours(&path) && is_ready(&path));
+        drop(held);
+        let _held = take(&path).unwrap();
+        assert!(!is_ready(&path), "another has it now");
     }
 
     #[test]
