@@ -4,10 +4,7 @@
 //! The driver is used without a daemon: so many checkpoints by HTTP would take too long.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -16,177 +13,13 @@ use fastrand::Rng;
 use sprite_env::checkpoint::{Cancel, Driver, Store};
 use sprite_env::config::{DirtyTracking, Key, Retention, Storage, VerifyRestore};
 
+use crate::support::changes::change;
 use crate::support::disk::Disk;
 use crate::support::{is_root, trees};
 
 type Tree = BTreeMap<PathBuf, String>;
 
-/// Names, some of them odd.
-fn name(rng: &mut Rng) -> PathBuf {
-    let odd: [&[u8]; 5] = [b"a b", b"new\nline", b"not-utf8-\xff", b"-dash", b"*"];
-    match rng.u8(..10) {
-        0 => PathBuf::from(OsStr::from_bytes(odd[rng.usize(..odd.len())])),
-        _ => PathBuf::from(format!("n{}", rng.u8(..12))),
-    }
-}
-
-fn paths(root: &Path, directories: bool) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut left = vec![root.to_owned()];
-    while let Some(dir) = left.pop() {
-        for entry in fs::read_dir(&dir).unwrap() {
-            let path = entry.unwrap().path();
-            let is_dir = !path.is_symlink() && path.is_dir();
-            if is_dir {
-                left.push(path.clone());
-            }
-            if is_dir == directories {
-                found.push(path);
-            }
-        }
-    }
-    if directories {
-        found.push(root.to_owned());
-    }
-    found.sort();
-    found
-}
-
-fn one<'a>(rng: &mut Rng, paths: &'a [PathBuf]) -> Option<&'a PathBuf> {
-    (!paths.is_empty()).then(|| &paths[rng.usize(..paths.len())])
-}
-
-fn content(rng: &mut Rng) -> Vec<u8> {
-    let length = match rng.u8(..8) {
-        0 => 0,
-        1 => rng.usize(60_000..70_000),
-        2 => rng.usize(130_000..400_000),
-        _ => rng.usize(1..5_000),
-    };
-    let mut bytes = vec![0; length];
-    if rng.bool() {
-        rng.fill(&mut bytes);
-    } else {
-        // Zeros with something in them: holes, after a restore.
-        for byte in bytes.iter_mut().step_by(100_000) {
-            *byte = rng.u8(..);
-        }
-    }
-    bytes
-}
-
-/// Removes whatever is at `path`.
-fn clear(path: &Path) {
-    let _ = fs::remove_dir_all(path);
-    let _ = fs::remove_file(path);
-}
-
-/// One change. What does not apply is left.
-fn change(root: &Path, rng: &mut Rng) {
-    let (files, dirs) = (paths(root, false), paths(root, true));
-    let dir = one(rng, &dirs).unwrap().clone();
-    let new = dir.join(name(rng));
-    let file = one(rng, &files);
-    match rng.u8(..18) {
-        0..=2 => {
-            clear(&new);
-            fs::write(&new, content(rng)).unwrap();
-        }
-        3 => {
-            clear(&new);
-            fs::create_dir(&new).unwrap();
-        }
-        4 => {
-            clear(&new);
-            symlink(name(rng), &new).unwrap();
-        }
-        5 if file.is_some_and(|file| *file != new) => {
-            // Only files keep their further names.
-            let is_file = |path: &PathBuf| path.symlink_metadata().is_ok_and(|meta| meta.is_file());
-            clear(&new);
-            if let Some(file) = file.filter(|file| is_file(file)) {
-                fs::hard_link(file, &new).unwrap();
-            }
-        }
-        6 | 7 => {
-            if let Some(file) = file.filter(|file| file.is_file() && !file.is_symlink()) {
-                let file = fs::OpenOptions::new().write(true).open(file).unwrap();
-                let length = file.metadata().unwrap().len();
-                file.write_all_at(&content(rng), rng.u64(..=length))
-                    .unwrap();
-            }
-        }
-        8 => {
-            if let Some(file) = file.filter(|file| file.is_file() && !file.is_symlink()) {
-                let file = fs::OpenOptions::new().write(true).open(file).unwrap();
-                file.set_len(rng.u64(..200_000)).unwrap();
-            }
-        }
-        9 => {
-            if let Some(file) = file {
-                fs::remove_file(file).unwrap();
-            }
-        }
-        10 if dir != root => fs::remove_dir_all(&dir).unwrap(),
-        11 | 12 => {
-            // A file or a directory moves, over what was there or into another directory.
-            let from = if rng.bool() {
-                file.unwrap_or(&dir).clone()
-            } else {
-                one(rng, &dirs).unwrap().clone()
-            };
-            if from != root && !new.starts_with(&from) && !from.starts_with(&new) {
-                clear(&new);
-                fs::rename(&from, &new).unwrap();
-            }
-        }
-        16 | 17 => {
-            // Like a database: a large file, of which a little changes.
-            let large = root.join(["large", "larger"][rng.usize(..2)]);
-            if !large.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
-                clear(&large);
-            }
-            let mut options = fs::OpenOptions::new();
-            let file = options
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&large)
-                .unwrap();
-            for _ in 0..rng.usize(1..4) {
-                file.write_all_at(&content(rng), rng.u64(..1_500_000))
-                    .unwrap();
-            }
-            if rng.u8(..4) == 0 {
-                file.set_len(rng.u64(..1_500_000)).unwrap();
-            }
-        }
-        13 => {
-            let mode = [0o600, 0o644, 0o755, 0o4711, 0o1777][rng.usize(..5)];
-            let path = file.filter(|file| !file.is_symlink()).unwrap_or(&dir);
-            // Without root we could not go on in a directory that we may not enter.
-            if is_root() || path.is_file() {
-                fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-            }
-        }
-        14 => {
-            let flags = rustix::fs::XattrFlags::empty();
-            let path = file.filter(|file| file.is_file()).unwrap_or(&dir);
-            let _ = rustix::fs::lsetxattr(
-                path,
-                "user.note",
-                content(rng)[..].get(..9).unwrap_or(b"x"),
-                flags,
-            );
-        }
-        _ => {
-            clear(&new);
-            let kind = rustix::fs::FileType::Fifo;
-            rustix::fs::mknodat(rustix::fs::CWD, &new, kind, rustix::fs::Mode::RUSR, 0).unwrap();
-        }
-    }
-}
-
+/// A store and its tree, without a daemon.
 struct Lab {
     store: Store,
     key: Option<Key>,

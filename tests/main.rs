@@ -27,6 +27,7 @@ mod checkpoints;
 mod commands;
 mod component_corners;
 mod component_kinds;
+mod component_parts;
 mod config;
 mod console;
 mod control;

@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod bucket;
+pub mod changes;
 pub mod disk;
 pub mod fault_points;
 pub mod gate;
