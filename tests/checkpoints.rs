@@ -11,7 +11,7 @@ fn daemon_of(sprite: Sprite) -> Daemon {
 }
 
 fn daemon() -> Daemon {
-    daemon_of(Sprite::new().command(&["sleep", "1000"]))
+    Sprite::new().storage().idle()
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn two_operations_at_once_are_refused() {
         "start_command": ["sleep", "1000"],
         "checkpoint_command": ["sh", "-c", "touch begun; until [ -e go ]; do sleep 0.01; done"],
     }}});
-    let daemon = daemon_of(Sprite::new().config(&config).command(&["sleep", "1000"]));
+    let daemon = Sprite::new().config(&config).storage().idle();
     fs::write(daemon.sprite.path("go"), "").unwrap();
     let client = daemon.client();
     client.checkpoint();
@@ -237,7 +237,7 @@ fn a_stop_during_a_checkpoint_gives_it_up() {
         "start_command": ["sleep", "1000"],
         "checkpoint_command": ["sh", "-c", "touch begun; until [ -e go ]; do sleep 0.01; done"],
     }}});
-    let mut daemon = daemon_of(Sprite::new().config(&config).command(&["sleep", "1000"]));
+    let mut daemon = Sprite::new().config(&config).storage().idle();
     let client = daemon.client();
     std::thread::spawn(move || client.post("/checkpoint", &json!({})));
     crate::support::wait_for_file_to_exist(&daemon.sprite.path("begun"));

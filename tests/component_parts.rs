@@ -2,31 +2,24 @@
 
 use std::fs;
 
-use crate::support::{Daemon, Sprite, Value, json, store};
+use crate::support::{Daemon, Sprite, json, store};
 
-fn start(sprite: Sprite) -> Daemon {
-    let daemon = sprite.storage().api().start();
-    daemon.wait_running();
-    daemon
-}
-
-/// Components that keep a value outside the directory, and say what they do.
-fn with_component(restore: &str) -> Value {
-    json!({"components": {"db": {
+/// One with a component that keeps a value outside the directory, now "one", and says what it does.
+fn keeping_a_value(restore: &str) -> Daemon {
+    let config = json!({"components": {"db": {
         "start_command": ["sleep", "1000"],
         "checkpoint_command": ["sh", "-c", "cp value $CHECKPOINT_DIR/; echo \"checkpoint $CHECKPOINT_ID\" >>calls"],
         "restore_command": ["sh", "-c", restore],
-    }}})
+    }}});
+    let sprite = Sprite::new().config(&config).storage();
+    fs::write(sprite.path("value"), "one").unwrap();
+    sprite.idle()
 }
 
 #[test]
 fn components_save_and_restore_their_own_part() {
     let restore = "cp $CHECKPOINT_DIR/value .; echo \"restore $CHECKPOINT_ID\" >>calls";
-    let sprite = Sprite::new()
-        .config(&with_component(restore))
-        .command(&["sleep", "1000"]);
-    fs::write(sprite.path("value"), "one").unwrap();
-    let daemon = start(sprite);
+    let daemon = keeping_a_value(restore);
     let client = daemon.client();
     client.checkpoint();
     fs::write(daemon.sprite.path("value"), "two").unwrap();
@@ -46,11 +39,7 @@ fn components_save_and_restore_their_own_part() {
 #[test]
 fn a_failing_restore_command_rolls_back() {
     let restore = "cp $CHECKPOINT_DIR/value .; case $CHECKPOINT_ID in auto-*) ;; *) echo broken >&2; exit 1;; esac";
-    let sprite = Sprite::new()
-        .config(&with_component(restore))
-        .command(&["sleep", "1000"]);
-    fs::write(sprite.path("value"), "one").unwrap();
-    let daemon = start(sprite);
+    let daemon = keeping_a_value(restore);
     let client = daemon.client();
     fs::write(daemon.sprite.fs().join("file"), "one").unwrap();
     client.checkpoint();
@@ -85,11 +74,7 @@ fn a_failing_restore_command_rolls_back() {
 
 #[test]
 fn a_roll_back_that_fails_too_ends_it_all_and_loses_nothing() {
-    let sprite = Sprite::new()
-        .config(&with_component("exit 1"))
-        .command(&["sleep", "1000"]);
-    fs::write(sprite.path("value"), "one").unwrap();
-    let mut daemon = start(sprite);
+    let mut daemon = keeping_a_value("exit 1");
     let client = daemon.client();
     client.checkpoint();
     fs::write(daemon.sprite.fs().join("file"), "new").unwrap();
@@ -109,7 +94,7 @@ fn a_failing_checkpoint_command_changes_nothing() {
         "start_command": ["sleep", "1000"],
         "checkpoint_command": ["sh", "-c", "echo disk on fire; exit 3"],
     }}});
-    let daemon = start(Sprite::new().config(&config).command(&["sleep", "1000"]));
+    let daemon = Sprite::new().config(&config).storage().idle();
     let client = daemon.client();
     let last = client
         .post("/checkpoint", &json!({}))

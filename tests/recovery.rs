@@ -5,9 +5,7 @@ use std::fs;
 use crate::support::{Daemon, Sprite, Value, json, store};
 
 fn start(sprite: Sprite) -> Daemon {
-    let daemon = sprite.command(&["sleep", "1000"]).storage().api().start();
-    daemon.wait_running();
-    daemon
+    sprite.storage().idle()
 }
 
 #[test]

@@ -52,10 +52,8 @@ pub fn collect(
     let (mut encoder, mut decoder) = (Encoder::default(), Decoder::default());
     for pack in objects.packs() {
         let (bytes, ids) = needed.remove(&pack.number).unwrap_or_default();
-        if bytes * 100 >= pack.length * SPARSE && !ids.is_empty() {
-            continue;
-        }
-        if cancel.is_cancelled() && !ids.is_empty() {
+        let is_full = bytes * 100 >= pack.length * SPARSE;
+        if !ids.is_empty() && (is_full || cancel.is_cancelled()) {
             continue;
         }
         for id in ids {
@@ -176,19 +174,18 @@ impl Store {
     /// later, if somebody begins with something meanwhile.
     pub(super) fn prune(&self) -> Result<(), Error> {
         let _collecting = lock(&self.collecting);
-        let (autos, mut cancel, given_way) = {
+        let (autos, cancel, given_way) = {
             let mut state = self.state();
             if state.work.is_some() || state.collection.waiting > 0 {
                 return Ok(());
             }
             let cancel = Arc::new(Cancel::default());
-            state.collection.give_way = Arc::clone(&cancel);
+            let given_way = state.collection.given_way;
+            if given_way < GIVEN_WAY {
+                state.collection.give_way = Arc::clone(&cancel);
+            }
             let autos = state.catalog.list(true).filter(|manifest| manifest.is_auto);
-            (
-                autos.collect::<Vec<_>>(),
-                cancel,
-                state.collection.given_way,
-            )
+            (autos.collect::<Vec<_>>(), cancel, given_way)
         };
         let autos = retention::expired(self.retention, &autos);
         for id in &autos {
@@ -196,9 +193,6 @@ impl Store {
         }
         if autos.is_empty() && given_way == 0 {
             return Ok(());
-        }
-        if given_way >= GIVEN_WAY {
-            cancel = Arc::default();
         }
         match self.collect(&cancel) {
             Err(Error::Cancelled(_)) => {
