@@ -24,6 +24,7 @@ mod bugs_of_others;
 mod cgroups;
 mod checkpoint_verbs;
 mod checkpoints;
+mod clones;
 mod commands;
 mod component_corners;
 mod component_kinds;

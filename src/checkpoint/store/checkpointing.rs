@@ -111,8 +111,10 @@ impl Store {
         // that shows in the file's times.
         let synced = scan::now();
         durable::sync_filesystem(&self.tree)?;
-        let large = match &self.opened()?.source {
-            CaptureSource::Snapshot(_) | CaptureSource::Clones(_) => LargeFiles::Leave,
+        let opened = self.opened()?;
+        let large = match &opened.source {
+            CaptureSource::Snapshot(_) => LargeFiles::Leave,
+            CaptureSource::Clones(aside) => LargeFiles::CloneResting(aside),
             CaptureSource::Copy => LargeFiles::Read,
         };
         let pool = Pool::new()?;
@@ -121,10 +123,7 @@ impl Store {
         let mut watch = self.tracked();
         for _ in 0..PASSES {
             let begun = Instant::now();
-            let hints = Hints {
-                left: scanned.left(),
-                ..Hints::default()
-            };
+            let hints = Hints::after(&scanned);
             let look = Look {
                 large,
                 meter: &self.meter,
@@ -162,8 +161,7 @@ impl Store {
         let time = now();
         let hints = Hints {
             distrusted: mapped::inodes(held),
-            left: scanned.as_ref().map(Scanned::left).unwrap_or_default(),
-            ..Hints::default()
+            ..scanned.as_ref().map(Hints::after).unwrap_or_default()
         };
         let opened = self.opened()?;
         let (mut changed, mut is_snapshot) = (None, false);

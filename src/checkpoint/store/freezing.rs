@@ -39,8 +39,7 @@ impl Store {
         let cancel = Cancel::default();
         let hints = Hints {
             distrusted: making.distrusted.clone(),
-            left: scanned.left(),
-            ..Hints::default()
+            ..Hints::after(&scanned)
         };
         let large = older.as_ref();
         let look = Look {
@@ -54,7 +53,11 @@ impl Store {
             Some(changed) => changed.clone(),
             None => self.changed_since(&pool, &scanned, &look)?,
         };
-        self.pass_over(&pool, scanned, &changed, HashSet::new(), &look)
+        let as_of = scanned.live.as_of;
+        let mut read = self.pass_over(&pool, scanned, &changed, HashSet::new(), &look)?;
+        // Not when it was read: what changes after the instant must show.
+        read.live.as_of = as_of;
+        Ok(read)
     }
 
     /// The directories of the live tree in which something has changed since the walk that has

@@ -9,6 +9,8 @@
 //! each of which but the last names [`BLOCKS`] blocks. An empty file's content is
 //! [`Id::HOLE`].
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::id::Id;
@@ -25,6 +27,14 @@ pub struct Time {
     pub seconds: i64,
     /// Nanoseconds after that second.
     pub nanoseconds: u32,
+}
+
+impl Time {
+    /// How long after 1970 it is; nothing for what was before.
+    #[must_use]
+    pub fn since_epoch(self) -> Duration {
+        Duration::new(u64::try_from(self.seconds).unwrap_or(0), self.nanoseconds)
+    }
 }
 
 /// An extended attribute.

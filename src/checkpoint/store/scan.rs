@@ -56,6 +56,25 @@ pub struct Hints {
     /// What large files looked like, that were left for later, when what is known of their
     /// content was true.
     pub left: HashMap<u64, Stamp>,
+    /// What large files looked like when they were cloned.
+    pub cloned: HashMap<u64, Stamp>,
+}
+
+impl Hints {
+    /// What is known after a walk that has found this.
+    #[must_use]
+    pub fn after(scanned: &Scanned) -> Self {
+        let files = scanned.deferred.iter();
+        let by_inode = |stamp: fn(&Deferred) -> Option<Stamp>| {
+            let stamps = files.clone();
+            stamps.filter_map(move |file| Some((file.inode, stamp(file)?)))
+        };
+        Self {
+            left: by_inode(|file| file.stamp).collect(),
+            cloned: by_inode(|file| file.cloned).collect(),
+            ..Self::default()
+        }
+    }
 }
 
 /// What a walk has found.
@@ -81,18 +100,6 @@ impl Scanned {
             relinked: HashSet::new(),
             deferred: Vec::new(),
         }
-    }
-}
-
-impl Scanned {
-    /// What large files looked like, that were left for later, when what is known of their
-    /// content was true.
-    #[must_use]
-    pub fn left(&self) -> HashMap<u64, Stamp> {
-        let files = self.deferred.iter();
-        files
-            .filter_map(|file| Some((file.inode, file.stamp?)))
-            .collect()
     }
 }
 
@@ -275,13 +282,7 @@ impl Walk<'_> {
 
 /// Whether a change after the last walk would have got another time than `changed`.
 fn settled(changed: Time, scan: &Scan) -> bool {
-    let changed = Duration::new(
-        u64::try_from(changed.seconds).unwrap_or(0),
-        changed.nanoseconds,
-    );
-    let as_of = scan.previous.as_of;
-    let as_of = Duration::new(u64::try_from(as_of.seconds).unwrap_or(0), as_of.nanoseconds);
-    changed + scan.granularity < as_of
+    changed.since_epoch() + scan.granularity < scan.previous.as_of.since_epoch()
 }
 
 /// How many lists a file of so many bytes has.

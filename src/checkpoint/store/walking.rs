@@ -105,6 +105,7 @@ impl Store {
         again.extend(known.deferred.iter().map(|file| file.inode));
         let mut limit = Limit::to(&known.live, changed, &again);
         let mut done = Limit::default();
+        let mut as_of = None;
         // Those that were left for later are found again.
         known.deferred.clear();
         // All names of a file that has changed look different.
@@ -115,6 +116,8 @@ impl Store {
                 ..*look
             };
             known = self.pass(pool, known, &look)?;
+            // The first one looks at all that was told: what changes from then on shows.
+            known.live.as_of = *as_of.get_or_insert(known.live.as_of);
             known.deferred.extend(deferred);
             done.join(limit);
             let relinked = std::mem::take(&mut known.relinked);

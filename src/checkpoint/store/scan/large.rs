@@ -1,23 +1,30 @@
 //! Large files that have changed: read at once, read where they differ from what they were,
 //! or left for later.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::frozen::{self, Aside};
 use super::super::id::Id;
 use super::super::live::Entry;
 use super::super::lock;
+use super::super::look::Look;
 use super::super::objects::Encoder;
 use super::super::place::Place;
 use super::super::pool::WAITING;
 use super::super::stamp::Stamp;
 use super::content::{Large, Older};
-use super::{Found, Walk, lists};
+use super::{Found, Walk, lists, now};
 
 /// Files up to this length are read at once, whatever the filesystem can do.
 pub const DEFERRED: u64 = 1 << 20;
+
+/// A file that was changed within so long may be changed again at any time: a clone of it is
+/// not worth its while yet.
+const RESTING: Duration = Duration::from_millis(50);
 
 /// What becomes of large files that have changed.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +35,11 @@ pub enum LargeFiles<'a> {
     Compare(&'a Place),
     /// They are left for the next walk.
     Leave,
-    /// They are cloned, and read afterwards.
+    /// Those that nobody seems to write to are cloned, the others left for the next walk: a
+    /// clone takes the longer the more extents there are, and nothing waits for it yet.
+    CloneResting(&'a Aside),
+    /// They are cloned, but for those that have not changed since they were, and read
+    /// afterwards.
     Clone(&'a Aside),
 }
 
@@ -43,6 +54,8 @@ pub struct Deferred {
     pub old: Id,
     /// What it looked like then.
     pub stamp: Option<Stamp>,
+    /// What it looked like when it was cloned, if it was.
+    pub cloned: Option<Stamp>,
     /// Its path, for people.
     pub path: PathBuf,
 }
@@ -118,6 +131,7 @@ impl Walk<'_> {
         }
         let left = self.scan.look.hints.left.get(&inode).copied();
         let stamp = left.or(known.map(|known| known.stamp));
+        let mut cloned = None;
         match self.scan.look.large {
             LargeFiles::Read => return None,
             LargeFiles::Compare(snapshot) => {
@@ -127,10 +141,13 @@ impl Walk<'_> {
                     .map(Later::Compared);
             }
             LargeFiles::Leave => {}
-            LargeFiles::Clone(aside) => {
-                if let Err(error) = aside.clone_file(file, inode) {
-                    tracing::debug!("a file that cannot be cloned is read: {error}");
-                    return None;
+            LargeFiles::CloneResting(aside) | LargeFiles::Clone(aside) => {
+                match self.clone_large(aside, file, &entry.stamp) {
+                    Ok(looks) => cloned = looks,
+                    Err(error) => {
+                        tracing::debug!("a file that cannot be cloned is read: {error}");
+                        return None;
+                    }
                 }
             }
         }
@@ -142,8 +159,33 @@ impl Walk<'_> {
             size,
             old: entry.content,
             stamp,
+            cloned,
             path: String::from_utf8_lossy(&path()).into_owned().into(),
         }));
         Some(Later::Deferred)
+    }
+
+    /// Clones a large file that looks like this, unless its clone is still what it is. Returns
+    /// what it looked like then; none if it was left for the next walk.
+    fn clone_large(
+        &self,
+        aside: &Aside,
+        file: &OwnedFd,
+        looks: &Stamp,
+    ) -> io::Result<Option<Stamp>> {
+        let Look { hints, large, .. } = self.scan.look;
+        let is_same = hints.cloned.get(&looks.inode) == Some(looks)
+            && !hints.distrusted.contains(&looks.inode);
+        if !is_same {
+            let quiet = now()
+                .since_epoch()
+                .saturating_sub(looks.changed.since_epoch());
+            let rests = quiet > RESTING.max(self.scan.granularity);
+            if matches!(large, LargeFiles::CloneResting(_)) && !rests {
+                return Ok(None);
+            }
+            aside.clone_file(file, looks.inode)?;
+        }
+        Ok(Some(*looks))
     }
 }

@@ -1,0 +1,139 @@
+//! Large files are cloned while everything runs, and again while it is held only if they have
+//! changed since: a clone may take long.
+
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::sdks::has;
+use crate::support::disk::Disk;
+use crate::support::tracer::{Tracer, can_trace};
+use crate::support::{Daemon, Sprite, wait_for_file_to_exist};
+
+/// More than is read at once.
+const LARGE: usize = (1 << 20) + 5000;
+/// So old is a file to which nobody seems to write.
+const RESTING: Duration = Duration::from_millis(100);
+
+/// How many clones a checkpoint makes, before everything is held and while it is.
+fn clones_made(daemon: &Daemon) -> (usize, usize) {
+    let traced = Tracer::attach(daemon, "ioctl,openat,kill", "signal=none");
+    daemon.client().checkpoint();
+    drop(traced);
+    let log = fs::read_to_string(daemon.sprite.path("strace.log")).unwrap();
+    let lines: Vec<&str> = log.lines().collect();
+    let holds =
+        |line: &&str| line.contains("cgroup.freeze\", O_WRONLY") || line.contains("SIGSTOP");
+    let held = lines.iter().position(holds).expect("everything is held");
+    let count = |lines: &[&str]| {
+        lines
+            .iter()
+            .filter(|line| line.contains("FICLONE,"))
+            .count()
+    };
+    (count(&lines[..held]), count(&lines[held..]))
+}
+
+#[test]
+fn what_nobody_writes_to_is_cloned_before_everything_is_held() {
+    let sprite = Sprite::new();
+    let Some(disk) = Disk::of_environment("xfs", &sprite.path("data")) else {
+        return;
+    };
+    if !can_trace() {
+        return;
+    }
+    let daemon = sprite.storage().idle();
+    daemon.wait_running();
+    let path = |name: &str| daemon.sprite.fs().join(name);
+    for name in ["a", "b", "busy"] {
+        fs::write(path(name), vec![1; LARGE]).unwrap();
+    }
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let busy = fs::OpenOptions::new().write(true).open(path("busy"));
+            let busy = busy.unwrap();
+            while !is_over.load(Ordering::Relaxed) {
+                busy.write_all_at(&[fastrand::u8(..)], 0).unwrap();
+            }
+        });
+        // Not to wait for something, but for nothing.
+        std::thread::sleep(RESTING);
+        assert_eq!(clones_made(&daemon), (2, 1));
+        fs::write(path("a"), vec![2; LARGE]).unwrap();
+        std::thread::sleep(RESTING);
+        assert_eq!(clones_made(&daemon), (1, 1), "what has changed");
+        is_over.store(true, Ordering::Relaxed);
+    });
+    std::thread::sleep(RESTING);
+    assert_eq!(clones_made(&daemon), (1, 0));
+    assert_eq!(clones_made(&daemon), (0, 0));
+    drop((daemon, disk));
+}
+
+/// Writes to one file after the other, in ways that differ, so slowly that each rests for a
+/// while.
+const RING: &str = r#"
+import mmap, os, sys, time
+files, large = int(sys.argv[1]), int(sys.argv[2])
+os.chdir("data/fs")
+opened, maps = [], []
+for number in range(files):
+    with open(str(number), "wb") as file:
+        file.truncate(large)
+    opened.append(open(str(number), "r+b", buffering=0))
+    maps.append(mmap.mmap(opened[-1].fileno(), large) if number % 3 == 1 else None)
+n = 0
+while True:
+    n += 1
+    number, text = n % files, b"%9d" % n
+    if number % 3 == 0:
+        os.pwrite(opened[number].fileno(), text, large - 4000)
+    elif number % 3 == 1:
+        maps[number][large - 4000:large - 3991] = text
+    else:
+        with mmap.mmap(opened[number].fileno(), large) as short:
+            short[large - 4000:large - 3991] = text
+    if n == 2 * files:
+        open("../../round", "w").close()
+    time.sleep(0.01)
+"#;
+
+#[test]
+fn clones_are_of_one_instant() {
+    const FILES: usize = 12;
+    let sprite = Sprite::new();
+    let Some(disk) = Disk::of_environment("xfs", &sprite.path("data")) else {
+        return;
+    };
+    if !has("python3") || !can_trace() {
+        return;
+    }
+    fs::write(sprite.path("ring.py"), RING).unwrap();
+    let arguments = [FILES.to_string(), LARGE.to_string()];
+    let command = ["python3", "ring.py", &arguments[0], &arguments[1]];
+    let daemon = sprite.command(&command).storage().api().start();
+    daemon.wait_running();
+    wait_for_file_to_exist(&daemon.sprite.path("round"));
+    let client = daemon.client();
+    for _ in 0..15 {
+        // Much is written between the clones and the moment from which nothing is.
+        let delayed = Tracer::attach(&daemon, "kill", "inject=kill:delay_enter=50000");
+        let id = client.checkpoint();
+        drop(delayed);
+        let number_in = |number: usize| -> usize {
+            let file = client.get(&format!("/checkpoints/{id}/files?path={number}"));
+            assert_eq!(file.bytes.len(), LARGE, "{id}: {number}");
+            let text = &file.bytes[LARGE - 4000..LARGE - 3991];
+            String::from_utf8_lossy(text).trim().parse().unwrap()
+        };
+        let found: Vec<usize> = (0..FILES).map(number_in).collect();
+        let last = *found.iter().max().unwrap();
+        let wanted = |number: usize| last - (last % FILES + FILES - number) % FILES;
+        let wanted: Vec<usize> = (0..FILES).map(wanted).collect();
+        assert_eq!(found, wanted, "{id}");
+    }
+    drop((daemon, disk));
+}
