@@ -22,9 +22,10 @@ use super::{Found, Walk, lists, now};
 /// Files up to this length are read at once, whatever the filesystem can do.
 pub const DEFERRED: u64 = 1 << 20;
 
-/// A file that was changed within so long may be changed again at any time: a clone of it is
-/// not worth its while yet.
-const RESTING: Duration = Duration::from_millis(50);
+/// A file that was changed within so long, which is about as long as it takes from here until
+/// everything is held, is as likely as not to be changed again by then: a clone of it is not
+/// worth its while yet.
+const RESTING: Duration = Duration::from_millis(20);
 
 /// What becomes of large files that have changed.
 #[derive(Clone, Copy, Debug)]
