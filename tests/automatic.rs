@@ -76,34 +76,71 @@ fn those_whose_time_is_over_go() {
 #[test]
 fn what_they_needed_goes_though_the_next_begins_at_once() {
     let daemon = daemon(&json!({"keep_auto": 1}));
-    let (client, root) = (daemon.client(), daemon.sprite.fs());
-    // What is needed takes a while to find.
-    for number in 0..3_000 {
-        let dir = root.join(number.to_string());
-        fs::create_dir(&dir).unwrap();
-        fs::write(dir.join("file"), dir.display().to_string()).unwrap();
-    }
+    let client = daemon.client();
+    make_many_directories(&daemon);
     let id = client.checkpoint();
-    let packs = daemon.sprite.path("data/store/packs");
-    let stored = || -> u64 {
-        let packs = fs::read_dir(&packs).unwrap().flatten();
-        packs
-            .filter_map(|pack| Some(pack.metadata().ok()?.len()))
-            .sum()
-    };
-    let before = stored();
-    let mut noise = vec![0; 1 << 20];
+    let before = stored(&daemon);
     for _ in 0..20 {
-        fastrand::fill(&mut noise);
-        fs::write(root.join("noise"), &noise).unwrap();
+        write_noise(&daemon);
         assert_eq!(client.restore(&id)["type"], "complete");
     }
     wait_until(
         &daemon,
         "one automatic checkpoint's content is left",
-        || stored() < before + (noise.len() as u64) * 3 / 2,
+        || stored(&daemon) < before + NOISE * 3 / 2,
     );
     assert_eq!(client.checkpoint_ids(true).len(), 2);
+}
+
+/// How much of it is in each checkpoint.
+const NOISE: u64 = 1 << 20;
+
+fn write_noise(daemon: &Daemon) {
+    let mut noise = vec![0; usize::try_from(NOISE).unwrap()];
+    fastrand::fill(&mut noise);
+    fs::write(daemon.sprite.fs().join("noise"), &noise).unwrap();
+}
+
+/// So many that it takes a while to find what is needed.
+fn make_many_directories(daemon: &Daemon) {
+    for number in 0..3_000 {
+        let dir = daemon.sprite.fs().join(number.to_string());
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("file"), dir.display().to_string()).unwrap();
+    }
+}
+
+/// How many bytes the store's packs have.
+fn stored(daemon: &Daemon) -> u64 {
+    let packs = fs::read_dir(daemon.sprite.path("data/store/packs")).unwrap();
+    let lengths = packs.flatten().filter_map(|pack| pack.metadata().ok());
+    lengths.map(|looks| looks.len()).sum()
+}
+
+#[test]
+fn what_a_deleted_one_needed_goes_though_the_next_begins_meanwhile() {
+    let daemon = Sprite::new().storage().idle();
+    let client = daemon.client();
+    make_many_directories(&daemon);
+    client.checkpoint();
+    let before = stored(&daemon);
+    for _ in 0..20 {
+        write_noise(&daemon);
+        let id = client.checkpoint();
+        let path = format!("/checkpoints/{id}");
+        let client = daemon.client();
+        let deleting = std::thread::spawn(move || client.request("DELETE", &path, b"").status);
+        // Its record goes first.
+        wait_until(&daemon, "it is gone", || {
+            !daemon.client().checkpoint_ids(false).contains(&id)
+        });
+        fs::remove_file(daemon.sprite.fs().join("noise")).unwrap();
+        daemon.client().checkpoint();
+        assert_eq!(deleting.join().unwrap(), 204);
+    }
+    wait_until(&daemon, "nothing of them is left", || {
+        stored(&daemon) < before + NOISE / 2
+    });
 }
 
 #[test]

@@ -67,14 +67,15 @@ pub fn collect(
 }
 
 impl Store {
-    /// Removes a checkpoint and what only it needed.
+    /// Removes a checkpoint and what only it needed: the latter later, if somebody begins with
+    /// something meanwhile. Whoever calls it keeps other collections off.
     pub(super) fn remove(&self, id: &str) -> Result<(), Error> {
         self.record(Change::Delete { id: id.to_owned() })?;
-        self.collect(&Cancel::default()).map(|_| ())
+        self.collect_unless_hurried()
     }
 
-    /// Keeps collections off as long as what it returns is there. One that nobody waits for gives
-    /// way; another is waited for.
+    /// Keeps collections off as long as what it returns is there. One that is under way gives way,
+    /// unless somebody has asked for it.
     pub(super) fn hold_collections(&self) -> MutexGuard<'_, ()> {
         {
             let mut state = self.state();
@@ -174,25 +175,36 @@ impl Store {
     /// later, if somebody begins with something meanwhile.
     pub(super) fn prune(&self) -> Result<(), Error> {
         let _collecting = lock(&self.collecting);
-        let (autos, cancel, given_way) = {
-            let mut state = self.state();
+        let (autos, is_behind) = {
+            let state = self.state();
             if state.work.is_some() || state.collection.waiting > 0 {
                 return Ok(());
             }
-            let cancel = Arc::new(Cancel::default());
-            let given_way = state.collection.given_way;
-            if given_way < GIVEN_WAY {
-                state.collection.give_way = Arc::clone(&cancel);
-            }
             let autos = state.catalog.list(true).filter(|manifest| manifest.is_auto);
-            (autos.collect::<Vec<_>>(), cancel, given_way)
+            (autos.collect::<Vec<_>>(), state.collection.given_way > 0)
         };
         let autos = retention::expired(self.retention, &autos);
         for id in &autos {
             self.record(Change::Delete { id: id.clone() })?;
         }
-        if autos.is_empty() && given_way == 0 {
+        if autos.is_empty() && !is_behind {
             return Ok(());
+        }
+        self.collect_unless_hurried()
+    }
+
+    /// Removes what no checkpoint needs, now or, if somebody waits to begin with something, after
+    /// that.
+    fn collect_unless_hurried(&self) -> Result<(), Error> {
+        let cancel = Arc::new(Cancel::default());
+        {
+            let mut state = self.state();
+            if state.collection.given_way < GIVEN_WAY {
+                state.collection.give_way = Arc::clone(&cancel);
+                if state.collection.waiting > 0 {
+                    cancel.cancel();
+                }
+            }
         }
         match self.collect(&cancel) {
             Err(Error::Cancelled(_)) => {

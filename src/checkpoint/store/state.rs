@@ -33,7 +33,7 @@ pub struct State {
     pub collection: Collection,
 }
 
-/// How collections that nobody waits for give way to operations.
+/// How collections that nobody has asked for give way to operations.
 #[derive(Debug, Default)]
 pub struct Collection {
     /// How many wait until there is no collection.
