@@ -60,6 +60,7 @@ impl Table {
         let missed = ratio > most;
         self.missed |= missed;
         let mark = if missed { ": **missed**" } else { "" };
+        let most = (most * 100.0).round() / 100.0;
         println!("| {what} | {ours} | {ratio:.2} | {of}: {other} | {most}{mark} |");
     }
 }
