@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags};
-use rustix::fs::{AtFlags, StatxFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::place::Place;
@@ -59,7 +59,17 @@ impl Watch {
             | MaskFlags::FAN_ATTRIB
             | MaskFlags::FAN_ONDIR;
         let marks = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM;
-        fanotify.mark(marks, mask, &mount, Some(".")).ok()?;
+        let mut above = None;
+        // By a directory of a subvolume btrfs cannot be marked, only by one of the filesystem's
+        // own tree, which is often the one that the subvolume is in.
+        while let Err(error) =
+            fanotify.mark(marks, mask, above.as_ref().unwrap_or(&mount), Some("."))
+        {
+            if error != nix::errno::Errno::EXDEV {
+                return None;
+            }
+            above = Some(parent(above.as_ref().unwrap_or(&mount).as_fd())?);
+        }
         Some(Self {
             fanotify,
             mount,
@@ -163,6 +173,21 @@ fn directory(mut information: &[u8]) -> Option<Handle> {
 fn inode(directory: BorrowedFd<'_>) -> Result<u64, Errno> {
     let flags = AtFlags::EMPTY_PATH;
     Ok(rustix::fs::statx(directory, c"", flags, StatxFlags::INO)?.stx_ino)
+}
+
+/// The directory that one is in; none if that is of another mount.
+fn parent(directory: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let parent = rustix::fs::openat(directory, c"..", flags, Mode::empty()).ok()?;
+    let looks = |of: BorrowedFd<'_>| {
+        let wanted = StatxFlags::INO | StatxFlags::MNT_ID;
+        rustix::fs::statx(of, c"", AtFlags::EMPTY_PATH, wanted).ok()
+    };
+    let (here, there) = (looks(directory)?, looks(parent.as_fd())?);
+    let place = |looks: &Statx| (looks.stx_dev_major, looks.stx_dev_minor, looks.stx_ino);
+    // Above the root of a mount namespace there is that root itself.
+    let is_above = here.stx_mnt_id == there.stx_mnt_id && place(&here) != place(&there);
+    is_above.then_some(parent)
 }
 
 #[cfg(test)]
