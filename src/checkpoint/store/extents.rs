@@ -16,11 +16,9 @@ use crate::sys::extents::{Extent, extents};
 pub struct Same(Vec<Range<u64>>);
 
 impl Same {
-    /// What is the same in both, up to `end`. Called in a pool: the kernel takes a while to list
-    /// extents (on xfs about 2 µs for each), so each list has a thread.
+    /// What is the same in both, up to `end`.
     pub fn of(older: BorrowedFd<'_>, newer: BorrowedFd<'_>, end: u64) -> io::Result<Self> {
-        let (older, newer) = rayon::join(|| extents(older), || extents(newer));
-        Ok(Self::compare(&older?, &newer?, end))
+        Ok(Self::compare(&extents(older)?, &extents(newer)?, end))
     }
 
     /// Whether all of `range` is the same.

@@ -120,8 +120,7 @@ impl Store {
         let objects = &self.opened()?.objects;
         let clone = aside.taken_clone(file.inode)?;
         let older = aside.kept_clone(file.inode, file.old);
-        let compare = |older| pool.run(|| Older::of(objects, &older, &clone, file.old));
-        let older = older.and_then(compare);
+        let older = older.and_then(|older| Older::of(objects, &older, &clone, file.old));
         let large = Large {
             file: clone,
             size: file.size,
