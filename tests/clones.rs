@@ -9,12 +9,21 @@ use std::time::Duration;
 use crate::sdks::has;
 use crate::support::disk::Disk;
 use crate::support::tracer::{Tracer, can_trace};
-use crate::support::{Daemon, Sprite, wait_for_file_to_exist};
+use crate::support::{Daemon, Sprite, json, wait_for_file_to_exist};
 
 /// More than is read at once.
 const LARGE: usize = (1 << 20) + 5000;
 /// So old is a file to which nobody seems to write.
 const RESTING: Duration = Duration::from_millis(100);
+
+/// Ends a thread when it is dropped.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// How many clones a checkpoint makes, before everything is held and while it is.
 fn clones_made(daemon: &Daemon) -> (usize, usize) {
@@ -52,6 +61,8 @@ fn what_nobody_writes_to_is_cloned_before_everything_is_held() {
     }
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // Also if something is not as it should be.
+        let over = Ending(&is_over);
         scope.spawn(|| {
             let busy = fs::OpenOptions::new().write(true).open(path("busy"));
             let busy = busy.unwrap();
@@ -65,7 +76,7 @@ fn what_nobody_writes_to_is_cloned_before_everything_is_held() {
         fs::write(path("a"), vec![2; LARGE]).unwrap();
         std::thread::sleep(RESTING);
         assert_eq!(clones_made(&daemon), (1, 1), "what has changed");
-        is_over.store(true, Ordering::Relaxed);
+        drop(over);
     });
     std::thread::sleep(RESTING);
     assert_eq!(clones_made(&daemon), (1, 0));
@@ -73,17 +84,18 @@ fn what_nobody_writes_to_is_cloned_before_everything_is_held() {
     drop((daemon, disk));
 }
 
-/// Writes to one file after the other, in ways that differ, so slowly that each rests for a
-/// while.
+/// Writes to one file after the other, each in a directory of its own, in ways that differ, so
+/// slowly that each rests for a while. Not all of it is told by the kernel.
 const RING: &str = r#"
 import mmap, os, sys, time
 files, large = int(sys.argv[1]), int(sys.argv[2])
-os.chdir("data/fs")
 opened, maps = [], []
 for number in range(files):
-    with open(str(number), "wb") as file:
+    os.mkdir(f"{sys.argv[3]}/{number}")
+    path = f"{sys.argv[3]}/{number}/file"
+    with open(path, "wb") as file:
         file.truncate(large)
-    opened.append(open(str(number), "r+b", buffering=0))
+    opened.append(open(path, "r+b", buffering=0))
     maps.append(mmap.mmap(opened[-1].fileno(), large) if number % 3 == 1 else None)
 n = 0
 while True:
@@ -97,34 +109,33 @@ while True:
         with mmap.mmap(opened[number].fileno(), large) as short:
             short[large - 4000:large - 3991] = text
     if n == 2 * files:
-        open("../../round", "w").close()
+        open("round", "w").close()
     time.sleep(0.01)
 "#;
 
-#[test]
-fn clones_are_of_one_instant() {
+/// Whether each checkpoint has of each of twelve large files what was written last.
+fn are_of_one_instant(sprite: Sprite) {
     const FILES: usize = 12;
-    let sprite = Sprite::new();
-    let Some(disk) = Disk::of_environment("xfs", &sprite.path("data")) else {
-        return;
-    };
     if !has("python3") || !can_trace() {
         return;
     }
     fs::write(sprite.path("ring.py"), RING).unwrap();
     let arguments = [FILES.to_string(), LARGE.to_string()];
-    let command = ["python3", "ring.py", &arguments[0], &arguments[1]];
+    let dir = sprite.path("data/fs").display().to_string();
+    let command = ["python3", "ring.py", &arguments[0], &arguments[1], &dir];
+    // So that what holds them are signals, which can be delayed.
+    let sprite = sprite.config(&json!({"cgroups": "off"}));
     let daemon = sprite.command(&command).storage().api().start();
     daemon.wait_running();
     wait_for_file_to_exist(&daemon.sprite.path("round"));
     let client = daemon.client();
     for _ in 0..15 {
-        // Much is written between the clones and the moment from which nothing is.
+        // Much is written between the last walk and the moment from which nothing is.
         let delayed = Tracer::attach(&daemon, "kill", "inject=kill:delay_enter=50000");
         let id = client.checkpoint();
         drop(delayed);
         let number_in = |number: usize| -> usize {
-            let file = client.get(&format!("/checkpoints/{id}/files?path={number}"));
+            let file = client.get(&format!("/checkpoints/{id}/files?path={number}/file"));
             assert_eq!(file.bytes.len(), LARGE, "{id}: {number}");
             let text = &file.bytes[LARGE - 4000..LARGE - 3991];
             String::from_utf8_lossy(text).trim().parse().unwrap()
@@ -135,5 +146,28 @@ fn clones_are_of_one_instant() {
         let wanted: Vec<usize> = (0..FILES).map(wanted).collect();
         assert_eq!(found, wanted, "{id}");
     }
-    drop((daemon, disk));
+}
+
+/// The same on a disk of its own.
+fn are_of_one_instant_on(kind: &str) {
+    let sprite = Sprite::new();
+    if let Some(disk) = Disk::of_environment(kind, &sprite.path("data")) {
+        are_of_one_instant(sprite);
+        drop(disk);
+    }
+}
+
+#[test]
+fn clones_are_of_one_instant() {
+    are_of_one_instant_on("xfs");
+}
+
+#[test]
+fn a_snapshot_is_of_one_instant() {
+    are_of_one_instant_on("btrfs");
+}
+
+#[test]
+fn what_is_copied_is_of_one_instant() {
+    are_of_one_instant(Sprite::new());
 }

@@ -3,19 +3,14 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::PathBuf;
+
+use super::processes;
 
 /// The inodes that one of `processes` (none = any at all) has mapped shared and writable.
 pub fn inodes(processes: Option<&[i32]>) -> HashSet<u64> {
-    let directories: Vec<PathBuf> = if let Some(pids) = processes {
-        let pids = pids.iter();
-        pids.map(|pid| format!("/proc/{pid}").into()).collect()
-    } else {
-        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
-        all.map(|entry| entry.path()).collect()
-    };
     let mut inodes = HashSet::new();
-    let maps = directories.iter().map(|dir| dir.join("maps"));
+    let directories = processes::directories(processes).into_iter();
+    let maps = directories.map(|dir| dir.join("maps"));
     for maps in maps.filter_map(|maps| fs::read_to_string(maps).ok()) {
         // address perms offset device inode path (proc(5))
         for line in maps.lines() {

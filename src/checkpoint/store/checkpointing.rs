@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use super::watch::Watch;
 use super::{Id, Store, Work, lock};
 use crate::checkpoint::driver::{Cancel, Context as _, Draft, Error};
 use crate::checkpoint::manifest::{Manifest, automatic_id};
-use crate::checkpoint::{durable, mapped};
+use crate::checkpoint::{durable, mapped, open_files};
 use crate::clock::now;
 
 /// A pass that took longer is followed by another before everything is held: what
@@ -48,6 +49,8 @@ pub struct Making {
     /// The directories in which something has changed from the last walk to the snapshot; none
     /// if that is not known.
     pub changed: Option<HashSet<u64>>,
+    /// The files that were open for writing then: not all changes to them are told.
+    pub open: HashSet<u64>,
 }
 
 impl Making {
@@ -87,6 +90,7 @@ impl Store {
             distrusted: HashSet::new(),
             is_snapshot: false,
             changed: None,
+            open: HashSet::new(),
         })));
         Ok(draft)
     }
@@ -131,8 +135,9 @@ impl Store {
             };
             scanned = if let Some(changed) = told(watch.as_mut()) {
                 // What was mapped may have been written to since.
-                let doubtful = scanned.live.doubtful(&pool);
-                self.pass_over(&pool, scanned, &changed, doubtful, &look)?
+                let mut again = scanned.live.doubtful(&pool);
+                again.extend(self.open_files(None)?);
+                self.pass_over(&pool, scanned, &changed, again, &look)?
             } else {
                 // There was none, or more has changed than the kernel keeps.
                 if let Some(lost) = std::mem::replace(&mut watch, Watch::begin(&root)) {
@@ -152,6 +157,12 @@ impl Store {
         Ok(())
     }
 
+    /// The files that one of `processes` (none = any at all) has open for writing.
+    fn open_files(&self, processes: Option<&[i32]>) -> Result<HashSet<u64>, Error> {
+        let looks = fs::metadata(&self.tree).context("look at", &self.tree)?;
+        Ok(open_files::inodes(processes, looks.dev()))
+    }
+
     /// Reads what has changed since, while nothing else runs.
     pub(super) fn capture_held(&self, held: Option<&[i32]>, cancel: &Cancel) -> Result<(), Error> {
         let (scanned, mut watch) = match &mut self.state().work {
@@ -165,6 +176,11 @@ impl Store {
         };
         let opened = self.opened()?;
         let (mut changed, mut is_snapshot) = (None, false);
+        // Without a watch everything is looked at.
+        let open = match &watch {
+            Some(_) => self.open_files(held)?,
+            None => HashSet::new(),
+        };
         let scanned = if let CaptureSource::Snapshot(aside) = &opened.source {
             // The kernel tells of each change before whoever makes it goes on.
             changed = told(watch.as_mut());
@@ -184,7 +200,9 @@ impl Store {
             opened.objects.hold();
             let pool = Pool::new()?;
             Some(match scanned {
-                Some(scanned) => self.catch_up(&pool, scanned, watch.as_mut(), &look)?,
+                Some(scanned) => {
+                    self.catch_up(&pool, scanned, watch.as_mut(), open.clone(), &look)?
+                }
                 None => self.pass(&pool, self.known(), &look)?,
             })
         };
@@ -196,6 +214,7 @@ impl Store {
             making.distrusted = hints.distrusted;
             making.is_snapshot = is_snapshot;
             making.changed = changed;
+            making.open = open;
         }
         Ok(())
     }

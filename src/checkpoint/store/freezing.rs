@@ -54,7 +54,8 @@ impl Store {
             None => self.changed_since(&pool, &scanned, &look)?,
         };
         let as_of = scanned.live.as_of;
-        let mut read = self.pass_over(&pool, scanned, &changed, HashSet::new(), &look)?;
+        let open = making.open.clone();
+        let mut read = self.pass_over(&pool, scanned, &changed, open, &look)?;
         // Not when it was read: what changes after the instant must show.
         read.live.as_of = as_of;
         Ok(read)

@@ -77,16 +77,18 @@ impl Store {
         }
     }
 
-    /// Looks at what has changed since `watch` began, or at everything without it.
+    /// Looks at what has changed since `watch` began, and at the files `again`, or at everything
+    /// without it.
     pub(super) fn catch_up(
         &self,
         pool: &Pool,
         known: Scanned,
         watch: Option<&mut Watch>,
+        again: HashSet<u64>,
         look: &Look,
     ) -> Result<Scanned, Error> {
         match told(watch) {
-            Some(changed) => self.pass_over(pool, known, &changed, HashSet::new(), look),
+            Some(changed) => self.pass_over(pool, known, &changed, again, look),
             None => self.pass(pool, known, look),
         }
     }

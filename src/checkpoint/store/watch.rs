@@ -2,8 +2,9 @@
 //! (fanotify(7)): what has not changed need not be looked at while everything is held.
 //!
 //! It needs `CAP_SYS_ADMIN` and a filesystem that can be watched as a whole; elsewhere the
-//! tree is walked. Stores to mapped pages are not told; files that are mapped are looked at
-//! anyway, and when the last mapping of one goes, that it was open for writing is told.
+//! tree is walked. Stores to mapped pages are not told, nor what libaio writes: files that are
+//! mapped or open for writing are looked at anyway, and when the last mapping and descriptor of
+//! one go, that it was open for writing is told.
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};

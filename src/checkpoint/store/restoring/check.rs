@@ -1,5 +1,6 @@
 //! Whether what was restored is what was wanted.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use super::super::apply::Applied;
@@ -38,7 +39,13 @@ impl Store {
             live
         };
         let look = Look::new(&hints, &cancel);
-        let mut scanned = self.catch_up(pool, Scanned::of(known), watch.as_mut(), &look)?;
+        let mut scanned = self.catch_up(
+            pool,
+            Scanned::of(known),
+            watch.as_mut(),
+            HashSet::new(),
+            &look,
+        )?;
         if let Some(watch) = watch {
             watch.end();
         }

@@ -2,7 +2,7 @@
 //! or left for later.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::super::look::Look;
 use super::super::objects::Encoder;
 use super::super::place::Place;
 use super::super::pool::WAITING;
-use super::super::stamp::Stamp;
+use super::super::stamp::{self, Stamp};
 use super::content::{Large, Older};
 use super::{Found, Walk, lists, now};
 
@@ -143,7 +143,7 @@ impl Walk<'_> {
             }
             LargeFiles::Leave => {}
             LargeFiles::CloneResting(aside) | LargeFiles::Clone(aside) => {
-                match self.clone_large(aside, file, &entry.stamp) {
+                match self.clone_large(aside, file) {
                     Ok(looks) => cloned = looks,
                     Err(error) => {
                         tracing::debug!("a file that cannot be cloned is read: {error}");
@@ -166,16 +166,13 @@ impl Walk<'_> {
         Some(Later::Deferred)
     }
 
-    /// Clones a large file that looks like this, unless its clone is still what it is. Returns
-    /// what it looked like then; none if it was left for the next walk.
-    fn clone_large(
-        &self,
-        aside: &Aside,
-        file: &OwnedFd,
-        looks: &Stamp,
-    ) -> io::Result<Option<Stamp>> {
+    /// Clones a large file, unless its clone is still what it is. Returns what it looked like then;
+    /// none if it was left for the next walk.
+    fn clone_large(&self, aside: &Aside, file: &OwnedFd) -> io::Result<Option<Stamp>> {
         let Look { hints, large, .. } = self.scan.look;
-        let is_same = hints.cloned.get(&looks.inode) == Some(looks)
+        // It may have changed since its directory was looked at.
+        let (looks, _) = stamp::stamp_of(file.as_fd())?;
+        let is_same = hints.cloned.get(&looks.inode) == Some(&looks)
             && !hints.distrusted.contains(&looks.inode);
         if !is_same {
             let quiet = now()
@@ -187,6 +184,6 @@ impl Walk<'_> {
             }
             aside.clone_file(file, looks.inode)?;
         }
-        Ok(Some(*looks))
+        Ok(Some(looks))
     }
 }
