@@ -263,6 +263,41 @@ fn garbage_is_collected_when_asked() {
 }
 
 #[test]
+fn what_is_lost_is_forgotten_once_nothing_needs_it() {
+    let mut daemon = daemon();
+    for name in ["one", "two"] {
+        let noise = trees::noise(&mut fastrand::Rng::new(), 500_000);
+        fs::write(daemon.sprite.fs().join(name), noise).unwrap();
+        daemon.client().checkpoint();
+    }
+    let before = store::packs(&daemon.sprite);
+    fs::remove_file(daemon.sprite.fs().join("two")).unwrap();
+    daemon.client().checkpoint();
+    let mut packs = store::packs(&daemon.sprite);
+    packs.retain(|pack| !before.contains(pack) || *pack == store::pack_of(&daemon.sprite, "v0"));
+    // Only the second checkpoint needs it.
+    let lost = before.iter().find(|pack| !packs.contains(pack)).unwrap();
+    daemon.stop(143);
+    fs::write(lost, "no pack").unwrap();
+    let mut daemon = daemon.into_sprite().idle();
+    let damaged = |daemon: &Daemon| verb(daemon, &["verify"]);
+    assert_ne!(damaged(&daemon).0, 0);
+    let (code, printed) = verb(&daemon, &["gc"]);
+    assert_ne!(code, 0, "{printed}");
+    let client = daemon.client();
+    assert_eq!(client.request("DELETE", "/checkpoints/v1", b"").status, 204);
+    assert_eq!(damaged(&daemon).0, 0, "{}", damaged(&daemon).1);
+    assert_eq!(store::packs(&daemon.sprite), packs);
+    daemon.stop(143);
+    let daemon = daemon.into_sprite().idle();
+    assert_eq!(damaged(&daemon).0, 0, "{}", damaged(&daemon).1);
+    for id in ["v0", "v2"] {
+        assert_eq!(daemon.client().restore(id)["type"], "complete");
+    }
+    assert_eq!(verb(&daemon, &["gc"]).0, 0);
+}
+
+#[test]
 fn how_far_an_operation_is_can_be_told() {
     let daemon = daemon();
     for number in 0..50 {

@@ -58,7 +58,6 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch::Receiver;
@@ -74,10 +73,7 @@ pub use self::retention::expired;
 pub use self::scratch::{export_tree, take_in};
 
 use self::apply::Written;
-use self::frozen::CaptureSource;
-use self::log::Log;
-use self::objects::Objects;
-use self::opening::{RestoreOnBoot, survives};
+use self::opening::{Opened, RestoreOnBoot, survives};
 use self::remote::Remote;
 use self::state::{State, Work};
 use super::driver::{
@@ -120,20 +116,6 @@ pub struct Store {
     collecting: Mutex<()>,
     /// Whether it is for one archive only: then nothing is made beside the tree.
     is_scratch: bool,
-}
-
-/// What there is once the store is open.
-#[derive(Debug)]
-struct Opened {
-    objects: Objects,
-    log: Log,
-    granularity: Duration,
-    source: CaptureSource,
-    /// What could not be read, for people. As long as there is something, nothing is
-    /// removed: it may be needed by what could not be read.
-    damaged: Vec<String>,
-    /// Holds the lock.
-    _lock: File,
 }
 
 /// Takes a lock. What a thread that panicked has left is whole: nothing is changed in
@@ -268,12 +250,14 @@ impl Driver for Store {
     fn find(&self, id: &str) -> Result<Manifest, Error> {
         let found = self.state().catalog.find(id);
         match found {
-            Err(Error::Unknown(_)) if !self.opened()?.damaged.is_empty() && catalog::is_id(id) => {
+            Err(Error::Unknown(_))
+                if !self.opened()?.lost_records.is_empty() && catalog::is_id(id) =>
+            {
                 Err(Error::Damaged {
                     path: self.dir.clone(),
                     why: format!(
                         "there is no checkpoint \"{id}\", but it may have been here: {}",
-                        self.opened()?.damaged.join("; ")
+                        self.opened()?.lost_records.join("; ")
                     ),
                 })
             }

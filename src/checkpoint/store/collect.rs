@@ -87,18 +87,26 @@ impl Store {
         held
     }
 
-    /// Removes what no checkpoint needs; nothing as long as something is broken.
+    /// Removes what no checkpoint needs, and forgets packs that are lost and not needed. Fails, with
+    /// nothing removed, as long as something that is lost may be needed.
     fn collect(&self, cancel: &Cancel) -> Result<driver::Collected, Error> {
-        if let Err(error) = self.check_whole() {
-            tracing::warn!("{error}");
-            return Ok(driver::Collected::default());
-        }
         let opened = self.opened()?;
+        if !opened.lost_records.is_empty() {
+            return Err(self.nothing_is_freed(&opened.damaged()));
+        }
         let roots = self.state().catalog.roots();
         let pool = Pool::new()?;
-        let (collected, reached) = collect(&opened.objects, &pool, &roots, cancel)?;
+        let lost = opened.damaged();
+        let (collected, reached) = match collect(&opened.objects, &pool, &roots, cancel) {
+            // Something that is needed is not there.
+            Err(Error::Damaged { .. }) if !lost.is_empty() => {
+                return Err(self.nothing_is_freed(&lost));
+            }
+            found => found?,
+        };
         tracing::debug!(?collected, "collected");
         self.remove_packs(&collected.packs)?;
+        lock(&opened.lost_packs).clear();
         let mut state = self.state();
         state.collection.given_way = 0;
         state.whole.extend(roots.iter().copied());
@@ -124,30 +132,28 @@ impl Store {
     pub(super) fn collect_garbage_now(&self) -> Result<driver::Collected, Error> {
         let _collecting = self.hold_collections();
         self.state().check_idle()?;
-        self.check_whole()?;
         self.collect(&Cancel::default())
     }
 
-    /// Fails if there is something in the store that cannot be read.
-    fn check_whole(&self) -> Result<(), Error> {
-        let damaged = &self.opened()?.damaged;
-        if damaged.is_empty() {
-            return Ok(());
-        }
-        Err(Error::Damaged {
+    fn nothing_is_freed(&self, lost: &[String]) -> Error {
+        Error::Damaged {
             path: self.dir.clone(),
             why: format!(
                 "no space is freed as long as a part of the checkpoint store is damaged: it may be \
                  needed: {}",
-                damaged.join("; ")
+                lost.join("; ")
             ),
-        })
+        }
     }
 
-    /// Records that packs are needed no longer, and that others are, and removes them.
+    /// Records that packs are needed no longer, also those that are lost, and that others are, and
+    /// removes them.
     fn remove_packs(&self, numbers: &[u32]) -> Result<(), Error> {
         let objects = &self.opened()?.objects;
-        let removed = objects.names_of(numbers);
+        let mut removed = objects.names_of(numbers);
+        // Those that are lost, and needed no longer either.
+        let there = objects.pack_names();
+        removed.extend(self.state().catalog.packs.difference(&there).cloned());
         let mut added = self.unnamed_packs()?;
         added.retain(|name| !removed.contains(name));
         if !removed.is_empty() || !added.is_empty() {
@@ -211,6 +217,8 @@ impl Store {
                 tracing::debug!("what nothing needs is removed later: something has begun");
                 self.state().collection.given_way += 1;
             }
+            // What is lost was told of at the start.
+            Err(error) if !self.opened()?.damaged().is_empty() => tracing::warn!("{error}"),
             result => drop(result?),
         }
         Ok(())

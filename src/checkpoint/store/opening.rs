@@ -1,6 +1,8 @@
 //! The start: reads what there is, here and in the bucket, and mends what crashes left.
 
-use std::sync::Arc;
+use std::fs::File;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::catalog::Catalog;
 use super::cipher::Cipher;
@@ -8,7 +10,7 @@ use super::frozen::CaptureSource;
 use super::live::Live;
 use super::log::{Change, Log, Replayed};
 use super::objects::{Objects, Source};
-use super::{Cancel, FORMAT, Opened, Store, Work, directories, remote, stamp};
+use super::{Cancel, FORMAT, Store, Work, directories, lock, remote, stamp};
 use crate::checkpoint::driver::{Driver as _, Error, Interrupted};
 use crate::checkpoint::intent::Intent;
 use crate::config::Storage;
@@ -16,7 +18,8 @@ use crate::config::Storage;
 /// So many records are put together into one.
 const RECORDS: usize = 1_000;
 
-/// Whether a first start on an empty disk restores the newest checkpoint of the bucket.
+/// Whether a first start on an empty disk restores the checkpoint of the bucket that the
+/// environment was in last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestoreOnBoot {
     Never,
@@ -39,6 +42,30 @@ impl RestoreOnBoot {
 pub fn survives(storage: &Storage) -> bool {
     let volume = storage.juicefs.as_ref();
     volume.is_some_and(|volume| volume.blocks.is_some())
+}
+
+/// What there is once the store is open.
+#[derive(Debug)]
+pub struct Opened {
+    pub objects: Objects,
+    pub log: Log,
+    pub granularity: Duration,
+    pub source: CaptureSource,
+    /// The records of the log that could not be read, for people. As long as there is one, nothing
+    /// is removed: they may need it.
+    pub lost_records: Vec<String>,
+    /// The same of packs, until nothing needs them any more.
+    pub lost_packs: Mutex<Vec<String>>,
+    /// Holds the lock.
+    pub _lock: File,
+}
+
+impl Opened {
+    /// What could not be read, for people.
+    pub fn damaged(&self) -> Vec<String> {
+        let packs = lock(&self.lost_packs);
+        packs.iter().chain(&self.lost_records).cloned().collect()
+    }
 }
 
 impl Store {
@@ -76,11 +103,10 @@ impl Store {
         if !is_named {
             catalog.migrate(objects.pack_names());
         }
-        let damaged: Vec<String> = bad.iter().chain(&lost).map(ToString::to_string).collect();
-        for damage in &damaged {
+        for damage in bad.iter().chain(&lost) {
             tracing::error!("{damage}");
         }
-        let is_whole = damaged.is_empty();
+        let is_whole = bad.is_empty() && lost.is_empty();
         let _ = self.opened.set(Opened {
             objects,
             log,
@@ -94,7 +120,8 @@ impl Store {
             } else {
                 CaptureSource::best(&self.tree)
             },
-            damaged,
+            lost_records: lost.iter().map(ToString::to_string).collect(),
+            lost_packs: Mutex::new(bad.iter().map(ToString::to_string).collect()),
             _lock: lock,
         });
         self.begin_with(catalog)?;

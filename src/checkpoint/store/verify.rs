@@ -19,7 +19,7 @@ impl Store {
         let opened = self.opened()?;
         let (objects, pool) = (&opened.objects, Pool::new()?);
         let mut verified = Verified {
-            damaged: opened.damaged.clone(),
+            damaged: opened.damaged(),
             ..Verified::default()
         };
         // The lists were read at the start, and are not looked at again until the next.
