@@ -324,6 +324,22 @@ fn the_schema_knows_every_key_and_takes_the_example() {
 }
 
 #[test]
+fn the_example_can_be_used_with_a_bucket() {
+    let (code, text) = Sprite::new()
+        .storage()
+        .env("SPRITE_S3_BUCKET", "bucket")
+        .env("SPRITE_S3_ACCESS_KEY", "key")
+        .env("SPRITE_S3_SECRET_ACCESS_KEY", "secret")
+        .env("SPRITE_HTTP_API_TOKEN", "token")
+        .arg("config")
+        .arg("check")
+        .arg("--config")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/config.example.json"))
+        .run();
+    assert_eq!(code, 0, "{text}");
+}
+
+#[test]
 fn components_are_found_in_a_directory() {
     let sprite = Sprite::new();
     let make = |name: &str, text: &str, mode: u32| {

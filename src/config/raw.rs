@@ -196,8 +196,8 @@ pub struct Storage {
     pub dir: Option<Text>,
     /// A filesystem of its own for the directory, which is then `fs` in it.
     pub volume: Option<Volume>,
-    /// Whether the first start on an empty disk restores the newest checkpoint of the
-    /// bucket. Default: true.
+    /// Whether the first start on an empty disk restores the checkpoint of the bucket that the
+    /// environment was in last. Default: true.
     pub restore_on_boot: Option<Value<bool>>,
 }
 
@@ -213,7 +213,8 @@ pub struct Volume {
     #[schemars(with = "Option<String>", regex(pattern = "^(btrfs-image|juicefs)$"))]
     pub kind: Option<Text>,
     /// How much fits in; what is not used takes no room. It can be made larger later.
-    /// Default: 100G; for `juicefs`, as much as its directory's filesystem has room for.
+    /// Default: 100G; for `juicefs` in the layout `tree`, as much as its directory's filesystem
+    /// has room for.
     pub size: Option<Text>,
 }
 
@@ -264,7 +265,8 @@ pub struct Checkpoint {
     /// Needs root and /dev/fuse. Default: nowhere.
     pub mount: Option<Text>,
     /// How a second sprite-env is kept from the same bucket: `required` (the default),
-    /// `best-effort` (also where the service has no conditional writes) or `off`.
+    /// `best-effort` (also where the service has no conditional writes; one that is alive is
+    /// waited for, and then taken over) or `off`.
     #[schemars(
         with = "Option<String>",
         regex(pattern = "^(required|best-effort|off)$")

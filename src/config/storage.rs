@@ -22,7 +22,7 @@ pub struct Storage {
     pub volume: Option<Volume>,
     /// The JuiceFS volume that it is on, if it is on one.
     pub juicefs: Option<juicefs::Volume>,
-    /// Whether a first start restores the newest checkpoint of the bucket.
+    /// Whether a first start restores the checkpoint of the bucket that the environment was in last.
     pub restore_on_boot: bool,
     /// What captures and restores.
     pub driver: Driver,

@@ -299,6 +299,7 @@ impl Checker<'_> {
         if self.variable_switch("SPRITE_LOCAL_MODE") {
             return None;
         }
+        let endpoint = endpoint.filter(|endpoint| !endpoint.is_empty());
         self.check_endpoint(endpoint.as_deref());
         for (key, value) in [
             ("s3.access_key", &access_key),
