@@ -46,7 +46,7 @@ pub enum CheckpointsVerb {
     },
     /// Tell about one.
     Info {
-        /// Which: v3, 3, auto-…, or Current for the newest.
+        /// Which: v3, 3, auto-…, or Current for the newest that somebody made.
         id: String,
     },
     /// Tell what has changed from one to another: + added, - removed, M content, m metadata.
