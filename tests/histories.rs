@@ -38,13 +38,20 @@ impl Lab {
         let dir = tempfile::tempdir().unwrap();
         let disk = Disk::of_kind(kind, &dir.path().join("disk"))?;
         if kind == "btrfs" {
-            let tree = dir.path().join("disk/tree");
-            let made = Command::new("btrfs")
-                .args(["subvolume", "create"])
-                .arg(tree)
-                .output();
-            assert!(made.unwrap().status.success());
+            make_subvolume(&dir.path().join("disk/tree"));
         }
+        Some(Self::on(dir, Some(disk)))
+    }
+
+    /// On a new btrfs of which nobody tells what changes, since only a subvolume of it can be
+    /// seen.
+    fn untold() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let whole = dir.path().join("whole");
+        let whole = (Disk::of_kind("btrfs", &whole)?, whole);
+        make_subvolume(&whole.1.join("part"));
+        let disk = Disk::bound(&whole.1.join("part"), &dir.path().join("disk"))?;
+        make_subvolume(&dir.path().join("disk/tree"));
         Some(Self::on(dir, Some(disk)))
     }
 
@@ -117,11 +124,17 @@ impl Lab {
 
     /// A checkpoint, and `meanwhile` between its two looks at the tree.
     fn checkpoint(&self, meanwhile: impl FnOnce()) -> String {
+        self.checkpoint_with(meanwhile, || {})
+    }
+
+    /// The same, and `after` before what was captured is read.
+    fn checkpoint_with(&self, meanwhile: impl FnOnce(), after: impl FnOnce()) -> String {
         let cancel = Cancel::default();
         self.store.begin(None, false).unwrap();
         self.store.pre_copy(&cancel).unwrap();
         meanwhile();
         self.store.capture(Some(&[]), &cancel).unwrap();
+        after();
         self.store.seal().unwrap().id
     }
 
@@ -138,6 +151,12 @@ impl Lab {
         self.store.verify().unwrap();
         self.store.tidy().unwrap();
     }
+}
+
+fn make_subvolume(at: &Path) {
+    let mut btrfs = Command::new("btrfs");
+    let made = btrfs.args(["subvolume", "create"]).arg(at).output();
+    assert!(made.unwrap().status.success());
 }
 
 /// Where the tree and the store are.
@@ -244,6 +263,36 @@ fn history(mut rng: Rng, mut lab: Lab, rounds: u32) {
     let (last, _) = kept.last().unwrap();
     let found = lab.store.find(&id).unwrap().root;
     assert_eq!(found, lab.store.find(last).unwrap().root);
+}
+
+#[test]
+fn what_goes_right_after_the_instant_is_in_it() {
+    let labs = [
+        Lab::of_kind("btrfs"),
+        Lab::untold(),
+        Lab::of_kind("xfs"),
+        Some(Lab::new()),
+    ];
+    for lab in labs.into_iter().flatten() {
+        let at = |name: &str| lab.tree().join(name);
+        fs::create_dir_all(at("kept/gone/below")).unwrap();
+        for name in ["kept/gone/file", "kept/gone/below/file"] {
+            fs::write(at(name), "first").unwrap();
+        }
+        lab.checkpoint(|| {});
+        let change = || {
+            for name in ["kept/gone/file", "kept/gone/below/file"] {
+                fs::write(at(name), "second").unwrap();
+            }
+        };
+        let go = || fs::remove_dir_all(at("kept/gone")).unwrap();
+        let id = lab.checkpoint_with(change, go);
+        lab.restore(&id);
+        for name in ["kept/gone/file", "kept/gone/below/file"] {
+            let found = fs::read_to_string(at(name)).unwrap();
+            assert_eq!(found, "second", "{:?}", lab.store.capture_source());
+        }
+    }
 }
 
 #[test]

@@ -41,6 +41,11 @@ impl Disk {
         Self::in_image("ext4", at, 8 << 30, &options)
     }
 
+    /// What is at `of`, at another place too.
+    pub fn bound(of: &Path, at: &Path) -> Option<Self> {
+        Self::mount(at, &["--bind", of.to_str().unwrap()])
+    }
+
     fn in_image(kind: &str, at: &Path, size: u64, options: &[&str]) -> Option<Self> {
         let mkfs = format!("mkfs.{kind}");
         if !has(&mkfs) {

@@ -9,7 +9,7 @@ use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 
 use super::checkpointing::Making;
 use super::frozen::{Aside, CaptureSource};
-use super::live::Entry;
+use super::live::{Entry, Live};
 use super::look::Look;
 use super::objects::Encoder;
 use super::pool::Pool;
@@ -62,9 +62,9 @@ impl Store {
     }
 
     /// The directories of the live tree in which something has changed since the walk that has
-    /// found this. What was so in the snapshot is so now: changes do not undo themselves. The
-    /// live tree is looked at since the kernel knows it; a new snapshot has to be read from the
-    /// disk.
+    /// found this, and those that are there no more. What was so in the snapshot is so now: changes
+    /// do not undo themselves, other than with the directory. The live tree is looked at since the
+    /// kernel knows it; a new snapshot has to be read from the disk.
     fn changed_since(
         &self,
         pool: &Pool,
@@ -80,8 +80,10 @@ impl Store {
         let now = self.pass(pool, Scanned::of(scanned.live.clone()), &look)?;
         let inode = |number: &u32| now.live.slots.get(*number as usize).map(|slot| slot.inode);
         // What the root itself looks like is known to no directory of the tree.
-        let changed = now.changed.iter().chain(&[0]);
-        Ok(changed.filter_map(inode).collect())
+        let changed = now.changed.iter().chain(&[0]).filter_map(inode);
+        let there: HashSet<u64> = directories(&now.live).collect();
+        let gone = directories(&scanned.live).filter(|inode| !there.contains(inode));
+        Ok(changed.chain(gone).collect())
     }
 
     /// Reads the clones of large files, and enters their contents.
@@ -164,6 +166,12 @@ impl Store {
             _ => {}
         }
     }
+}
+
+/// The inodes of the directories of a tree.
+fn directories(live: &Live) -> impl Iterator<Item = u64> {
+    let there = live.slots.iter().filter(|slot| slot.directory.is_some());
+    there.map(|slot| slot.inode)
 }
 
 fn is_large(entry: &Entry) -> bool {
