@@ -6,7 +6,7 @@ use std::fs;
 
 use super::processes;
 
-/// The inodes that one of `processes` (none = any at all) has mapped shared and writable.
+/// The inodes that one of `processes` (none = any but this one) has mapped shared and writable.
 pub fn inodes(processes: Option<&[i32]>) -> HashSet<u64> {
     let mut inodes = HashSet::new();
     let directories = processes::directories(processes).into_iter();

@@ -157,7 +157,8 @@ impl Store {
         Ok(())
     }
 
-    /// The files that one of `processes` (none = any at all) has open for writing.
+    /// The files that one of `processes` (none = any but this one) has open
+    /// for writing.
     fn open_files(&self, processes: Option<&[i32]>) -> Result<HashSet<u64>, Error> {
         let looks = fs::metadata(&self.tree).context("look at", &self.tree)?;
         Ok(open_files::inodes(processes, looks.dev()))
