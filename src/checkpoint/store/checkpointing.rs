@@ -127,7 +127,10 @@ impl Store {
         let mut watch = self.tracked();
         for _ in 0..PASSES {
             let begun = Instant::now();
-            let hints = Hints::after(&scanned);
+            let hints = Hints {
+                open: self.open_files(watch.as_ref(), None)?,
+                ..Hints::after(&scanned)
+            };
             let look = Look {
                 large,
                 meter: &self.meter,
@@ -135,9 +138,8 @@ impl Store {
             };
             scanned = if let Some(changed) = told(watch.as_mut()) {
                 // What was mapped may have been written to since.
-                let mut again = scanned.live.doubtful(&pool);
-                again.extend(self.open_files(None)?);
-                self.pass_over(&pool, scanned, &changed, again, &look)?
+                let doubtful = scanned.live.doubtful(&pool);
+                self.pass_over(&pool, scanned, &changed, doubtful, &look)?
             } else {
                 // There was none, or more has changed than the kernel keeps.
                 if let Some(lost) = std::mem::replace(&mut watch, Watch::begin(&root)) {
@@ -157,9 +159,16 @@ impl Store {
         Ok(())
     }
 
-    /// The files that one of `processes` (none = any but this one) has open
-    /// for writing.
-    fn open_files(&self, processes: Option<&[i32]>) -> Result<HashSet<u64>, Error> {
+    /// The files that one of `processes` (none = any but this one) has open for writing; none
+    /// without a watch, since everything is looked at then.
+    fn open_files(
+        &self,
+        watch: Option<&Watch>,
+        processes: Option<&[i32]>,
+    ) -> Result<HashSet<u64>, Error> {
+        if watch.is_none() {
+            return Ok(HashSet::new());
+        }
         let looks = fs::metadata(&self.tree).context("look at", &self.tree)?;
         Ok(open_files::inodes(processes, looks.dev()))
     }
@@ -173,15 +182,11 @@ impl Store {
         let time = now();
         let hints = Hints {
             distrusted: mapped::inodes(held),
+            open: self.open_files(watch.as_ref(), held)?,
             ..scanned.as_ref().map(Hints::after).unwrap_or_default()
         };
         let opened = self.opened()?;
         let (mut changed, mut is_snapshot) = (None, false);
-        // Without a watch everything is looked at.
-        let open = match &watch {
-            Some(_) => self.open_files(held)?,
-            None => HashSet::new(),
-        };
         let scanned = if let CaptureSource::Snapshot(aside) = &opened.source {
             // The kernel tells of each change before whoever makes it goes on.
             changed = told(watch.as_mut());
@@ -201,9 +206,7 @@ impl Store {
             opened.objects.hold();
             let pool = Pool::new()?;
             Some(match scanned {
-                Some(scanned) => {
-                    self.catch_up(&pool, scanned, watch.as_mut(), open.clone(), &look)?
-                }
+                Some(scanned) => self.catch_up(&pool, scanned, watch.as_mut(), &look)?,
                 None => self.pass(&pool, self.known(), &look)?,
             })
         };
@@ -215,7 +218,7 @@ impl Store {
             making.distrusted = hints.distrusted;
             making.is_snapshot = is_snapshot;
             making.changed = changed;
-            making.open = open;
+            making.open = hints.open;
         }
         Ok(())
     }

@@ -91,12 +91,12 @@ impl Store {
     /// nothing removed, as long as something that is lost may be needed.
     fn collect(&self, cancel: &Cancel) -> Result<driver::Collected, Error> {
         let opened = self.opened()?;
+        let lost = opened.damaged();
         if !opened.lost_records.is_empty() {
-            return Err(self.nothing_is_freed(&opened.damaged()));
+            return Err(self.nothing_is_freed(&lost));
         }
         let roots = self.state().catalog.roots();
         let pool = Pool::new()?;
-        let lost = opened.damaged();
         let (collected, reached) = match collect(&opened.objects, &pool, &roots, cancel) {
             // Something that is needed is not there.
             Err(Error::Damaged { .. }) if !lost.is_empty() => {

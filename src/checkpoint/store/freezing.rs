@@ -39,6 +39,7 @@ impl Store {
         let cancel = Cancel::default();
         let hints = Hints {
             distrusted: making.distrusted.clone(),
+            open: making.open.clone(),
             ..Hints::after(&scanned)
         };
         let large = older.as_ref();
@@ -54,8 +55,7 @@ impl Store {
             None => self.changed_since(&pool, &scanned, &look)?,
         };
         let as_of = scanned.live.as_of;
-        let open = making.open.clone();
-        let mut read = self.pass_over(&pool, scanned, &changed, open, &look)?;
+        let mut read = self.pass_over(&pool, scanned, &changed, HashSet::new(), &look)?;
         // Not when it was read: what changes after the instant must show.
         read.live.as_of = as_of;
         Ok(read)

@@ -51,6 +51,8 @@ pub struct Scan<'a> {
 pub struct Hints {
     /// The files whose stamps tell nothing.
     pub distrusted: HashSet<u64>,
+    /// The files that are open for writing: not all changes to them are told.
+    pub open: HashSet<u64>,
     /// The files whose content is known, though they have changed.
     pub written: HashMap<u64, Written>,
     /// What large files looked like, that were left for later, when what is known of their

@@ -77,18 +77,16 @@ impl Store {
         }
     }
 
-    /// Looks at what has changed since `watch` began, and at the files `again`, or at everything
-    /// without it.
+    /// Looks at what has changed since `watch` began, or at everything without it.
     pub(super) fn catch_up(
         &self,
         pool: &Pool,
         known: Scanned,
         watch: Option<&mut Watch>,
-        again: HashSet<u64>,
         look: &Look,
     ) -> Result<Scanned, Error> {
         match told(watch) {
-            Some(changed) => self.pass_over(pool, known, &changed, again, look),
+            Some(changed) => self.pass_over(pool, known, &changed, HashSet::new(), look),
             None => self.pass(pool, known, look),
         }
     }
@@ -103,7 +101,7 @@ impl Store {
         mut again: HashSet<u64>,
         look: &Look,
     ) -> Result<Scanned, Error> {
-        again.extend(&look.hints.distrusted);
+        again.extend(look.hints.distrusted.union(&look.hints.open));
         again.extend(known.deferred.iter().map(|file| file.inode));
         let mut limit = Limit::to(&known.live, changed, &again);
         let mut done = Limit::default();

@@ -1,6 +1,5 @@
 //! Whether what was restored is what was wanted.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use super::super::apply::Applied;
@@ -39,13 +38,7 @@ impl Store {
             live
         };
         let look = Look::new(&hints, &cancel);
-        let mut scanned = self.catch_up(
-            pool,
-            Scanned::of(known),
-            watch.as_mut(),
-            HashSet::new(),
-            &look,
-        )?;
+        let mut scanned = self.catch_up(pool, Scanned::of(known), watch.as_mut(), &look)?;
         if let Some(watch) = watch {
             watch.end();
         }
