@@ -229,14 +229,20 @@ fn an_export_that_fails_leaves_no_file() {
     daemon.wait_for("has other bytes than its hash says");
 }
 
-#[test]
-fn garbage_is_collected_when_asked() {
-    let mut daemon = daemon();
+/// One with a file more in the second.
+fn with_two_checkpoints() -> Daemon {
+    let daemon = daemon();
     for name in ["one", "two"] {
         let noise = trees::noise(&mut fastrand::Rng::new(), 500_000);
         fs::write(daemon.sprite.fs().join(name), noise).unwrap();
         daemon.client().checkpoint();
     }
+    daemon
+}
+
+#[test]
+fn garbage_is_collected_when_asked() {
+    let mut daemon = with_two_checkpoints();
     let (code, printed) = verb(&daemon, &["gc"]);
     let nothing = "0 packs were needed no longer; 0 bytes are free\n";
     assert_eq!((code, printed.as_str()), (0, nothing));
@@ -264,12 +270,7 @@ fn garbage_is_collected_when_asked() {
 
 #[test]
 fn what_is_lost_is_forgotten_once_nothing_needs_it() {
-    let mut daemon = daemon();
-    for name in ["one", "two"] {
-        let noise = trees::noise(&mut fastrand::Rng::new(), 500_000);
-        fs::write(daemon.sprite.fs().join(name), noise).unwrap();
-        daemon.client().checkpoint();
-    }
+    let mut daemon = with_two_checkpoints();
     let before = store::packs(&daemon.sprite);
     fs::remove_file(daemon.sprite.fs().join("two")).unwrap();
     daemon.client().checkpoint();
@@ -280,17 +281,17 @@ fn what_is_lost_is_forgotten_once_nothing_needs_it() {
     daemon.stop(143);
     fs::write(lost, "no pack").unwrap();
     let mut daemon = daemon.into_sprite().idle();
-    let damaged = |daemon: &Daemon| verb(daemon, &["verify"]);
-    assert_ne!(damaged(&daemon).0, 0);
+    let verify = |daemon: &Daemon| verb(daemon, &["verify"]);
+    assert_ne!(verify(&daemon).0, 0);
     let (code, printed) = verb(&daemon, &["gc"]);
     assert_ne!(code, 0, "{printed}");
     let client = daemon.client();
     assert_eq!(client.request("DELETE", "/checkpoints/v1", b"").status, 204);
-    assert_eq!(damaged(&daemon).0, 0, "{}", damaged(&daemon).1);
+    assert_eq!(verify(&daemon).0, 0, "{}", verify(&daemon).1);
     assert_eq!(store::packs(&daemon.sprite), packs);
     daemon.stop(143);
     let daemon = daemon.into_sprite().idle();
-    assert_eq!(damaged(&daemon).0, 0, "{}", damaged(&daemon).1);
+    assert_eq!(verify(&daemon).0, 0, "{}", verify(&daemon).1);
     for id in ["v0", "v2"] {
         assert_eq!(daemon.client().restore(id)["type"], "complete");
     }

@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::support::bucket::{Service, wait_until};
 use crate::support::refused::refused;
-use crate::support::{Daemon, Sprite, Value, json};
+use crate::support::{Daemon, Sprite, Value, json, store};
 
 const NOTHING: &str = "Nothing has changed since";
 
@@ -112,8 +112,8 @@ fn make_many_directories(daemon: &Daemon) {
 
 /// How many bytes the store's packs have.
 fn stored(daemon: &Daemon) -> u64 {
-    let packs = fs::read_dir(daemon.sprite.path("data/store/packs")).unwrap();
-    let lengths = packs.flatten().filter_map(|pack| pack.metadata().ok());
+    let packs = store::packs(&daemon.sprite);
+    let lengths = packs.iter().filter_map(|pack| fs::metadata(pack).ok());
     lengths.map(|looks| looks.len()).sum()
 }
 

@@ -54,7 +54,6 @@ fn what_nobody_writes_to_is_cloned_before_everything_is_held() {
         return;
     }
     let daemon = sprite.storage().idle();
-    daemon.wait_running();
     let path = |name: &str| daemon.sprite.fs().join(name);
     for name in ["a", "b", "busy"] {
         fs::write(path(name), vec![1; LARGE]).unwrap();

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -14,7 +13,7 @@ use sprite_env::checkpoint::{Cancel, Driver, Store};
 use sprite_env::config::{DirtyTracking, Key, Retention, Storage, VerifyRestore};
 
 use crate::support::changes::change;
-use crate::support::disk::Disk;
+use crate::support::disk::{Disk, make_subvolume};
 use crate::support::{is_root, trees};
 
 type Tree = BTreeMap<PathBuf, String>;
@@ -151,12 +150,6 @@ impl Lab {
         self.store.verify().unwrap();
         self.store.tidy().unwrap();
     }
-}
-
-fn make_subvolume(at: &Path) {
-    let mut btrfs = Command::new("btrfs");
-    let made = btrfs.args(["subvolume", "create"]).arg(at).output();
-    assert!(made.unwrap().status.success());
 }
 
 /// Where the tree and the store are.

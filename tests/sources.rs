@@ -13,17 +13,11 @@ const LARGE: usize = 40 << 20;
 /// What a change of a few pages may cost: their blocks, before and behind, and some.
 const FEW: u64 = 2 << 20;
 
-fn start(sprite: Sprite) -> Daemon {
-    let daemon = sprite.idle();
-    daemon.wait_running();
-    daemon
-}
-
 /// An environment on a disk of this kind, with a large file; on btrfs, in a subvolume.
 fn prepare(kind: &str) -> Option<(Disk, Daemon)> {
     let sprite = Sprite::new();
     let disk = Disk::of_environment(kind, &sprite.path("data"))?;
-    let daemon = start(sprite.storage());
+    let daemon = sprite.storage().idle();
     let noise = trees::noise(&mut fastrand::Rng::new(), LARGE);
     fs::write(daemon.sprite.fs().join("large"), noise).unwrap();
     Some((disk, daemon))
@@ -63,7 +57,7 @@ fn check(kind: &str, source: &str) {
     // What is kept to compare with is kept across a restart.
     let mut daemon = daemon;
     daemon.stop(143);
-    let daemon = start(daemon.into_sprite());
+    let daemon = daemon.into_sprite().idle();
     let third = change(&daemon.sprite.fs());
     let read = bytes_read(&daemon);
     assert!(read < FEW, "{read} bytes were read after a restart");
@@ -112,7 +106,7 @@ fn what_a_killed_daemon_froze_is_forgotten() {
         }
         let sprite = daemon.crash();
         going.join().unwrap();
-        let daemon = start(sprite);
+        let daemon = sprite.idle();
         assert!(store::try_files(&aside).is_empty(), "{kind}");
         let wanted = change(&daemon.sprite.fs());
         assert!(bytes_read(&daemon) < LARGE as u64 / 2, "{kind}");
@@ -129,7 +123,7 @@ fn what_a_killed_daemon_froze_is_forgotten() {
 
 #[test]
 fn elsewhere_it_is_a_copy() {
-    let daemon = start(Sprite::new().storage());
+    let daemon = Sprite::new().storage().idle();
     let source = daemon.client().status()["capture_source"].clone();
     assert!(
         ["precopy", "reflink"].contains(&source.as_str().unwrap()),
@@ -163,7 +157,7 @@ fn a_volume_in_an_image_has_snapshots_anywhere() {
     let Some(sprite) = in_volume("300M") else {
         return;
     };
-    let mut daemon = start(sprite);
+    let mut daemon = sprite.idle();
     let fs_dir = daemon.sprite.path("data/volume/fs");
     assert_eq!(daemon.client().status()["capture_source"], "btrfs");
     trees::make(&fs_dir, true);
@@ -175,14 +169,14 @@ fn a_volume_in_an_image_has_snapshots_anywhere() {
     // Unmounted by a stop, mounted by a start.
     daemon.stop(143);
     assert!(!is_mounted(&daemon.sprite));
-    let daemon = start(daemon.into_sprite());
+    let daemon = daemon.into_sprite().idle();
     assert_eq!(trees::describe(&fs_dir), first);
     // What a killed daemon left mounted is used; and a volume can be made larger.
     let sprite = daemon.crash();
     assert!(is_mounted(&sprite));
     let config = json!({"storage": {"volume": {"type": "btrfs-image", "size": "500M"}}});
     fs::write(sprite.path("config.json"), config.to_string()).unwrap();
-    let mut daemon = start(sprite);
+    let mut daemon = sprite.idle();
     let size = rustix::fs::statvfs(&fs_dir).unwrap();
     assert_eq!(size.f_blocks * size.f_frsize, 500 << 20);
     assert_eq!(daemon.client().restore("v0")["type"], "complete");
@@ -225,7 +219,7 @@ fn looked_at(daemon: &Daemon) -> u64 {
 /// A daemon that keeps book of changes in this way, with 550 entries.
 fn tracking(sprite: Sprite, how: &str) -> Daemon {
     let config = json!({"checkpoint": {"dirty_tracking": how}});
-    let daemon = start(sprite.storage().config(&config).arg("-debug"));
+    let daemon = sprite.storage().config(&config).arg("-debug").idle();
     for number in 0..500 {
         let dir = daemon.sprite.fs().join((number / 10).to_string());
         fs::create_dir_all(&dir).unwrap();

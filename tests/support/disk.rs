@@ -10,6 +10,13 @@ use crate::sdks::has;
 /// The least that a filesystem gives away.
 pub const PAGE: u64 = 4096;
 
+/// Makes a subvolume of a btrfs.
+pub fn make_subvolume(at: &Path) {
+    let mut btrfs = Command::new("btrfs");
+    let made = btrfs.args(["-q", "subvolume", "create"]).arg(at);
+    assert!(made.status().unwrap().success());
+}
+
 /// A disk that is mounted somewhere; goes with the test.
 pub struct Disk(PathBuf);
 
@@ -28,9 +35,7 @@ impl Disk {
     pub fn of_environment(kind: &str, at: &Path) -> Option<Self> {
         let disk = Self::of_kind(kind, at)?;
         if kind == "btrfs" {
-            let mut btrfs = Command::new("btrfs");
-            let made = btrfs.args(["-q", "subvolume", "create"]).arg(at.join("fs"));
-            assert!(made.status().unwrap().success());
+            make_subvolume(&at.join("fs"));
         }
         Some(disk)
     }
