@@ -3,8 +3,8 @@
 //! Why each is here: signal masks and `signalfd` must cover real-time signals, which
 //! the safe wrappers leave out; a child must get back the signal mask that we found at
 //! our start, which can only be done between `fork` and `exec`, or by `posix_spawn`; file
-//! handles, the extents of files, network interfaces, the snapshots of btrfs, the freezing of
-//! filesystems and a start within a cgroup have no wrapper at all.
+//! handles, the extents of files and clones of some of them, network interfaces, the snapshots
+//! of btrfs, the freezing of filesystems and a start within a cgroup have no wrapper at all.
 #![allow(unsafe_code, reason = "the one audited module; see its doc")]
 
 pub mod btrfs;

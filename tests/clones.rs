@@ -1,20 +1,27 @@
 //! Large files are cloned while everything runs, and again while it is held only if they have
-//! changed since: a clone may take long.
+//! changed since: a clone may take long. Of a file in many pieces only those are cloned that have
+//! changed.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+
+use fastrand::Rng;
+use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::sdks::has;
 use crate::support::disk::Disk;
+use crate::support::lab::{Lab, seeded};
 use crate::support::tracer::{Tracer, can_trace};
 use crate::support::{Daemon, Sprite, json, wait_for_file_to_exist};
 
 /// More than is read at once.
 const LARGE: usize = (1 << 20) + 5000;
-/// So old is a file to which nobody seems to write.
-const RESTING: Duration = Duration::from_millis(100);
+/// So many pieces are many.
+const PIECES: u64 = 400;
+/// In each piece so much is written, behind a hole as large.
+const PIECE: usize = 4096;
 
 /// Ends a thread when it is dropped.
 struct Ending<'a>(&'a AtomicBool);
@@ -25,8 +32,8 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// How many clones a checkpoint makes, before everything is held and while it is.
-fn clones_made(daemon: &Daemon) -> (usize, usize) {
+/// How many clones a checkpoint makes of this kind, before everything is held and while it is.
+fn clones_made(daemon: &Daemon, kind: &str) -> (usize, usize) {
     let traced = Tracer::attach(daemon, "ioctl,openat,kill", "signal=none");
     daemon.client().checkpoint();
     drop(traced);
@@ -38,7 +45,7 @@ fn clones_made(daemon: &Daemon) -> (usize, usize) {
     let count = |lines: &[&str]| {
         lines
             .iter()
-            .filter(|line| line.contains("FICLONE,"))
+            .filter(|line| line.contains(&format!(" {kind},")))
             .count()
     };
     (count(&lines[..held]), count(&lines[held..]))
@@ -69,18 +76,138 @@ fn what_nobody_writes_to_is_cloned_before_everything_is_held() {
                 busy.write_all_at(&[fastrand::u8(..)], 0).unwrap();
             }
         });
-        // Not to wait for something, but for nothing.
-        std::thread::sleep(RESTING);
-        assert_eq!(clones_made(&daemon), (2, 1));
+        assert_eq!(clones_made(&daemon, "FICLONE"), (3, 1));
         fs::write(path("a"), vec![2; LARGE]).unwrap();
-        std::thread::sleep(RESTING);
-        assert_eq!(clones_made(&daemon), (1, 1), "what has changed");
+        assert_eq!(clones_made(&daemon, "FICLONE"), (2, 1));
         drop(over);
     });
-    std::thread::sleep(RESTING);
-    assert_eq!(clones_made(&daemon), (1, 0));
-    assert_eq!(clones_made(&daemon), (0, 0));
+    assert_eq!(clones_made(&daemon, "FICLONE"), (1, 0));
+    assert_eq!(clones_made(&daemon, "FICLONE"), (0, 0));
     drop((daemon, disk));
+}
+
+/// Where a piece starts.
+fn start(number: u64) -> u64 {
+    (2 * number + 1) * PIECE as u64
+}
+
+/// Writes a file of many pieces.
+fn write_pieces(path: &Path) {
+    let file = fs::File::create(path).unwrap();
+    for number in 0..PIECES {
+        let at = start(number);
+        file.write_all_at(&[1; PIECE], at).unwrap();
+    }
+}
+
+#[test]
+fn of_a_file_in_many_pieces_only_those_are_cloned_that_have_changed() {
+    let sprite = Sprite::new();
+    let Some(disk) = Disk::of_environment("xfs", &sprite.path("data")) else {
+        return;
+    };
+    if !can_trace() {
+        return;
+    }
+    let daemon = sprite.storage().idle();
+    let path = daemon.sprite.fs().join("pieces");
+    write_pieces(&path);
+    assert_eq!(clones_made(&daemon, "FICLONE"), (1, 0));
+    let write = |number: u64, byte: u8| {
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&[byte], start(number)).unwrap();
+    };
+    // The first range is cloned in any case.
+    write(100, 2);
+    write(300, 2);
+    assert_eq!(clones_made(&daemon, "FICLONERANGE"), (3, 0));
+    write(200, 2);
+    assert_eq!(clones_made(&daemon, "FICLONE"), (0, 0));
+    drop((daemon, disk));
+}
+
+/// Changes a file of many pieces somehow.
+fn change_pieces(path: &Path, rng: &mut Rng) {
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    let size = file.metadata().unwrap().len();
+    let at = rng.u64(..size);
+    let page = at - at % PIECE as u64;
+    let flags = FallocateFlags::KEEP_SIZE;
+    match rng.u8(..12) {
+        0 => file.set_len(size - rng.u64(..size / 20)).unwrap(),
+        1 => file.set_len(size + rng.u64(..100_000)).unwrap(),
+        2 => {
+            let mut more = vec![0; rng.usize(1..100_000)];
+            rng.fill(&mut more);
+            file.write_all_at(&more, size).unwrap();
+        }
+        // Now there is room where there was a hole, or nothing.
+        3 => fallocate(&file, flags, page, 40_960).unwrap(),
+        4 => fallocate(&file, flags | FallocateFlags::PUNCH_HOLE, at, 20_000).unwrap(),
+        at_start => {
+            let mut bytes = vec![0; rng.usize(1..20_000)];
+            rng.fill(&mut bytes);
+            let at = if at_start == 5 { at % 60_000 } else { at };
+            file.write_all_at(&bytes, at).unwrap();
+        }
+    }
+}
+
+/// Checkpoints of a file of many pieces, with others between them that come to nothing: each has
+/// what was there at the instant.
+fn pieces(mut rng: Rng, mut lab: Lab) {
+    let path = lab.tree().join("pieces");
+    write_pieces(&path);
+    let mut kept: Vec<(String, Vec<u8>)> = Vec::new();
+    for _ in 0..40 {
+        let mut change = |most: usize| {
+            for _ in 0..rng.usize(..most) {
+                change_pieces(&path, &mut rng);
+            }
+        };
+        change(6);
+        if fastrand::u8(..4) == 0 {
+            lab.discarded(|| change(3));
+            change(3);
+        }
+        // The same closure cannot be lent twice.
+        let change = std::cell::RefCell::new(change);
+        let mut wanted = Vec::new();
+        let meanwhile = || {
+            change.borrow_mut()(3);
+            wanted = fs::read(&path).unwrap();
+        };
+        let id = lab.checkpoint_with(meanwhile, || change.borrow_mut()(3));
+        kept.push((id, wanted));
+        if fastrand::u8(..8) == 0 {
+            let (id, wanted) = &kept[fastrand::usize(..kept.len())];
+            lab.restore(id);
+            assert!(fs::read(&path).unwrap() == *wanted, "{id}");
+        }
+        if fastrand::u8(..10) == 0 {
+            lab = lab.reopen();
+        }
+    }
+    for (id, wanted) in &kept {
+        lab.restore(id);
+        assert!(fs::read(&path).unwrap() == *wanted, "in the end, {id}");
+    }
+}
+
+#[test]
+fn a_random_history_of_many_pieces_by_clones() {
+    let rng = seeded();
+    if let Some(lab) = Lab::of_kind("xfs") {
+        pieces(rng, lab);
+    }
+}
+
+#[test]
+fn a_random_history_of_many_pieces_by_snapshots() {
+    let rng = seeded();
+    if let Some(lab) = Lab::of_kind("btrfs") {
+        pieces(rng, lab);
+    }
 }
 
 /// Writes to one file after the other, each in a directory of its own, in ways that differ, so

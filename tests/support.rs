@@ -8,6 +8,7 @@ pub mod fault_points;
 pub mod gate;
 pub mod http;
 pub mod juicefs;
+pub mod lab;
 pub mod objects;
 pub mod output;
 pub mod paths;

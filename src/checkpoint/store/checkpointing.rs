@@ -118,7 +118,7 @@ impl Store {
         let opened = self.opened()?;
         let large = match &opened.source {
             CaptureSource::Snapshot(_) => LargeFiles::Leave,
-            CaptureSource::Clones(aside) => LargeFiles::CloneResting(aside),
+            CaptureSource::Clones(aside) => LargeFiles::Clone(aside),
             CaptureSource::Copy => LargeFiles::Read,
         };
         let pool = Pool::new()?;

@@ -122,8 +122,12 @@ impl Store {
     fn read_clone(&self, pool: &Pool, aside: &Aside, file: &Deferred) -> Result<Id, Error> {
         let objects = &self.opened()?.objects;
         let clone = aside.taken_clone(file.inode)?;
-        let older = aside.kept_clone(file.inode, file.old);
-        let older = older.and_then(|older| Older::of(objects, &older, &clone, file.old));
+        let older = match aside.updated(file.inode, file.old) {
+            Some((same, size)) => Older::known(objects, file.old, size, same),
+            None => aside
+                .kept_clone(file.inode, file.old)
+                .and_then(|older| Older::of(objects, &older, &clone, file.old)),
+        };
         let large = Large {
             file: clone,
             size: file.size,

@@ -1,17 +1,20 @@
 //! How the instant is taken: the best of what the filesystem can do.
 
+mod clones;
+
+use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use rustix::fs::{self as sys, Mode, OFlags, RenameFlags};
 
-use super::directories;
-use super::id::Id;
+use self::clones::Updated;
 use super::place::Place;
 use super::stamp::{self, Stamp};
 use crate::checkpoint::driver::{Context as _, Error};
@@ -34,7 +37,8 @@ pub enum CaptureSource {
     Copy,
     /// A snapshot of the whole tree is taken while everything is held, and read afterwards.
     Snapshot(Aside),
-    /// Large files are cloned while everything is held, and read afterwards.
+    /// Large files are cloned, again while everything is held if they have changed since, and
+    /// read afterwards.
     Clones(Aside),
 }
 
@@ -43,6 +47,8 @@ pub enum CaptureSource {
 pub struct Aside {
     dir: PathBuf,
     fd: OwnedFd,
+    /// The clones among what was taken that were others before, by their inodes.
+    updated: Mutex<HashMap<u64, Updated>>,
 }
 
 impl CaptureSource {
@@ -112,7 +118,11 @@ impl Aside {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = sys::open(&dir, flags, Mode::empty())?;
-        let aside = Self { dir, fd };
+        let aside = Self {
+            dir,
+            fd,
+            updated: Mutex::default(),
+        };
         aside.drop_taken();
         Ok(aside)
     }
@@ -148,9 +158,7 @@ impl Aside {
     /// Forgets what was taken for a checkpoint that came to nothing.
     pub fn drop_taken(&self) {
         if self.destroy(TAKEN).is_err() {
-            let taken = self.path(TAKEN);
-            let _ = directories::empty(&taken);
-            let _ = fs::remove_dir(&taken);
+            self.drop_clones();
         }
     }
 
@@ -178,66 +186,6 @@ impl Aside {
             Err(error) => tracing::warn!("no snapshot of what was restored: {error}"),
         }
     }
-
-    /// Fails if files cannot be cloned here.
-    fn try_to_clone(&self) -> io::Result<()> {
-        let mut probe = tempfile::tempfile_in(&self.dir)?;
-        probe.write_all(&[1; 4096])?;
-        let cloned = self.clone_file(&probe.into(), 0);
-        self.drop_taken();
-        cloned?;
-        fs::create_dir_all(self.path(KEPT))
-    }
-
-    /// Clones a file.
-    pub fn clone_file(&self, file: &OwnedFd, inode: u64) -> io::Result<()> {
-        let dir = self.path(TAKEN);
-        fs::create_dir_all(&dir)?;
-        let path = dir.join(inode.to_string());
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-        let clone = sys::open(&path, flags, Mode::RUSR | Mode::WUSR)?;
-        Ok(sys::ioctl_ficlone(&clone, file)?)
-    }
-
-    /// The clone that was taken of a file.
-    pub fn taken_clone(&self, inode: u64) -> Result<OwnedFd, Error> {
-        let path = self.path(TAKEN).join(inode.to_string());
-        Ok(File::open(&path).context("open", &path)?.into())
-    }
-
-    /// The clone that was kept of a file when it had this content, if there is one.
-    #[must_use]
-    pub fn kept_clone(&self, inode: u64, content: Id) -> Option<OwnedFd> {
-        let path = self.path(KEPT).join(kept_name(inode, content));
-        Some(File::open(path).ok()?.into())
-    }
-
-    /// Keeps the clones that were taken, each with the content that it has, and forgets all of
-    /// files that are no more or have changed.
-    pub fn keep_clones(&self, taken: &[(u64, Id)], is_there: &dyn Fn(u64, Id) -> bool) {
-        let (from, to) = (self.path(TAKEN), self.path(KEPT));
-        for (inode, content) in taken {
-            let kept = to.join(kept_name(*inode, *content));
-            let _ = fs::rename(from.join(inode.to_string()), kept);
-        }
-        for entry in fs::read_dir(&to).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let wanted = name.to_str().and_then(parse_kept_name);
-            if !wanted.is_some_and(|(inode, content)| is_there(inode, content)) {
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-        self.drop_taken();
-    }
-}
-
-fn kept_name(inode: u64, content: Id) -> String {
-    format!("{inode}-{content}")
-}
-
-fn parse_kept_name(name: &str) -> Option<(u64, Id)> {
-    let (inode, content) = name.split_once('-')?;
-    Some((inode.parse().ok()?, content.parse().ok()?))
 }
 
 /// The file at `path` in an older snapshot, if it is the one with this stamp: then what is

@@ -54,13 +54,18 @@ impl Older {
     pub fn of(objects: &Objects, older: &OwnedFd, newer: &OwnedFd, content: Id) -> Option<Self> {
         let size = rustix::fs::fstat(older).ok()?.st_size;
         let size = u64::try_from(size).ok()?;
+        let same = Same::of(older.as_fd(), newer.as_fd(), 0..size).ok()?;
+        Self::known(objects, content, size, same)
+    }
+
+    /// A file of this content and size, where it still is the same.
+    pub fn known(objects: &Objects, content: Id, size: u64, same: Same) -> Option<Self> {
         let mut decoder = Decoder::default();
         let lists = match lists(size) {
             0 | 1 if size <= BLOCK as u64 => return None,
             1 => vec![content],
             _ => plan::ids(objects.get(&mut decoder, &content).ok()?, content).ok()?,
         };
-        let same = Same::of(older.as_fd(), newer.as_fd(), size).ok()?;
         Some(Self { same, size, lists })
     }
 

@@ -5,13 +5,11 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::super::frozen::{self, Aside};
 use super::super::id::Id;
 use super::super::live::Entry;
 use super::super::lock;
-use super::super::look::Look;
 use super::super::objects::Encoder;
 use super::super::place::Place;
 use super::super::pool::WAITING;
@@ -22,11 +20,6 @@ use super::{Found, Walk, lists, now};
 /// Files up to this length are read at once, whatever the filesystem can do.
 pub const DEFERRED: u64 = 1 << 20;
 
-/// A file that was changed within so long, which is about as long as it takes from here until
-/// everything is held, is as likely as not to be changed again by then: a clone of it is not
-/// worth its while yet.
-const RESTING: Duration = Duration::from_millis(20);
-
 /// What becomes of large files that have changed.
 #[derive(Clone, Copy, Debug)]
 pub enum LargeFiles<'a> {
@@ -36,11 +29,8 @@ pub enum LargeFiles<'a> {
     Compare(&'a Place),
     /// They are left for the next walk.
     Leave,
-    /// Those that nobody seems to write to are cloned, the others left for the next walk: a
-    /// clone takes the longer the more extents there are, and nothing waits for it yet.
-    CloneResting(&'a Aside),
-    /// They are cloned, but for those that have not changed since they were, and read
-    /// afterwards.
+    /// They are cloned, but for those that have not changed since they were, and read afterwards.
+    /// A clone takes the longer the more extents there are, and an update of it less.
     Clone(&'a Aside),
 }
 
@@ -55,7 +45,8 @@ pub struct Deferred {
     pub old: Id,
     /// What it looked like then.
     pub stamp: Option<Stamp>,
-    /// What it looked like when it was cloned, if it was.
+    /// What it looked like when it was cloned; none if it was not, or may have changed since and
+    /// look the same.
     pub cloned: Option<Stamp>,
     /// Its path, for people.
     pub path: PathBuf,
@@ -133,6 +124,7 @@ impl Walk<'_> {
         let left = self.scan.look.hints.left.get(&inode).copied();
         let stamp = left.or(known.map(|known| known.stamp));
         let mut cloned = None;
+        let content = known.map_or(Id::HOLE, |known| known.content);
         match self.scan.look.large {
             LargeFiles::Read => return None,
             LargeFiles::Compare(snapshot) => {
@@ -142,17 +134,15 @@ impl Walk<'_> {
                     .map(Later::Compared);
             }
             LargeFiles::Leave => {}
-            LargeFiles::CloneResting(aside) | LargeFiles::Clone(aside) => {
-                match self.clone_large(aside, file) {
-                    Ok(looks) => cloned = looks,
-                    Err(error) => {
-                        tracing::debug!("a file that cannot be cloned is read: {error}");
-                        return None;
-                    }
+            LargeFiles::Clone(aside) => match self.clone_large(aside, file, content) {
+                Ok(looks) => cloned = looks,
+                Err(error) => {
+                    tracing::debug!("a file that cannot be cloned is read: {error}");
+                    return None;
                 }
-            }
+            },
         }
-        entry.content = known.map_or(Id::HOLE, |known| known.content);
+        entry.content = content;
         // Until it has been read.
         entry.marks.doubtful = true;
         lock(&self.found).push(Found::Deferred(Deferred {
@@ -166,24 +156,19 @@ impl Walk<'_> {
         Some(Later::Deferred)
     }
 
-    /// Clones a large file, unless its clone is still what it is. Returns what it looked like then;
-    /// none if it was left for the next walk.
-    fn clone_large(&self, aside: &Aside, file: &OwnedFd) -> io::Result<Option<Stamp>> {
-        let Look { hints, large, .. } = self.scan.look;
+    /// Clones a large file of which this content was known, unless its clone is still what it is.
+    /// Returns what it looked like then; none if the next change may not show.
+    fn clone_large(&self, aside: &Aside, file: &OwnedFd, known: Id) -> io::Result<Option<Stamp>> {
+        let hints = self.scan.look.hints;
+        let at = now();
         // It may have changed since its directory was looked at.
         let (looks, _) = stamp::stamp_of(file.as_fd())?;
         let is_same = hints.cloned.get(&looks.inode) == Some(&looks)
             && !hints.distrusted.contains(&looks.inode);
         if !is_same {
-            let quiet = now()
-                .since_epoch()
-                .saturating_sub(looks.changed.since_epoch());
-            let rests = quiet > RESTING.max(self.scan.granularity);
-            if matches!(large, LargeFiles::CloneResting(_)) && !rests {
-                return Ok(None);
-            }
-            aside.clone_file(file, looks.inode)?;
+            aside.clone_file(file, looks.inode, known)?;
         }
-        Ok(Some(looks))
+        let quiet = at.since_epoch().saturating_sub(looks.changed.since_epoch());
+        Ok((quiet >= self.scan.granularity).then_some(looks))
     }
 }
