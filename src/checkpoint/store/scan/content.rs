@@ -2,11 +2,12 @@
 
 use std::ffi::CStr;
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::fs::{self as sys, FileType, Mode, OFlags, SeekFrom};
+use rustix::fs::{self as sys, Advice, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::super::super::driver::{Cancel, Context as _, Error};
@@ -181,7 +182,11 @@ impl Large {
             {
                 return Ok((list, false));
             }
-            Some((older, list)) => self.known(storing.objects, start, blocks, older, list)?,
+            Some((older, list)) => {
+                let known = self.known(storing.objects, start, blocks, older, list)?;
+                self.will_read(start, &known);
+                known
+            }
             None => vec![None; blocks],
         };
         let mut ids: Vec<Id> = known.iter().map(|id| id.unwrap_or(Id::HOLE)).collect();
@@ -243,6 +248,22 @@ impl Large {
             *known = older.has(&block, self.size).then_some(id);
         }
         Ok(known)
+    }
+
+    /// Has the disk read the blocks from `start` on that are not known: they lie here and there, and
+    /// take less time together than one after the other.
+    fn will_read(&self, start: u64, known: &[Option<Id>]) {
+        let blocks = known.iter().enumerate();
+        for (number, _) in blocks.filter(|(_, known)| known.is_none()) {
+            let at = start + (number * BLOCK) as u64;
+            // If it does not, the block is read when it is needed.
+            let _ = sys::fadvise(
+                &self.file,
+                at,
+                NonZeroU64::new(BLOCK as u64),
+                Advice::WillNeed,
+            );
+        }
     }
 
     /// Where the next data are, at or behind `at` and before `end`.
