@@ -144,6 +144,34 @@ fn what_a_deleted_one_needed_goes_though_the_next_begins_meanwhile() {
 }
 
 #[test]
+fn so_it_does_though_the_next_fails() {
+    let hook = json!(["sh", "-c", "test ! -e failing"]);
+    let helper = json!({"start_command": ["sleep", "infinity"], "checkpoint_command": hook});
+    let config = json!({"components": {"helper": helper}});
+    let daemon = Sprite::new().storage().config(&config).idle();
+    let client = daemon.client();
+    make_many_directories(&daemon);
+    client.checkpoint();
+    let before = stored(&daemon);
+    write_noise(&daemon);
+    let id = client.checkpoint();
+    fs::remove_file(daemon.sprite.fs().join("noise")).unwrap();
+    client.checkpoint();
+    fs::write(daemon.sprite.path("failing"), "").unwrap();
+    let path = format!("/checkpoints/{id}");
+    let deleting = std::thread::spawn(move || client.request("DELETE", &path, b"").status);
+    wait_until(&daemon, "it is gone", || {
+        !daemon.client().checkpoint_ids(false).contains(&id)
+    });
+    let failed = daemon.client().request("POST", "/checkpoint", b"");
+    assert_eq!(failed.lines().last().unwrap()["type"], "error");
+    assert_eq!(deleting.join().unwrap(), 204);
+    wait_until(&daemon, "nothing of it is left", || {
+        stored(&daemon) < before + NOISE / 2
+    });
+}
+
+#[test]
 fn the_newest_is_what_a_new_machine_begins_with() {
     let Some(service) = Service::start() else {
         return;

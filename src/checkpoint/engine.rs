@@ -228,10 +228,12 @@ impl Engine {
                     )
                     .await?;
                 self.blocking(job, |driver, _| driver.rolled_back()).await?;
+                self.tidy();
                 Event::RolledBack
             }
             Effect::Discard => {
                 self.blocking(job, |driver, _| driver.discard()).await?;
+                self.tidy();
                 Event::Discarded
             }
             Effect::Cancel
@@ -309,7 +311,7 @@ impl Engine {
     }
 
     /// Removes automatic checkpoints whose time is over, and what else is to be done once there is
-    /// another. Nobody waits for it.
+    /// another, or what was put off for an operation that came to nothing. Nobody waits for it.
     fn tidy(&self) {
         let driver = Arc::clone(&self.driver);
         tokio::task::spawn_blocking(move || {
