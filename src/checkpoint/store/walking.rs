@@ -103,7 +103,7 @@ impl Store {
     ) -> Result<Scanned, Error> {
         again.extend(look.hints.distrusted.union(&look.hints.open));
         again.extend(known.deferred.iter().map(|file| file.inode));
-        let mut limit = Limit::to(&known.live, changed, &again);
+        let mut limit = Limit::to(pool, &known.live, changed, &again);
         let mut done = Limit::default();
         let mut as_of = None;
         // Those that were left for later are found again.
@@ -121,7 +121,7 @@ impl Store {
             known.deferred.extend(deferred);
             done.join(limit);
             let relinked = std::mem::take(&mut known.relinked);
-            limit = Limit::to(&known.live, &HashSet::new(), &relinked);
+            limit = Limit::to(pool, &known.live, &HashSet::new(), &relinked);
         }
         Ok(known)
     }

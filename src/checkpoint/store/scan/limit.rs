@@ -3,7 +3,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::live::{Directory, Entry, Live};
+use rayon::iter::{
+    IndexedParallelIterator as _, IntoParallelRefIterator as _, ParallelIterator as _,
+};
+
+use super::super::live::{Directory, Entry, Live, Slot};
+use super::super::pool::Pool;
 
 /// The directories that are looked at, by their numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,21 +23,22 @@ impl Limit {
     /// Directories with these inode numbers, and those that have an entry with one of
     /// `files`.
     #[must_use]
-    pub fn to(live: &Live, directories: &HashSet<u64>, files: &HashSet<u64>) -> Self {
+    pub fn to(pool: &Pool, live: &Live, directories: &HashSet<u64>, files: &HashSet<u64>) -> Self {
+        let has = |directory: &Directory| {
+            let mut entries = directory.entries.iter();
+            !files.is_empty() && entries.any(|entry| files.contains(&entry.stamp.inode))
+        };
+        let is_read = |slot: &Slot| {
+            let directory = slot.directory.as_ref();
+            directory.is_some_and(|it| directories.contains(&slot.inode) || has(it))
+        };
+        let slots = live.slots.par_iter().enumerate();
+        let read = slots.filter(|(_, slot)| is_read(slot));
+        let read = read.filter_map(|(number, _)| u32::try_from(number).ok());
+        let read: Vec<u32> = pool.run(|| read.collect());
         let mut limit = Self::default();
-        for (number, slot) in (0_u32..).zip(&live.slots) {
-            let Some(directory) = &slot.directory else {
-                continue;
-            };
-            let has = || {
-                directory
-                    .entries
-                    .iter()
-                    .any(|entry| files.contains(&entry.stamp.inode))
-            };
-            if directories.contains(&slot.inode) || (!files.is_empty() && has()) {
-                limit.add(live, number);
-            }
+        for number in read {
+            limit.add(live, number);
         }
         limit
     }
