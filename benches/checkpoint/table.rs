@@ -56,6 +56,14 @@ impl Table {
         self.ratio(what, &mb(bytes), ratio, of, &mb(other), most);
     }
 
+    /// How much more memory was taken at most, which may be so much.
+    pub fn memory(&mut self, what: &str, mb: u64, most: u64) {
+        let is_missed = mb > most;
+        self.missed |= is_missed;
+        let mark = if is_missed { ": **missed**" } else { "" };
+        println!("| {what} | {mb} MB more | | | {most} MB{mark} |");
+    }
+
     fn ratio(&mut self, what: &str, ours: &str, ratio: f64, of: &str, other: &str, most: f64) {
         let missed = ratio > most;
         self.missed |= missed;
