@@ -166,6 +166,65 @@ fn a_pack_that_is_damaged_here_is_taken_from_the_bucket() {
 }
 
 #[test]
+fn so_it_is_if_only_some_bytes_of_it_are_wrong() {
+    let Some(service) = Service::start() else {
+        return;
+    };
+    let daemon = service.sprite().idle();
+    let file = daemon.sprite.fs().join("file");
+    let mut wanted = vec![0; 100_000];
+    fastrand::fill(&mut wanted);
+    fs::write(&file, &wanted).unwrap();
+    assert_eq!(durable(&daemon)["type"], "complete");
+    let pack = store::pack_of(&daemon.sprite, "v0");
+    let good = fs::read(&pack).unwrap();
+    store::damage(&pack);
+    fs::write(&file, "other").unwrap();
+    assert_eq!(daemon.client().restore("v0")["type"], "complete");
+    assert!(fs::read(&file).unwrap() == wanted);
+    daemon.wait_for("the bucket's copy has taken its place");
+    assert!(fs::read(&pack).unwrap() == good);
+}
+
+#[test]
+fn a_pack_that_is_damaged_before_it_was_sent_is_neither_sent_nor_removed() {
+    let Some(service) = Service::start() else {
+        return;
+    };
+    let gate = service.gate();
+    let daemon = gate.sprite().idle();
+    wait_for_phase(&daemon, "idle");
+    gate.set(Weather::Closed);
+    let mut noise = vec![0; 100_000];
+    fastrand::fill(&mut noise);
+    fs::write(daemon.sprite.fs().join("file"), noise).unwrap();
+    assert_eq!(daemon.client().checkpoint(), "v0");
+    let pack = store::pack_of(&daemon.sprite, "v0");
+    let good = fs::read(&pack).unwrap();
+    store::damage(&pack);
+    gate.set(Weather::Fair);
+    let why = || replication(&daemon)["error"].to_string();
+    wait_until(&daemon, "what is wrong is told", || {
+        why().contains(&pack.display().to_string()) && why().contains("damaged")
+    });
+    assert_eq!(durability(&daemon, "v0"), "sealed");
+    assert_eq!(service.keys(PACKS), Vec::<String>::new());
+    // Now nothing of it can be read; it is the only one all the same.
+    let spoilt = vec![0; good.len()];
+    fs::write(&pack, &spoilt).unwrap();
+    let daemon = daemon.crash().idle();
+    assert!(fs::read(&pack).unwrap() == spoilt);
+    let answer = daemon.client().restore("v0");
+    assert_eq!(answer["type"], "error", "{answer}");
+    // Somebody has a copy.
+    fs::write(&pack, &good).unwrap();
+    let daemon = daemon.crash().idle();
+    wait_for_phase(&daemon, "idle");
+    assert_eq!(durability(&daemon, "v0"), "durable");
+    assert_eq!(daemon.client().restore("v0")["type"], "complete");
+}
+
+#[test]
 fn an_object_that_is_lost_in_the_bucket_is_named() {
     let Some(service) = Service::start() else {
         return;

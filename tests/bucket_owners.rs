@@ -10,16 +10,21 @@ use crate::support::bucket::{
 };
 use crate::support::{Daemon, Value, json};
 
+/// What says how the bucket is to be understood.
+const FORMAT: &str = "checkpoints/format.json";
+
 #[test]
 fn a_bucket_of_a_newer_format_is_left_untouched() {
     let Some(service) = Service::start() else {
         return;
     };
-    service.put("checkpoints/format.json", b"{\"format\": 99}");
+    let newer = b"{\"format\": 99}";
+    service.put(FORMAT, newer);
     let (code, text) = service.sprite().command(&["true"]).run();
     assert_eq!(code, 78, "{text}");
     assert!(text.contains("has format 99, which is newer"), "{text}");
-    assert_eq!(service.keys(LOG), Vec::<String>::new());
+    assert_eq!(service.keys(""), [FORMAT]);
+    assert_eq!(service.get(FORMAT), newer);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod packs;
 mod table;
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -252,18 +253,33 @@ impl Objects {
         }
     }
 
-    /// The bytes of an object, put into `decoder`; they are what the id says.
+    /// The bytes of an object, put into `decoder`; they are what the id says. If the pack on this
+    /// machine is damaged, and there is another, that takes its place.
     pub fn get<'a>(&self, decoder: &'a mut Decoder, id: &Id) -> Result<&'a [u8], Error> {
         let found = lock(self.shard(id)).get(id);
         let missing = || self.missing(id);
         let location = found.ok_or_else(missing)?;
         let (path, file) = self.packs.file(location.pack)?.ok_or_else(missing)?;
-        let span = location.span;
+        if let Err(error) = self.read(decoder, id, location.span, (&path, &file)) {
+            let (path, file) = self.packs.replace(location.pack, &file, error)?;
+            self.read(decoder, id, location.span, (&path, &file))?;
+        }
+        Ok(decoder.decoded())
+    }
+
+    /// Reads an object of the pack at this path, which is this file.
+    fn read(
+        &self,
+        decoder: &mut Decoder,
+        id: &Id,
+        span: Span,
+        (path, file): (&Path, &File),
+    ) -> Result<(), Error> {
         let stored = decoder.stored(span.stored as usize);
         file.read_exact_at(stored, span.offset.into())
-            .context("read", &path)?;
+            .context("read", path)?;
         let damaged = |why: String| Error::Damaged {
-            path: path.clone(),
+            path: path.to_owned(),
             why: format!("damaged: object {id} {why}"),
         };
         let bytes = decoder
@@ -272,7 +288,7 @@ impl Objects {
         if Id::of(bytes) != *id {
             return Err(damaged("has other bytes than its hash says".to_owned()));
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// That an object is missing.

@@ -32,6 +32,8 @@ use crate::config;
 
 /// So many bytes at the end of a pack have the whole index of most.
 const INDEX: u64 = 64 << 10;
+/// The object that says how the others are to be understood.
+const FORMAT: &str = "format.json";
 /// How long a start waits for a bucket that it could do without.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -264,25 +266,30 @@ impl Remote {
         }
     }
 
-    /// Refuses a bucket that cannot be used, and marks a new one.
+    /// Refuses a bucket that cannot be used, and marks a new one. One that this program does not
+    /// understand is left as it is.
     async fn prepare(&self) -> Result<(), Error> {
-        let probe = self.bucket.check_conditional(self.mode);
-        let (format, probe) = tokio::join!(self.check_format(), probe);
-        format.and(probe)
+        let there = self.bucket.get(FORMAT).await?;
+        if let Some(there) = &there {
+            self.check_format(there)?;
+        }
+        self.bucket.check_conditional(self.mode).await?;
+        if there.is_none() {
+            let ours = directories::format(self.local()?.log.cipher())?;
+            match self.bucket.put_new(FORMAT, Bytes::from(ours)).await? {
+                bucket::Made::New => {}
+                bucket::Made::Exists(there) => self.check_format(&there)?,
+            }
+        }
+        Ok(())
     }
 
-    /// Refuses a bucket that this program does not understand, and marks a new one.
-    async fn check_format(&self) -> Result<(), Error> {
-        let key = "format.json";
+    /// Fails if this program does not understand a bucket with this `format.json`.
+    fn check_format(&self, there: &[u8]) -> Result<(), Error> {
         let cipher = self.local()?.log.cipher();
-        let ours = directories::format(cipher)?;
-        let there = match self.bucket.put_new(key, Bytes::from(ours)).await? {
-            bucket::Made::New => return Ok(()),
-            bucket::Made::Exists(there) => there,
-        };
-        let path = PathBuf::from(format!("{}/{key}", self.bucket.shown()));
+        let path = PathBuf::from(format!("{}/{FORMAT}", self.bucket.shown()));
         // It is of no use until somebody has done something about it.
-        let found = directories::read_format(&path, &there, cipher);
+        let found = directories::read_format(&path, there, cipher);
         found.map_err(|error| Error::Unusable(error.to_string()))?;
         Ok(())
     }

@@ -102,6 +102,8 @@ pub struct Decoder {
     zstd: Option<Decompressor<'static>>,
     stored: Vec<u8>,
     raw: Vec<u8>,
+    /// Whether the last object was not compressed.
+    is_plain: bool,
 }
 
 impl fmt::Debug for Decoder {
@@ -121,7 +123,8 @@ impl Decoder {
     pub fn decode(&mut self, cipher: &Cipher, id: &Id, raw: usize) -> io::Result<&[u8]> {
         let opened = cipher.open(Place::Object(id.as_bytes()), &mut self.stored);
         opened.map_err(io::Error::other)?;
-        if self.stored.len() == raw {
+        self.is_plain = self.stored.len() == raw;
+        if self.is_plain {
             return Ok(&self.stored);
         }
         let zstd = match &mut self.zstd {
@@ -130,9 +133,17 @@ impl Decoder {
         };
         self.raw.resize(raw, 0);
         let length = zstd.decompress_to_buffer(&self.stored, &mut self.raw[..])?;
-        self.raw
-            .get(..length)
-            .ok_or_else(|| io::Error::other("longer than it should be"))
+        self.raw.truncate(length);
+        Ok(&self.raw)
+    }
+
+    /// The object that was decoded last.
+    pub fn decoded(&self) -> &[u8] {
+        if self.is_plain {
+            &self.stored
+        } else {
+            &self.raw
+        }
     }
 }
 

@@ -1,16 +1,15 @@
 //! The packs by their numbers: which there are, and their files.
 
+mod fetching;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::super::super::driver::{Context as _, Error};
 use super::super::super::durable;
-use super::super::super::meter::Meter;
 use super::super::cipher::Cipher;
-use super::super::lock;
 use super::super::pack::{self, Listing};
 use super::NOWHERE;
 
@@ -109,9 +108,14 @@ impl Packs {
         let local = self.read_local(name);
         let (listing, local) = match (local, &self.source) {
             (Err(error @ Error::Damaged { .. }), Some(source)) => {
-                tracing::warn!("{error}; the bucket's copy is used");
-                fs::remove_file(self.path(name)).context("remove", &self.path(name))?;
-                (self.index(source.as_ref(), name)?, false)
+                // As long as there is no other, it is better than none.
+                match self.fetch_index(source.as_ref(), name) {
+                    Err(Error::Damaged { .. }) => return Err(error),
+                    fetched => {
+                        tracing::warn!("{error}; the bucket's copy is used");
+                        (fetched?, false)
+                    }
+                }
             }
             (Err(Error::Io { source: cause, .. }), Some(source))
                 if cause.kind() == std::io::ErrorKind::NotFound =>
@@ -144,6 +148,11 @@ impl Packs {
         {
             return Ok(listing);
         }
+        self.fetch_index(source, name)
+    }
+
+    fn fetch_index(&self, source: &dyn Source, name: &str) -> Result<Listing, Error> {
+        let path = index_file(&self.dir, name);
         let index = source.index(name)?;
         let listing = pack::read_index(&path, &index, &self.cipher)?;
         durable::write(&path, &index)?;
@@ -264,77 +273,6 @@ impl Packs {
     /// Whether new packs are copied to where others come from: they are read again soon.
     pub fn are_copied(&self) -> bool {
         self.source.is_some()
-    }
-
-    /// Brings these packs to this machine, several at once.
-    pub fn fetch_all(&self, numbers: &[u32], meter: &Meter) -> Result<(), Error> {
-        let length = |number: &u32| self.length(*number);
-        meter.begin(None, Some(numbers.iter().map(length).sum()));
-        let left = Mutex::new(numbers.iter());
-        let failure = Mutex::new(None);
-        std::thread::scope(|scope| {
-            for _ in 0..FETCHING.min(numbers.len()) {
-                scope.spawn(|| {
-                    while lock(&failure).is_none()
-                        && let Some(number) = { lock(&left).next() }
-                    {
-                        match self.fetch(*number) {
-                            Ok(()) => meter.add(0, self.length(*number)),
-                            Err(error) => {
-                                lock(&failure).get_or_insert(error);
-                            }
-                        }
-                    }
-                });
-            }
-        });
-        let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
-        failure.map_or(Ok(()), Err)
-    }
-
-    fn length(&self, number: u32) -> u64 {
-        let packs = self.read();
-        packs.get(number as usize).map_or(0, |pack| pack.length)
-    }
-
-    /// Brings a pack to this machine.
-    fn fetch(&self, number: u32) -> Result<(), Error> {
-        let fetching = self.fetching.get(number as usize % FETCHING);
-        let _fetching = fetching.map(lock);
-        let (name, length) = {
-            let packs = self.read();
-            match packs.get(number as usize) {
-                Some(pack) if !pack.local => (pack.name.clone(), pack.length),
-                _ => return Ok(()),
-            }
-        };
-        let Some(source) = &self.source else {
-            return Ok(());
-        };
-        let path = self.path(&name);
-        let fetch = || {
-            let bytes = source.pack(&name)?;
-            pack::check(Path::new(&source_name(&name)), &bytes, length, &self.cipher)?;
-            Ok(bytes)
-        };
-        let bytes = match fetch() {
-            // The way may have spoilt it.
-            Err(error @ Error::Damaged { .. }) => {
-                tracing::warn!("{error}; it is fetched once more");
-                fetch()?
-            }
-            fetched => fetched?,
-        };
-        let temporary = path.with_extension("fetched");
-        let mut file = File::create(&temporary).context("create", &temporary)?;
-        file.write_all(&bytes).context("write", &temporary)?;
-        file.sync_all().context("flush", &temporary)?;
-        durable::rename(&temporary, &path)?;
-        let _ = fs::remove_file(path.with_extension(INDEX));
-        if let Some(pack) = self.write().get_mut(number as usize) {
-            pack.local = true;
-        }
-        Ok(())
     }
 
     /// What is wrong with the lists of objects of the packs on this machine.

@@ -15,7 +15,7 @@ use super::super::log::{Change, Record};
 use super::super::objects::source_name;
 use super::bucket::Made;
 use super::lease::Lease;
-use super::{Local, Remote, blocking, config, lock, pack_key, record_key};
+use super::{Local, Remote, blocking, config, lock, pack, pack_key, record_key};
 
 /// How many packs are sent at once. Each is in memory meanwhile.
 const AT_ONCE: usize = 3;
@@ -158,11 +158,17 @@ impl Remote {
 
     async fn send_pack(&self, local: &Arc<Local>, name: &str) -> Result<(), Error> {
         let path = local.packs.join(source_name(name));
-        match tokio::fs::read(&path).await {
-            Ok(bytes) => self.bucket.put(&pack_key(name), bytes.into()).await,
+        let checked = blocking(local, move |local| {
+            let bytes = Bytes::from(fs::read(&path).context("read", &path)?);
+            // What is spoilt here must not be durable.
+            pack::check(&path, &bytes, bytes.len() as u64, local.log.cipher())?;
+            Ok(bytes)
+        });
+        match checked.await {
+            Ok(bytes) => self.bucket.put(&pack_key(name), bytes).await,
             // A later record says that it is needed no longer.
             Err(_) if !lock(&self.named).contains(name) => Ok(()),
-            Err(error) => Err(error).context("read", &path),
+            Err(error) => Err(error),
         }
     }
 
