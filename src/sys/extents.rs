@@ -1,7 +1,7 @@
 //! Where the bytes of a file lie (`FS_IOC_FIEMAP`), and cloning some of them.
 
 use std::io;
-use std::ops::Range;
+use std::num::NonZeroU64;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 /// How many extents are asked for at once.
@@ -93,15 +93,13 @@ struct Attributes {
 }
 
 /// How many extents a file has, if the filesystem keeps count of them: xfs does, others say 0.
-pub fn count(file: BorrowedFd<'_>) -> io::Result<u32> {
+#[must_use]
+pub fn count(file: BorrowedFd<'_>) -> u32 {
     let mut attributes = Attributes::default();
     // SAFETY: `attributes` is laid out as `struct fsxattr`, which the kernel fills, and lives
     // through the call.
     let done = unsafe { libc::ioctl(file.as_raw_fd(), GET_ATTRIBUTES as _, &raw mut attributes) };
-    if done < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(attributes.extents)
+    if done < 0 { 0 } else { attributes.extents }
 }
 
 /// `struct file_clone_range`.
@@ -113,18 +111,20 @@ struct CloneRange {
     to: u64,
 }
 
-/// Makes `clone` share `range` with `file`. Its bounds are those of the filesystem's blocks, or the
-/// end of `file`. Waits for those who write to `file`.
+/// Makes `clone` share so many bytes from `start` on with `file`, or all up to its end (none). Other
+/// bounds are those of the filesystem's blocks. Waits for those who write to `file`.
 pub fn clone_range(
     file: BorrowedFd<'_>,
     clone: BorrowedFd<'_>,
-    range: &Range<u64>,
+    start: u64,
+    length: Option<NonZeroU64>,
 ) -> io::Result<()> {
     let arguments = CloneRange {
         file: file.as_raw_fd().into(),
-        start: range.start,
-        length: range.end - range.start,
-        to: range.start,
+        start,
+        // For the kernel, too, 0 is up to the end.
+        length: length.map_or(0, NonZeroU64::get),
+        to: start,
     };
     // SAFETY: `arguments` is laid out as `struct file_clone_range`, which the kernel only reads,
     // and lives through the call.
@@ -156,7 +156,9 @@ pub fn extents(file: BorrowedFd<'_>) -> io::Result<Vec<Extent>> {
             return Err(io::Error::last_os_error());
         }
         let mapped = map.extents.get(..map.mapped as usize).unwrap_or_default();
-        let written = mapped.iter().filter(|extent| extent.flags & UNWRITTEN == 0);
+        let written = mapped
+            .iter()
+            .filter(|extent| extent.flags & (UNWRITTEN | ELSEWHERE) != UNWRITTEN);
         found.extend(written);
         match mapped.last() {
             Some(last) if last.flags & LAST == 0 => start = last.logical + last.length,

@@ -121,7 +121,7 @@ impl Store {
 
     fn read_clone(&self, pool: &Pool, aside: &Aside, file: &Deferred) -> Result<Id, Error> {
         let objects = &self.opened()?.objects;
-        let clone = aside.taken_clone(file.inode)?;
+        let clone = aside.taken_clone(file.inode, file.size)?;
         let older = match aside.updated(file.inode, file.old) {
             Some((same, size)) => Older::known(objects, file.old, size, same),
             None => aside

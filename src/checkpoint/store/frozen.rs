@@ -14,7 +14,7 @@ use std::sync::Mutex;
 
 use rustix::fs::{self as sys, Mode, OFlags, RenameFlags};
 
-use self::clones::Updated;
+use self::clones::{MAKING, Updated};
 use super::place::Place;
 use super::stamp::{self, Stamp};
 use crate::checkpoint::driver::{Context as _, Error};
@@ -47,8 +47,11 @@ pub enum CaptureSource {
 pub struct Aside {
     dir: PathBuf,
     fd: OwnedFd,
-    /// The clones among what was taken that were others before, by their inodes.
+    /// What is known of the clones among what was taken that were kept ones and were brought up to
+    /// date, by their inodes.
     updated: Mutex<HashMap<u64, Updated>>,
+    /// Held while a file is cloned, by the remainder of its inode.
+    making: [Mutex<()>; MAKING],
 }
 
 impl CaptureSource {
@@ -122,6 +125,7 @@ impl Aside {
             dir,
             fd,
             updated: Mutex::default(),
+            making: Default::default(),
         };
         aside.drop_taken();
         Ok(aside)
@@ -155,7 +159,8 @@ impl Aside {
         Place::root(&self.path(KEPT)).ok()
     }
 
-    /// Forgets what was taken for a checkpoint that came to nothing.
+    /// Forgets what was taken for a checkpoint that came to nothing, but for clones that are still
+    /// of use.
     pub fn drop_taken(&self) {
         if self.destroy(TAKEN).is_err() {
             self.drop_clones();

@@ -109,8 +109,11 @@ impl Store {
         // Those that were left for later are found again.
         known.deferred.clear();
         // All names of a file that has changed look different.
+        let mut relinked = HashSet::new();
         while limit.without(&done) {
-            let deferred = std::mem::take(&mut known.deferred);
+            let mut deferred = std::mem::take(&mut known.deferred);
+            // Those that it looks at once more are found again too.
+            deferred.retain(|file| !relinked.contains(&file.inode));
             let look = Look {
                 limit: Some(&limit),
                 ..*look
@@ -120,7 +123,7 @@ impl Store {
             known.live.as_of = *as_of.get_or_insert(known.live.as_of);
             known.deferred.extend(deferred);
             done.join(limit);
-            let relinked = std::mem::take(&mut known.relinked);
+            relinked = std::mem::take(&mut known.relinked);
             limit = Limit::to(pool, &known.live, &HashSet::new(), &relinked);
         }
         Ok(known)

@@ -4,10 +4,14 @@
 //! are many, the clone that is there, mostly that of the last checkpoint, is brought up to date
 //! instead.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
+use std::sync::MutexGuard;
 
 use rustix::fs::{self as sys, Mode, OFlags};
 
@@ -22,6 +26,8 @@ use crate::sys::extents;
 /// So many extents are many: on xfs, whose count is known, each takes 15 to 25 µs to clone and
 /// 2 µs to look at, and a range that has changed 40 µs.
 const MANY: u32 = 256;
+/// So many files are cloned at once.
+pub(super) const MAKING: usize = 16;
 
 /// A clone that was kept once, and was brought up to date since.
 #[derive(Debug)]
@@ -48,6 +54,8 @@ impl Aside {
     /// Clones a file, of which this content was known. Where there are many extents, a clone of it
     /// that is there is brought up to date: the fewer have changed, the less that takes.
     pub fn clone_file(&self, file: &OwnedFd, inode: u64, known: Id) -> io::Result<()> {
+        // It may have two names, and two threads.
+        let _making = self.making(inode);
         match self.update_clone(file, inode, known) {
             Ok(true) => return Ok(()),
             Ok(false) => {}
@@ -58,7 +66,15 @@ impl Aside {
         let path = dir.join(inode.to_string());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let clone = sys::open(&path, flags, Mode::RUSR | Mode::WUSR)?;
-        Ok(sys::ioctl_ficlone(&clone, file)?)
+        Ok(sys::ioctl_ficlone(&clone, file).inspect_err(|_| {
+            // One that is empty is no clone.
+            let _ = fs::remove_file(&path);
+        })?)
+    }
+
+    fn making(&self, inode: u64) -> Option<MutexGuard<'_, ()>> {
+        let of = usize::try_from(inode).unwrap_or(0) % MAKING;
+        self.making.get(of).map(lock)
     }
 
     /// Brings the clone that was taken of a file up to date, or makes the one that was kept of it
@@ -70,7 +86,6 @@ impl Aside {
     fn update_clone(&self, file: &OwnedFd, inode: u64, known: Id) -> io::Result<bool> {
         // Forgotten, unless all goes well.
         let before = lock(&self.updated).remove(&inode);
-        let before = before.filter(|before| before.content == known);
         let taken = self.path(TAKEN).join(inode.to_string());
         let kept = self.path(KEPT).join(kept_name(inode, known));
         let (clone, is_kept) = match open(&taken)? {
@@ -80,25 +95,16 @@ impl Aside {
                 None => return Ok(false),
             },
         };
-        let (had, size) = (clone.metadata()?.len(), sys::fstat(file)?.st_size);
-        let size = u64::try_from(size).unwrap_or(0);
-        if size < had || extents::count(clone.as_fd())? < MANY {
+        let before = before.filter(|before| before.content == known && !is_kept);
+        if before.is_none() && extents::count(clone.as_fd()) < MANY {
             return Ok(false);
         }
+        let had = clone.metadata()?.len();
         if is_kept {
             fs::create_dir_all(self.path(TAKEN))?;
             fs::rename(&kept, &taken)?;
         }
-        let first = 0..size.min(BLOCK as u64);
-        extents::clone_range(file.as_fd(), clone.as_fd(), &first)?;
-        let same = Same::of(clone.as_fd(), file.as_fd(), first.end..size)?;
-        for range in same.differing(first.end..size) {
-            extents::clone_range(file.as_fd(), clone.as_fd(), &range)?;
-        }
-        // A hole at its end is no range of it.
-        if clone.metadata()?.len() < size {
-            clone.set_len(size)?;
-        }
+        let same = update(file, &clone, had)?;
         let updated = match before {
             Some(before) => Some(Updated {
                 same: before.same.and(&same),
@@ -124,10 +130,17 @@ impl Aside {
         (updated.content == content).then(|| (updated.same.clone(), updated.size))
     }
 
-    /// The clone that was taken of a file.
-    pub fn taken_clone(&self, inode: u64) -> Result<OwnedFd, Error> {
+    /// The clone that was taken of a file, with this length: the file may have had another when it
+    /// was cloned than when its directory was looked at. So the clone that is kept has what is
+    /// known of it, and no more.
+    pub fn taken_clone(&self, inode: u64, length: u64) -> Result<OwnedFd, Error> {
         let path = self.path(TAKEN).join(inode.to_string());
-        Ok(File::open(&path).context("open", &path)?.into())
+        let clone = File::options().read(true).write(true).open(&path);
+        let clone = clone.context("open", &path)?;
+        if clone.metadata().context("look at", &path)?.len() != length {
+            clone.set_len(length).context("set the length of", &path)?;
+        }
+        Ok(clone.into())
     }
 
     /// The clone that was kept of a file when it had this content, if there is one.
@@ -152,7 +165,10 @@ impl Aside {
                 let _ = fs::remove_file(entry.path());
             }
         }
-        lock(&self.updated).clear();
+        // What was updated for a checkpoint that came to nothing may still be of use.
+        let is_kept: HashSet<u64> = taken.iter().map(|(inode, _)| *inode).collect();
+        lock(&self.updated)
+            .retain(|inode, updated| !is_kept.contains(inode) && is_there(*inode, updated.content));
         self.drop_taken();
     }
 
@@ -173,6 +189,31 @@ impl Aside {
         // Unless something is left.
         let _ = fs::remove_dir(&taken);
     }
+}
+
+/// Clones what differs in a file into `clone`, which has this length. Returns where the clone is as it
+/// was.
+fn update(file: &OwnedFd, clone: &File, had: u64) -> io::Result<Same> {
+    let size = u64::try_from(sys::fstat(file)?.st_size).unwrap_or(0);
+    if size < had {
+        clone.set_len(size)?;
+    }
+    let clone_range = |range: Range<u64>| {
+        // It may have grown meanwhile, and then its end is not that of a block.
+        let length = NonZeroU64::new(range.end - range.start).filter(|_| range.end < size);
+        extents::clone_range(file.as_fd(), clone.as_fd(), range.start, length)
+    };
+    let first = 0..size.min(BLOCK as u64);
+    clone_range(first.clone())?;
+    let same = Same::of(clone.as_fd(), file.as_fd(), first.end..size)?;
+    for range in same.differing(first.end..size) {
+        clone_range(range)?;
+    }
+    // A hole at its end is no range of it.
+    if clone.metadata()?.len() < size {
+        clone.set_len(size)?;
+    }
+    Ok(same)
 }
 
 /// Opens a clone, if there is one.

@@ -253,16 +253,18 @@ impl Large {
     /// Has the disk read the blocks from `start` on that are not known: they lie here and there, and
     /// take less time together than one after the other.
     fn will_read(&self, start: u64, known: &[Option<Id>]) {
-        let blocks = known.iter().enumerate();
-        for (number, _) in blocks.filter(|(_, known)| known.is_none()) {
-            let at = start + (number * BLOCK) as u64;
-            // If it does not, the block is read when it is needed.
-            let _ = sys::fadvise(
-                &self.file,
-                at,
-                NonZeroU64::new(BLOCK as u64),
-                Advice::WillNeed,
-            );
+        if known.iter().filter(|known| known.is_none()).count() * 2 > known.len() {
+            // They are read one after the other anyway.
+            return;
+        }
+        let mut at = start;
+        for run in known.chunk_by(|one, next| one.is_none() == next.is_none()) {
+            let length = (run.len() * BLOCK) as u64;
+            if run.iter().any(Option::is_none) {
+                // If it does not, they are read when they are needed.
+                let _ = sys::fadvise(&self.file, at, NonZeroU64::new(length), Advice::WillNeed);
+            }
+            at += length;
         }
     }
 
