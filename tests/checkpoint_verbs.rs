@@ -3,8 +3,9 @@
 use std::fs;
 use std::process::Output;
 
+use crate::support::unprivileged::unprivileged;
 use crate::support::verbs::{verb, verb_at};
-use crate::support::{BIN, Sprite, Value, is_root, json, store, trees};
+use crate::support::{Sprite, Value, json, store, trees};
 
 /// What it printed; it went well.
 fn printed(output: &Output) -> String {
@@ -144,22 +145,7 @@ fn it_works_over_a_unix_socket() {
 #[test]
 fn what_could_not_be_read_shows_in_the_exit_code() {
     use std::os::unix::fs::PermissionsExt as _;
-    let mut sprite = Sprite::new().storage();
-    if is_root() {
-        // Root may read everything.
-        let open = fs::Permissions::from_mode(0o777);
-        fs::set_permissions(sprite.dir.path(), open.clone()).unwrap();
-        fs::set_permissions(sprite.path("data"), open).unwrap();
-        let program = sprite.path("sprite-env");
-        fs::copy(BIN, &program).unwrap();
-        let other = [
-            "setpriv",
-            "--reuid=65534",
-            "--regid=65534",
-            "--clear-groups",
-        ];
-        sprite = sprite.under(&other).program(&program);
-    }
+    let sprite = unprivileged(Sprite::new().storage());
     let daemon = sprite.idle();
     let file = daemon.sprite.fs().join("file");
     fs::write(&file, "x").unwrap();
@@ -176,4 +162,17 @@ fn what_could_not_be_read_shows_in_the_exit_code() {
         told.contains("Not captured: file: it may not be read"),
         "{told}"
     );
+    let client = daemon.client();
+    let [whole, not] = ["v0", "v1"].map(|id| client.get(&format!("/checkpoints/{id}")).json());
+    assert_eq!(whole["skipped"].as_array().unwrap().len(), 1, "{whole}");
+    assert_eq!(whole["incomplete"], Value::Null);
+    let skipped = not["skipped"].as_array().unwrap();
+    assert!(
+        skipped.contains(&json!("file: it may not be read")),
+        "{not}"
+    );
+    assert_eq!(not["incomplete"], true);
+    let listed = client.get("/checkpoints").json();
+    assert_eq!(listed[0]["incomplete"], true, "{listed}");
+    assert!(printed(&verb(&daemon, &["info", "v1"])).contains("file: it may not be read"));
 }

@@ -1,13 +1,17 @@
 //! It runs as any user, on a read-only root, as PID 1 or not.
 
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::Command;
 
+use rustix::fs::{CWD, FileType, Mode, XattrFlags};
+
+use crate::support::unprivileged::unprivileged;
 use crate::support::{BIN, Sprite, is_root, json, pid_namespaces, skipped};
 
 /// The binary where any user can reach it.
 fn reachable(sprite: &Sprite) -> std::path::PathBuf {
-    use std::os::unix::fs::PermissionsExt as _;
     let dir = sprite.dir.path();
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
     let copy = dir.join("sprite-env");
@@ -125,4 +129,43 @@ fn the_binary_needs_no_files_of_its_own() {
         .current_dir("/")
         .output();
     assert_eq!(output.unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn what_only_root_may_restore_is_told_and_the_rest_is_restored() {
+    if !is_root() {
+        skipped("only root can make what only root can restore");
+        return;
+    }
+    let daemon = unprivileged(Sprite::new().storage()).idle();
+    let at = |name: &str| daemon.sprite.fs().join(name);
+    fs::write(at("file"), "one").unwrap();
+    chown(at("file"), Some(65534), Some(65534)).unwrap();
+    // `struct vfs_cap_data` of revision 2 with CAP_CHOWN; by name, security is before user.
+    let mut capability = vec![0, 0, 0, 2];
+    capability.extend([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let set = |name: &str, value: &[u8]| {
+        rustix::fs::setxattr(at("file"), name, value, XattrFlags::empty()).unwrap();
+    };
+    set("security.capability", &capability);
+    set("user.note", b"kept");
+    let null = rustix::fs::makedev(1, 3);
+    let mode = Mode::RUSR | Mode::WUSR;
+    rustix::fs::mknodat(CWD, at("null"), FileType::CharacterDevice, mode, null).unwrap();
+    fs::create_dir(at("roots")).unwrap();
+    assert_eq!(daemon.client().checkpoint(), "v0");
+    for name in ["file", "null"] {
+        fs::remove_file(at(name)).unwrap();
+    }
+    fs::set_permissions(at("roots"), fs::Permissions::from_mode(0o775)).unwrap();
+    let last = daemon.client().restore("v0");
+    assert_eq!(last["type"], "complete", "{last}");
+    for what in ["extended attributes", "device", "mode", "times"] {
+        daemon.wait_for(&format!("its {what} could not be restored"));
+    }
+    assert_eq!(fs::read_to_string(at("file")).unwrap(), "one");
+    let mut note = [0; 4];
+    rustix::fs::getxattr(at("file"), "user.note", &mut note).unwrap();
+    assert_eq!(&note, b"kept");
+    assert!(!at("null").exists());
 }

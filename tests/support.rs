@@ -18,6 +18,7 @@ pub mod socket;
 pub mod store;
 pub mod tracer;
 pub mod trees;
+pub mod unprivileged;
 pub mod verbs;
 
 use std::path::{Path, PathBuf};

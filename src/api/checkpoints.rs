@@ -36,6 +36,12 @@ pub struct Checkpoint {
     history: Vec<String>,
     is_auto: bool,
     durability: Durability,
+    /// Whether something could not be read, and is not in it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    incomplete: bool,
+    /// What is not in it, and why; not in lists.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<String>,
 }
 
 impl Checkpoint {
@@ -48,6 +54,8 @@ impl Checkpoint {
             } else {
                 Durability::Sealed
             },
+            incomplete: manifest.is_incomplete(),
+            skipped: manifest.skipped,
             id: manifest.id,
             create_time: manifest.create_time,
             source_id: manifest.source_id,
@@ -178,6 +186,10 @@ pub async fn list(
             .into_iter()
             .filter(wanted)
             .map(|manifest| Checkpoint::new(manifest, replication.as_ref()))
+            .map(|checkpoint| Checkpoint {
+                skipped: Vec::new(),
+                ..checkpoint
+            })
             .collect(),
     ))
 }

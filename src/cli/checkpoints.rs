@@ -189,7 +189,8 @@ fn info(found: &Value) -> Vec<String> {
         let value = match value {
             Value::Array(items) => {
                 let items = items.iter().filter_map(Value::as_str);
-                items.collect::<Vec<_>>().join(" > ")
+                let between = if key == "history" { " > " } else { ", " };
+                items.collect::<Vec<_>>().join(between)
             }
             _ => text(found, key),
         };

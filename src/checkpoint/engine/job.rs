@@ -99,7 +99,8 @@ impl Job {
                 }
                 if let Some(more @ 1..) = manifest.skipped.len().checked_sub(SKIPPED) {
                     progress.warning(format!(
-                        "Not captured: {more} more; the manifest names them"
+                        "Not captured: {more} more; GET /checkpoints/{} names them",
+                        manifest.id
                     ));
                 }
                 let time = manifest.create_time.replace('T', " ");

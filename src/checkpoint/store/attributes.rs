@@ -109,7 +109,8 @@ fn whole(mut read: impl FnMut(&mut [u8]) -> Result<usize>) -> Result<Vec<u8>> {
     }
 }
 
-/// Gives `name` in `directory` these extended attributes and no others.
+/// Gives `name` in `directory` these extended attributes and no others. What is forbidden does not
+/// keep the others from it, and is the error in the end.
 pub fn write(directory: BorrowedFd<'_>, name: &CStr, wanted: &[Attribute]) -> Result<()> {
     write_of(&Owner::Named(path(directory, name)), wanted)
 }
@@ -124,14 +125,22 @@ fn write_of(owner: &Owner, wanted: &[Attribute]) -> Result<()> {
     if there == wanted {
         return Ok(());
     }
+    let mut forbidden = Ok(());
+    let mut unless_forbidden = |done: Result<()>| match done {
+        Err(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP) => {
+            forbidden = done;
+            Ok(())
+        }
+        done => done,
+    };
     for attribute in wanted.iter().filter(|wanted| !there.contains(wanted)) {
         let key = OsStr::from_bytes(&attribute.name);
-        owner.set(key, &attribute.value)?;
+        unless_forbidden(owner.set(key, &attribute.value))?;
     }
     for attribute in there {
         if !wanted.iter().any(|wanted| wanted.name == attribute.name) {
-            owner.remove(OsStr::from_bytes(&attribute.name))?;
+            unless_forbidden(owner.remove(OsStr::from_bytes(&attribute.name)))?;
         }
     }
-    Ok(())
+    forbidden
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::{self as sys, FileType, Mode};
+use rustix::io::Errno;
 
 use super::super::super::driver::{Context as _, Error};
 use super::super::live;
@@ -186,7 +187,13 @@ impl Work<'_> {
             _ => (FileType::Fifo, 0),
         };
         let mode = Mode::from_raw_mode(0o600);
-        sys::mknodat(spot.fd, spot.name, kind, mode, device).context("create", &spot.path())?;
+        let created = sys::mknodat(spot.fd, spot.name, kind, mode, device);
+        if kind != FileType::Fifo && created == Err(Errno::PERM) {
+            return self
+                .unless_forbidden(created, "device", &spot.path())
+                .context("create", &spot.path());
+        }
+        created.context("create", &spot.path())?;
         self.metadata(spot.fd.as_fd(), spot.name, wanted, None, &spot.path())
     }
 }

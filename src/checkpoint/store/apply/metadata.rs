@@ -44,12 +44,15 @@ impl Work<'_> {
         }
         if !matches!(wanted.kind, Kind::Link(_)) {
             let mode = Mode::from_raw_mode(wanted.mode);
-            sys::chmodat(directory, name, mode, AtFlags::empty()).context("chmod", path)?;
+            let changed = sys::chmodat(directory, name, mode, AtFlags::empty());
+            self.unless_forbidden(changed, "mode", path)
+                .context("chmod", path)?;
         }
         let changed = attributes::write(directory, name, &wanted.attributes);
         self.unless_forbidden(changed, "extended attributes", path)
             .context("write the extended attributes of", path)?;
-        sys::utimensat(directory, name, &times(wanted.modified), flags)
+        let changed = sys::utimensat(directory, name, &times(wanted.modified), flags);
+        self.unless_forbidden(changed, "times", path)
             .context("set the times of", path)
     }
 
@@ -81,7 +84,7 @@ impl Work<'_> {
     }
 
     /// Without privileges some things cannot be set; that is told and no failure.
-    fn unless_forbidden(
+    pub(super) fn unless_forbidden(
         &self,
         result: Result<(), Errno>,
         what: &str,

@@ -86,7 +86,8 @@ impl Store {
 }
 
 /// Whether a difference is none that a restore could do anything about: what could not be
-/// read is left alone, and without privileges owners and some attributes cannot be set.
+/// read is left alone, and without privileges owners and some attributes cannot be set, nor
+/// modes and times of what is somebody else's, and no devices be made.
 fn may_differ(wanted: Option<&node::Entry>, there: Option<&node::Entry>, is_root: bool) -> bool {
     let unreadable =
         |entry: Option<&node::Entry>| entry.is_some_and(|entry| entry.kind == Kind::Unreadable);
@@ -94,7 +95,9 @@ fn may_differ(wanted: Option<&node::Entry>, there: Option<&node::Entry>, is_root
         return true;
     }
     let (Some(wanted), Some(there)) = (wanted, there) else {
-        return false;
+        let is_device =
+            |wanted: &node::Entry| matches!(wanted.kind, Kind::Character(_) | Kind::Block(_));
+        return !is_root && there.is_none() && wanted.is_some_and(is_device);
     };
     let same_kind = match (wanted.kind, there.kind) {
         (Kind::Directory { .. }, Kind::Directory { .. }) => true,
@@ -108,5 +111,8 @@ fn may_differ(wanted: Option<&node::Entry>, there: Option<&node::Entry>, is_root
         ) => (size, content) == (there_size, there_content),
         (wanted, there) => wanted == there,
     };
-    !is_root && same_kind && wanted.modified == there.modified && wanted.mode == there.mode
+    // Only its owner may change these.
+    let is_ours = there.uid == rustix::process::geteuid().as_raw();
+    let same = (wanted.modified, wanted.mode) == (there.modified, there.mode);
+    !is_root && same_kind && (same || !is_ours)
 }
