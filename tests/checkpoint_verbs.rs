@@ -1,6 +1,9 @@
 //! `sprite-env checkpoints …` does what the API does.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Output;
 
 use crate::support::unprivileged::unprivileged;
@@ -140,6 +143,35 @@ fn it_works_over_a_unix_socket() {
     daemon.wait_running();
     printed(&verb_at(&socket, &["create"]));
     assert!(printed(&verb_at(&socket, &["list"])).starts_with("v0 "));
+    // One that does not ask for a stream may be about to end with the environment.
+    fs::write(daemon.sprite.fs().join("new"), "").unwrap();
+    let accepted = ask(
+        &daemon.sprite.path("api.sock"),
+        "POST /v1/checkpoints/v0/restore",
+    );
+    assert!(accepted.starts_with("HTTP/1.1 202 "), "{accepted}");
+    assert!(accepted.contains(r#""status":"accepted""#), "{accepted}");
+    assert!(accepted.contains(r#""checkpoint_id":"v0""#), "{accepted}");
+    daemon.wait_for("Restore from v0 complete");
+    assert!(!daemon.sprite.fs().join("new").exists());
+    let unknown = ask(
+        &daemon.sprite.path("api.sock"),
+        "POST /v1/checkpoints/v9/restore",
+    );
+    assert!(unknown.starts_with("HTTP/1.1 404 "), "{unknown}");
+    // The command line does.
+    let told = printed(&verb_at(&socket, &["restore", "v0"]));
+    assert!(told.contains("Restore from v0 complete"), "{told}");
+}
+
+/// What is answered on a unix socket.
+fn ask(path: &Path, request: &str) -> String {
+    let mut socket = UnixStream::connect(path).unwrap();
+    let head = "HTTP/1.1\r\nHost: sprite\r\nConnection: close\r\nContent-Length: 0";
+    write!(socket, "{request} {head}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use machines::system;
 use serde::{Deserialize, Serialize};
 use tokio_stream::StreamExt as _;
@@ -15,7 +15,8 @@ use super::Shared;
 use super::body::RawBody;
 use super::id::Id;
 use super::problem::Problem;
-use super::stream::ndjson;
+use super::serve::OnSocket;
+use super::stream::{NDJSON, ndjson};
 use crate::checkpoint::juicefs::MetadataReplication;
 use crate::checkpoint::{
     self, Collected, Driver, Manifest, Order, Progress, Replication, Request, Verified,
@@ -250,25 +251,45 @@ pub async fn verify(
 }
 
 /// `POST /checkpoints/{id}/restore`
+///
+/// On a unix socket, whoever does not ask for a stream is told only that it has begun: a client
+/// within the environment ends with it.
 pub async fn restore(
     State(shared): State<Shared>,
     Query(wish): Query<Wish>,
+    socket: Option<Extension<OnSocket>>,
+    headers: HeaderMap,
     Id(id): Id,
 ) -> Result<Response, Problem> {
     // An unknown id is answered before anything happens.
     let found = blocking(&shared, move |driver| driver.find(&id)).await?;
+    let id = found.id.clone();
     let request = Request::Restore { id: found.id };
-    operate(&shared, system::Event::Restore, request, wish).await
+    let stream = operate(&shared, system::Event::Restore, request, wish).await?;
+    let accepts = headers.get(header::ACCEPT);
+    if socket.is_none()
+        || accepts.is_some_and(|accepts| accepts.to_str().is_ok_and(|it| it.contains(NDJSON)))
+    {
+        return Ok(stream);
+    }
+    let accepted = serde_json::json!({
+        "status": "accepted",
+        "checkpoint_id": id,
+        "message": "Restore initiated. Environment will restart shortly.",
+    });
+    Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
 }
 
 /// `POST /restore`
 pub async fn restore_by_body(
     state: State<Shared>,
     wish: Query<Wish>,
+    socket: Option<Extension<OnSocket>>,
+    headers: HeaderMap,
     body: RawBody,
 ) -> Result<Response, Problem> {
     let body: Restore = body.json("{\"checkpoint_id\": \"v1\"}")?;
-    restore(state, wish, Id(body.checkpoint_id)).await
+    restore(state, wish, socket, headers, Id(body.checkpoint_id)).await
 }
 
 async fn operate(

@@ -50,7 +50,7 @@ pub async fn stream(
 /// What is kept, as a journal.
 pub async fn journal(State(shared): State<Shared>) -> impl IntoResponse {
     let headers = [
-        (header::CONTENT_TYPE, "application/x-ndjson"),
+        (header::CONTENT_TYPE, super::stream::NDJSON),
         (header::CACHE_CONTROL, "no-cache"),
     ];
     (headers, shared.ring.journal())

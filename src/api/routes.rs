@@ -29,6 +29,10 @@ pub fn router(shared: Shared) -> Router {
         )
         .method_not_allowed_fallback(wrong_method)
         .nest("/v1/sprites/{name}", named)
+        .nest(
+            "/v1",
+            of_checkpoints().method_not_allowed_fallback(wrong_method),
+        )
         .merge(guarded(&shared))
         .fallback(not_found)
         // The token is looked at before anything else, unknown paths included.
@@ -110,6 +114,18 @@ fn guarded(shared: &Shared) -> Router<Shared> {
         )
         .route("/components/{component}/signal", post(components::signal))
         .route("/config/reload", post(config::reload))
+        .merge(of_checkpoints());
+    if shared.debug_endpoints {
+        routes = routes
+            .route("/debug/create-zombie", post(debug::create_zombie))
+            .route("/debug/check-process", get(debug::check_process));
+    }
+    routes.method_not_allowed_fallback(wrong_method)
+}
+
+/// Those of checkpoints. Served below `/v1` too, as clients within the environment expect it.
+fn of_checkpoints() -> Router<Shared> {
+    Router::new()
         .route("/checkpoint", post(checkpoints::create))
         .route("/checkpoints", get(checkpoints::list))
         .route(
@@ -126,13 +142,7 @@ fn guarded(shared: &Shared) -> Router<Shared> {
             "/checkpoints/{id}/diff/{other}",
             get(checkpoint_files::diff),
         )
-        .route("/restore", post(checkpoints::restore_by_body));
-    if shared.debug_endpoints {
-        routes = routes
-            .route("/debug/create-zombie", post(debug::create_zombie))
-            .route("/debug/check-process", get(debug::check_process));
-    }
-    routes.method_not_allowed_fallback(wrong_method)
+        .route("/restore", post(checkpoints::restore_by_body))
 }
 
 /// There is one environment here; a request for another has lost its way.

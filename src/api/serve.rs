@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use axum::Router;
 use axum::serve::ListenerExt as _;
+use axum::{Extension, Router};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::Listen;
@@ -76,6 +76,10 @@ fn listen_unix(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// That a request came by a unix socket, as a rule from within the environment.
+#[derive(Clone, Copy, Debug)]
+pub struct OnSocket;
+
 impl Listener {
     /// Where it listens, for people.
     #[must_use]
@@ -95,16 +99,19 @@ impl Listener {
     /// Serves until the process ends.
     pub async fn serve(self, router: Router) -> io::Result<()> {
         // A bare router would build all its routes anew for each connection.
-        let router = router.into_make_service();
         match self {
             Self::Tcp(listener) => {
+                let router = router.into_make_service();
                 let listener = listener.tap_io(|stream| {
                     // Each line of a stream is worth a packet of its own.
                     let _ = stream.set_nodelay(true);
                 });
                 axum::serve(listener, router).await
             }
-            Self::Unix(listener) => axum::serve(listener, router).await,
+            Self::Unix(listener) => {
+                let router = router.layer(Extension(OnSocket)).into_make_service();
+                axum::serve(listener, router).await
+            }
         }
     }
 }

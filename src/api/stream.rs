@@ -10,6 +10,9 @@ use futures_util::Stream;
 use futures_util::StreamExt as _;
 use serde::Serialize;
 
+/// The type of an answer with one JSON value a line.
+pub const NDJSON: &str = "application/x-ndjson";
+
 /// An NDJSON answer: each item is sent as soon as it is there.
 pub fn ndjson<T: Serialize>(items: impl Stream<Item = T> + Send + 'static) -> Response {
     let lines = items.map(|item| {
@@ -19,7 +22,7 @@ pub fn ndjson<T: Serialize>(items: impl Stream<Item = T> + Send + 'static) -> Re
         Ok::<_, Infallible>(Bytes::from(line))
     });
     let headers = [
-        (header::CONTENT_TYPE, "application/x-ndjson"),
+        (header::CONTENT_TYPE, NDJSON),
         (header::CACHE_CONTROL, "no-cache"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];

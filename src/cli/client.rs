@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use reqwest::header::ACCEPT;
 use reqwest::{Body, Method, Response, Url};
 use serde_json::Value;
 
@@ -130,6 +131,8 @@ impl Client {
             url.query_pairs_mut().extend_pairs(query);
         }
         let mut request = self.http.request(method, url);
+        // On a unix socket, too, we stay to see how it goes.
+        request = request.header(ACCEPT, "application/x-ndjson, */*");
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
