@@ -3,12 +3,13 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
 
-use super::is_root;
+use super::{is_root, trees};
 
 /// Names, some of them odd.
 fn name(rng: &mut Rng) -> PathBuf {
@@ -70,13 +71,31 @@ fn clear(path: &Path) {
     let _ = fs::remove_file(path);
 }
 
+/// Sets an attribute, or removes one. What the filesystem or we cannot have is left.
+fn change_attributes(path: &Path, rng: &mut Rng) {
+    let list = trees::access_list([7, rng.u16(..8), rng.u16(..8), rng.u16(..8), rng.u16(..8)]);
+    let (name, value) = match rng.u8(..6) {
+        0 => ("system.posix_acl_access", list),
+        1 => ("system.posix_acl_default", list),
+        2 => ("security.capability", trees::capability(rng.u8(..8))),
+        3 => ("trusted.note", vec![rng.u8(..); rng.usize(..300)]),
+        4 => ("user.other", Vec::new()),
+        _ => ("user.note", content(rng).into_iter().take(9).collect()),
+    };
+    if rng.u8(..4) == 0 {
+        let _ = rustix::fs::lremovexattr(path, name);
+    } else {
+        let _ = rustix::fs::lsetxattr(path, name, &value, XattrFlags::empty());
+    }
+}
+
 /// One change. What does not apply is left.
 pub fn change(root: &Path, rng: &mut Rng) {
     let (files, dirs) = (paths(root, false), paths(root, true));
     let dir = one(rng, &dirs).unwrap().clone();
     let new = dir.join(name(rng));
     let file = one(rng, &files);
-    match rng.u8(..18) {
+    match rng.u8(..22) {
         0..=2 => {
             clear(&new);
             fs::write(&new, content(rng)).unwrap();
@@ -159,19 +178,36 @@ pub fn change(root: &Path, rng: &mut Rng) {
             }
         }
         14 => {
-            let flags = rustix::fs::XattrFlags::empty();
             let path = file.filter(|file| file.is_file()).unwrap_or(&dir);
-            let _ = rustix::fs::lsetxattr(
-                path,
-                "user.note",
-                content(rng)[..].get(..9).unwrap_or(b"x"),
-                flags,
-            );
+            change_attributes(path, rng);
+        }
+        18 => {
+            let time = Timespec {
+                tv_sec: rng.i64(-1_000_000..2_000_000_000),
+                tv_nsec: rng.i64(0..1_000_000_000),
+            };
+            let times = Timestamps {
+                last_access: time,
+                last_modification: time,
+            };
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::utimensat(CWD, file.unwrap_or(&dir), &times, flags).unwrap();
+        }
+        19 if is_root() => {
+            let owner = rng.u32(..3_000);
+            lchown(file.unwrap_or(&dir), Some(owner), Some(owner + 1)).unwrap();
+        }
+        20 if is_root() => {
+            clear(&new);
+            let kinds = [FileType::CharacterDevice, FileType::BlockDevice];
+            let device = rustix::fs::makedev(1, rng.u32(..300));
+            // A container may not be allowed to.
+            let _ = rustix::fs::mknodat(CWD, &new, kinds[rng.usize(..2)], Mode::RUSR, device);
         }
         _ => {
             clear(&new);
-            let kind = rustix::fs::FileType::Fifo;
-            rustix::fs::mknodat(rustix::fs::CWD, &new, kind, rustix::fs::Mode::RUSR, 0).unwrap();
+            let kind = FileType::Fifo;
+            rustix::fs::mknodat(CWD, &new, kind, Mode::RUSR, 0).unwrap();
         }
     }
 }

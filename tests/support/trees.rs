@@ -20,6 +20,33 @@ pub fn noise(random: &mut fastrand::Rng, length: usize) -> Vec<u8> {
     bytes
 }
 
+/// An access control list, as the kernel takes it (`struct posix_acl_xattr_header`): the owner, the
+/// user 1234, the group, the mask and others, with these permissions.
+pub fn access_list(permissions: [u16; 5]) -> Vec<u8> {
+    const NOBODY: u32 = u32::MAX;
+    let who = [
+        (1, NOBODY),
+        (2, 1234),
+        (4, NOBODY),
+        (16, NOBODY),
+        (32, NOBODY),
+    ];
+    let mut bytes = 2_u32.to_le_bytes().to_vec();
+    for ((tag, id), permissions) in who.into_iter().zip(permissions) {
+        bytes.extend(u16::to_le_bytes(tag));
+        bytes.extend(permissions.to_le_bytes());
+        bytes.extend(id.to_le_bytes());
+    }
+    bytes
+}
+
+/// A capability of a file, as the kernel takes it (`struct vfs_cap_data`, revision 2).
+pub fn capability(which: u8) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 0, 2, 1 << which];
+    bytes.resize(20, 0);
+    bytes
+}
+
 /// Makes a tree with one of everything at `root`, which must exist.
 pub fn make(root: &Path, is_root: bool) {
     let at = |name: &str| root.join(name);
@@ -57,7 +84,25 @@ pub fn make(root: &Path, is_root: bool) {
         std::os::unix::fs::lchown(at("secret"), Some(1234), Some(2345)).unwrap();
         std::os::unix::fs::lchown(at("link"), Some(4321), None).unwrap();
         fs::set_permissions(at("secret"), std::fs::Permissions::from_mode(0o4711)).unwrap();
+        for (name, kind) in [
+            ("null", sys::FileType::CharacterDevice),
+            ("disk", sys::FileType::BlockDevice),
+        ] {
+            // A container may not be allowed to.
+            let _ = sys::mknodat(
+                sys::CWD,
+                at(name),
+                kind,
+                sys::Mode::from_raw_mode(0o640),
+                sys::makedev(1, 3),
+            );
+        }
+        let _ = sys::lsetxattr(at("secret"), "security.capability", &capability(0), flags);
+        let _ = sys::lsetxattr(at("link"), "trusted.link", b"of a link", flags);
     }
+    let list = access_list([6, 4, 0, 4, 0]);
+    let _ = sys::lsetxattr(at(".hidden"), "system.posix_acl_access", &list, flags);
+    let _ = sys::lsetxattr(at("deep/er"), "system.posix_acl_default", &list, flags);
     for (name, time) in [
         ("plain", 1_000_000_000),
         ("deep/er", 1_234_567_890),
@@ -82,6 +127,25 @@ pub fn describe(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut first_names = BTreeMap::new();
     visit(root, Path::new(""), &mut found, &mut first_names);
     found
+}
+
+/// The extended attributes of what is at `path`.
+fn attributes(path: &Path) -> String {
+    let mut names = vec![0; 4096];
+    let length = sys::llistxattr(path, &mut names).unwrap_or(0);
+    let names = names[..length].split(|byte| *byte == 0);
+    let mut names: Vec<_> = names.filter(|name| !name.is_empty()).collect();
+    names.sort_unstable();
+    let with_value = |name: &[u8]| {
+        let mut value = vec![0; 4096];
+        let length = sys::lgetxattr(path, OsStr::from_bytes(name), &mut value).unwrap_or(0);
+        format!("{}={}", name.escape_ascii(), value[..length].escape_ascii())
+    };
+    names
+        .into_iter()
+        .map(with_value)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn visit(
@@ -110,22 +174,16 @@ fn visit(
             .or_insert_with(|| path.to_owned())
             .clone()
     });
-    let note = |name: &str| {
-        let mut value = [0; 100];
-        sys::lgetxattr(&full, name, &mut value)
-            .map(|length| value[..length].to_vec())
-            .ok()
-    };
     let description = format!(
-        "{:o} {}:{} {}.{:09} {:?} {:?} {:?} {content}",
+        "{:o} {}:{} {}.{:09} {:x} {:?} {} {content}",
         meta.mode(),
         meta.uid(),
         meta.gid(),
         meta.mtime(),
         meta.mtime_nsec(),
+        meta.rdev(),
         first,
-        note("user.note"),
-        note("user.dir"),
+        attributes(&full),
     );
     found.insert(path.to_owned(), description);
     if meta.is_dir() {
