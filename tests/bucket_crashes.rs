@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::crashes::{MAIN, Met, Operation, kill_main, killed_at, points};
+use crate::crashes::{Killed, MAIN, Met, Operation, kill_main, killed_at, points};
 use crate::support::bucket::{Gate, Moment, Service, durable, tree, wait_until};
 use crate::support::fault_points::{chosen, counted};
 use crate::support::{Daemon, PATIENCE, Sprite, is_alive, json, store, trees};
@@ -271,7 +271,9 @@ fn a_start_on_an_empty_disk_killed_anywhere() {
     let mut met = Met::new(found);
     for point in chosen {
         let machine = lost.machine();
-        let (sprite, was_killed) = killed_at(machine.sprite, Operation::Start, &point);
+        let Killed {
+            sprite, was_killed, ..
+        } = killed_at(machine.sprite, Operation::Start, &point);
         met.add(was_killed);
         lost.check(sprite, &machine.prefix, &point.to_string());
     }

@@ -167,17 +167,30 @@ pub fn points(sprite: Sprite, operation: Operation) -> Option<(Vec<(String, usiz
     Some((tracing.points(), daemon))
 }
 
-/// Kills it at a point; what is left, and whether it has come there.
-pub fn killed_at(sprite: Sprite, operation: Operation, point: &Point) -> (Sprite, bool) {
+/// What a kill has left.
+pub struct Killed {
+    pub sprite: Sprite,
+    /// Whether it has met the operation.
+    pub was_killed: bool,
+    /// Whether the operation was told to be done all the same.
+    pub is_done: bool,
+}
+
+/// Kills it at a point.
+pub fn killed_at(sprite: Sprite, operation: Operation, point: &Point) -> Killed {
     let (mut daemon, tracing) = begin(sprite, operation, Some(point)).unwrap();
-    let done = done(&mut daemon, operation);
+    let is_done = done(&mut daemon, operation);
     daemon.kill();
     let was_killed = tracing.has_killed();
     daemon.wait_without_output();
-    assert!(done || was_killed, "{point}: {}", daemon.output.text());
+    assert!(is_done || was_killed, "{point}: {}", daemon.output.text());
     let sprite = daemon.into_sprite();
     kill_main(&sprite);
-    (sprite, was_killed)
+    Killed {
+        sprite,
+        was_killed,
+        is_done,
+    }
 }
 
 /// Counts how often a kill has met the operation, and says so in the end.
@@ -230,9 +243,9 @@ fn everywhere(prepared: &Prepared, operation: Operation, outcomes: &[usize], kep
     let chosen = chosen(&found);
     let mut met = Met::new(found);
     for point in chosen {
-        let (sprite, was_killed) = killed_at(copy(&prepared.sprite), operation, &point);
-        met.add(was_killed);
-        let mut daemon = start(sprite);
+        let killed = killed_at(copy(&prepared.sprite), operation, &point);
+        met.add(killed.was_killed);
+        let mut daemon = start(killed.sprite);
         let found = trees::describe(&daemon.sprite.fs());
         let is_empty = outcomes.is_empty() && found.len() == 1;
         assert!(
@@ -248,12 +261,26 @@ fn everywhere(prepared: &Prepared, operation: Operation, outcomes: &[usize], kep
             let is_there = there.iter().any(|there| there == id);
             assert!(is_there, "{point}: {id} is lost: {there:?}");
         }
-        for id in there.iter().filter(|id| id.starts_with('v')) {
+        if killed.is_done {
+            let has = |id: &str| there.iter().any(|there| *there == id);
+            let is_kept = match operation {
+                Operation::Request("DELETE", ..) => !has("v0"),
+                Operation::Request(_, "/checkpoint" | "/checkpoints/import", _) => has("v2"),
+                Operation::Request(..) => found == prepared.states[0],
+                Operation::Start => true,
+            };
+            assert!(is_kept, "{point}: done, but {there:?}, {found:#?}");
+        }
+        let verified = daemon.client().request("POST", "/checkpoints/verify", b"");
+        assert_eq!(verified.json()["whole"], true, "{point}: {}", verified.text);
+        for id in &there {
             let last = daemon.client().restore(id);
             assert_eq!(last["type"], "complete", "{point}, {id}: {last}");
             let state = match id.as_str() {
                 "v1" => 1,
                 "v2" if matches!(operation, Operation::Request(_, "/checkpoint", _)) => 2,
+                // What a restore has replaced.
+                id if id.starts_with("auto-") => 2,
                 _ => 0,
             };
             let found = trees::describe(&daemon.sprite.fs());
@@ -326,7 +353,7 @@ fn a_start_that_finishes_a_restore_killed_anywhere() {
         name: name.clone(),
         occurrence: count.div_ceil(2),
     };
-    (prepared.sprite, _) = killed_at(copy(&prepared.sprite), restore, &point);
+    prepared.sprite = killed_at(copy(&prepared.sprite), restore, &point).sprite;
     everywhere(&prepared, Operation::Start, &[0, 2], &["v0", "v1"]);
 }
 
@@ -358,9 +385,9 @@ fn checkpoints_on(kind: &str) {
     for (state, point) in (2..).zip(chosen) {
         let now = change(&daemon.sprite.fs(), state);
         daemon.stop(143);
-        let (sprite, was_killed) = killed_at(daemon.into_sprite(), operation, &point);
-        met.add(was_killed);
-        daemon = start(sprite);
+        let killed = killed_at(daemon.into_sprite(), operation, &point);
+        met.add(killed.was_killed);
+        daemon = start(killed.sprite);
         assert_eq!(trees::describe(&daemon.sprite.fs()), now, "{point}");
         for id in daemon.client().checkpoint_ids(false) {
             states.entry(id).or_insert_with(|| now.clone());
