@@ -272,9 +272,9 @@ fn a_start_on_an_empty_disk_killed_anywhere() {
     for point in chosen {
         let machine = lost.machine();
         let Killed {
-            sprite, was_killed, ..
+            sprite, has_met, ..
         } = killed_at(machine.sprite, Operation::Start, &point);
-        met.add(was_killed);
+        met.add(has_met);
         lost.check(sprite, &machine.prefix, &point.to_string());
     }
 }

@@ -6,7 +6,6 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -14,6 +13,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use sprite_env::checkpoint::Driver as _;
 
 use crate::sdks::has;
+use crate::support::beside::beside;
 use crate::support::disk::Disk;
 use crate::support::lab::{Lab, seeded};
 use crate::support::tracer::{Tracer, can_trace};
@@ -25,15 +25,6 @@ const LARGE: usize = (1 << 20) + 5000;
 const PIECES: u64 = 400;
 /// In each piece so much is written, behind a hole as large.
 const PIECE: usize = 4096;
-
-/// Ends a thread when it is dropped.
-struct Ending<'a>(&'a AtomicBool);
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
 
 /// How many clones a checkpoint makes of this kind, before everything is held and while it is.
 fn clones_made(daemon: &Daemon, kind: &str) -> (usize, usize) {
@@ -68,24 +59,16 @@ fn large_files_are_cloned_before_everything_is_held() {
     for name in ["a", "b", "busy"] {
         fs::write(path(name), vec![1; LARGE]).unwrap();
     }
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        // Also if something is not as it should be.
-        let over = Ending(&is_over);
-        scope.spawn(|| {
-            let busy = fs::OpenOptions::new().write(true).open(path("busy"));
-            let busy = busy.unwrap();
-            while !is_over.load(Ordering::Relaxed) {
-                busy.write_all_at(&[fastrand::u8(..)], 0).unwrap();
-            }
-        });
+    let busy = fs::OpenOptions::new().write(true).open(path("busy"));
+    let busy = busy.unwrap();
+    let write = || busy.write_all_at(&[fastrand::u8(..)], 0).unwrap();
+    beside(write, || {
         // The busy one as often as it is looked at.
         let (before, held) = clones_made(&daemon, "FICLONE");
         assert!(before >= 3 && held == 1, "{before} {held}");
         fs::write(path("a"), vec![2; LARGE]).unwrap();
         let (before, held) = clones_made(&daemon, "FICLONE");
         assert!(before >= 2 && held == 1, "{before} {held}");
-        drop(over);
     });
     assert_eq!(clones_made(&daemon, "FICLONE"), (1, 0));
     assert_eq!(clones_made(&daemon, "FICLONE"), (0, 0));
@@ -207,23 +190,18 @@ fn appended(lab: &Lab) {
     for _ in 0..5 {
         write_pieces(&path);
         lab.checkpoint(|| {});
-        let is_over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let over = Ending(&is_over);
-            scope.spawn(|| {
-                let file = fs::OpenOptions::new().append(true).open(&path);
-                let mut file = file.unwrap();
-                while !is_over.load(Ordering::Relaxed) {
-                    let bytes = vec![fastrand::u8(1..); fastrand::usize(1..5_000)];
-                    file.write_all(&bytes).unwrap();
-                    // Not as fast as it can be, or the disk is full soon.
-                    std::thread::sleep(Duration::from_micros(100));
-                }
-            });
+        let file = fs::OpenOptions::new().append(true).open(&path);
+        let mut file = file.unwrap();
+        let append = || {
+            let bytes = vec![fastrand::u8(1..); fastrand::usize(1..5_000)];
+            file.write_all(&bytes).unwrap();
+            // Not as fast as it can be, or the disk is full soon.
+            std::thread::sleep(Duration::from_micros(100));
+        };
+        beside(append, || {
             for _ in 0..4 {
                 lab.checkpoint(|| {});
             }
-            drop(over);
         });
         let id = lab.checkpoint(|| {});
         let wanted = fs::read(&path).unwrap();

@@ -171,7 +171,7 @@ pub fn points(sprite: Sprite, operation: Operation) -> Option<(Vec<(String, usiz
 pub struct Killed {
     pub sprite: Sprite,
     /// Whether it has met the operation.
-    pub was_killed: bool,
+    pub has_met: bool,
     /// Whether the operation was told to be done all the same.
     pub is_done: bool,
 }
@@ -181,14 +181,14 @@ pub fn killed_at(sprite: Sprite, operation: Operation, point: &Point) -> Killed 
     let (mut daemon, tracing) = begin(sprite, operation, Some(point)).unwrap();
     let is_done = done(&mut daemon, operation);
     daemon.kill();
-    let was_killed = tracing.has_killed();
+    let has_met = tracing.has_killed();
     daemon.wait_without_output();
-    assert!(is_done || was_killed, "{point}: {}", daemon.output.text());
+    assert!(is_done || has_met, "{point}: {}", daemon.output.text());
     let sprite = daemon.into_sprite();
     kill_main(&sprite);
     Killed {
         sprite,
-        was_killed,
+        has_met,
         is_done,
     }
 }
@@ -211,9 +211,9 @@ impl Met {
     }
 
     /// One more kill, which may have met it.
-    pub fn add(&mut self, was_killed: bool) {
+    pub fn add(&mut self, has_met: bool) {
         self.kills += 1;
-        self.count += usize::from(was_killed);
+        self.count += usize::from(has_met);
     }
 }
 
@@ -244,7 +244,7 @@ fn everywhere(prepared: &Prepared, operation: Operation, outcomes: &[usize], kep
     let mut met = Met::new(found);
     for point in chosen {
         let killed = killed_at(copy(&prepared.sprite), operation, &point);
-        met.add(killed.was_killed);
+        met.add(killed.has_met);
         let mut daemon = start(killed.sprite);
         let found = trees::describe(&daemon.sprite.fs());
         let is_empty = outcomes.is_empty() && found.len() == 1;
@@ -386,7 +386,7 @@ fn checkpoints_on(kind: &str) {
         let now = change(&daemon.sprite.fs(), state);
         daemon.stop(143);
         let killed = killed_at(daemon.into_sprite(), operation, &point);
-        met.add(killed.was_killed);
+        met.add(killed.has_met);
         daemon = start(killed.sprite);
         assert_eq!(trees::describe(&daemon.sprite.fs()), now, "{point}");
         for id in daemon.client().checkpoint_ids(false) {

@@ -82,4 +82,5 @@ mod storage_components;
 mod support;
 mod terminal;
 mod tree;
+mod undone;
 mod url_proxy;

@@ -1,5 +1,6 @@
 //! A daemon under test: started with what a test says, watched by what it prints.
 
+pub mod beside;
 pub mod browser;
 pub mod bucket;
 pub mod changes;

@@ -217,6 +217,7 @@ impl Engine {
             }
             Effect::RollBack => {
                 progress.warning("The restore failed; the environment is put back as it was");
+                job.found().is_half_done = true;
                 let r = self.blocking(job, |driver, _| driver.roll_back()).await?;
                 self.hooks
                     .run(
@@ -228,6 +229,7 @@ impl Engine {
                     )
                     .await?;
                 self.blocking(job, |driver, _| driver.rolled_back()).await?;
+                job.found().is_half_done = false;
                 self.tidy();
                 Event::RolledBack
             }

@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use self::progress::follow;
+use self::progress::{bar, follow};
 use super::arguments::{CheckpointsOptions, CheckpointsVerb};
 use super::client::{self, Client, FAILED, Failure};
 
@@ -93,7 +93,9 @@ async fn perform(options: &CheckpointsOptions) -> Result<Outcome, Failure> {
                 return Err(Failure::Refused("that is no file; ls lists it".to_owned()));
             }
             let mut out = tokio::io::stdout();
-            let copied = archives::copy(&client, response, &mut out);
+            // What it writes may be for the same terminal.
+            let hidden = bar("cat", None, true);
+            let copied = archives::copy(&client, response, &mut out, &hidden);
             copied.await.map(|()| Outcome::Done)
         }
         CheckpointsVerb::Delete { id } => {
@@ -104,10 +106,12 @@ async fn perform(options: &CheckpointsOptions) -> Result<Outcome, Failure> {
         CheckpointsVerb::Verify { read_data } => {
             let body = json!({ "read_data": read_data }).to_string();
             let path = ["checkpoints", "verify"];
+            let shown = bar("verify", None, json);
             let response = client
                 .send(Method::POST, &path, &[], Some(body.into()))
                 .await?;
             let found = client.json(response).await?;
+            drop(shown);
             show(&found, json, verified)?;
             Ok(if is_true(&found, "whole") {
                 Outcome::Done
@@ -115,18 +119,20 @@ async fn perform(options: &CheckpointsOptions) -> Result<Outcome, Failure> {
                 Outcome::Failed
             })
         }
-        CheckpointsVerb::Export { id, file } => archives::export(&client, id, file)
+        CheckpointsVerb::Export { id, file } => archives::export(&client, id, file, json)
             .await
             .map(|()| Outcome::Done),
         CheckpointsVerb::Import { file, comment } => {
-            let response = archives::import(&client, file, comment.as_deref()).await?;
+            let response = archives::import(&client, file, comment.as_deref(), json).await?;
             let found = client.json(response).await?;
             show(&found, json, info).map(|()| Outcome::Done)
         }
         CheckpointsVerb::Gc => {
             let path = ["checkpoints", "gc"];
+            let shown = bar("gc", None, json);
             let response = client.send(Method::POST, &path, &[], None).await?;
             let found = client.json(response).await?;
+            drop(shown);
             show(&found, json, collected).map(|()| Outcome::Done)
         }
     }

@@ -348,6 +348,10 @@ impl EventLoop {
             Some((job, E::ReportRolledBack)) => {
                 job.give_up("the restore failed and the environment was put back as it was");
             }
+            Some((job, _)) if job.is_half_done() => job.give_up(
+                "the restore failed, and the environment could not be put back as it was; the next \
+                 start does that",
+            ),
             Some((job, _)) => job.give_up("the operation failed; nothing was changed"),
             None => {}
         }

@@ -28,6 +28,8 @@ pub(super) struct Found {
     pub(super) manifest: Option<Manifest>,
     pub(super) durable: bool,
     pub(super) error: Option<String>,
+    /// Whether a restore is being undone, and is not yet.
+    pub(super) is_half_done: bool,
     /// When everything began to be held, and how long it was.
     pub(super) held_since: Option<Instant>,
     pub(super) pause: Duration,
@@ -48,6 +50,12 @@ impl Job {
     #[must_use]
     pub const fn is_checkpoint(&self) -> bool {
         matches!(self.order.request, Request::Checkpoint { .. })
+    }
+
+    /// Whether a restore has failed and is not undone.
+    #[must_use]
+    pub fn is_half_done(&self) -> bool {
+        self.found().is_half_done
     }
 
     /// Tells the work under way to end soon.

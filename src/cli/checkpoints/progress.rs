@@ -12,6 +12,45 @@ use crate::cli::client::{Client, Failure};
 
 /// How often the bar moves while nothing is told.
 const TICK: Duration = Duration::from_millis(120);
+/// How a bar looks of which the end is known, and one of which it is not.
+const KNOWN: &str = "{spinner} {prefix:9} [{bar:30}] {msg}";
+const UNKNOWN: &str = "{spinner} {prefix:9} {msg}";
+
+/// A bar of what goes on, of so many bytes if that is known, for people who look at it; it goes when
+/// it is dropped. With `--json` nobody does.
+pub fn bar(what: &'static str, bytes: Option<u64>, json: bool) -> Shown {
+    if json || !io::stderr().is_terminal() {
+        return Shown(ProgressBar::hidden());
+    }
+    let (bar, template) = match bytes {
+        Some(bytes) => (ProgressBar::new(bytes), KNOWN),
+        None => (ProgressBar::new_spinner(), UNKNOWN),
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.set_prefix(what);
+    bar.enable_steady_tick(TICK);
+    Shown(bar)
+}
+
+/// A bar that is shown.
+pub struct Shown(ProgressBar);
+
+impl Shown {
+    /// So many bytes more are done.
+    pub fn add(&self, bytes: usize) {
+        self.0.inc(bytes as u64);
+        let done = indicatif::HumanBytes(self.0.position());
+        self.0.set_message(done.to_string());
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
 
 /// Prints the lines of an operation as they come; returns what came of it.
 pub async fn follow(client: &Client, response: Response, json: bool) -> Result<Outcome, Failure> {
@@ -81,11 +120,7 @@ impl Teller {
             bar.enable_steady_tick(TICK);
             bar
         });
-        let template = if total.is_some() {
-            "{spinner} {prefix:9} [{bar:30}] {msg}"
-        } else {
-            "{spinner} {prefix:9} {msg}"
-        };
+        let template = if total.is_some() { KNOWN } else { UNKNOWN };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
@@ -99,6 +134,7 @@ impl Teller {
         bar.set_message(match (files, bytes) {
             (0, 0) => String::new(),
             (0, _) => indicatif::HumanBytes(bytes).to_string(),
+            (1, _) => format!("1 file, {}", indicatif::HumanBytes(bytes)),
             _ => format!("{files} files, {}", indicatif::HumanBytes(bytes)),
         });
     }
