@@ -195,6 +195,8 @@ fn a_pack_that_is_damaged_before_it_was_sent_is_neither_sent_nor_removed() {
     let daemon = gate.sprite().idle();
     wait_for_phase(&daemon, "idle");
     gate.set(Weather::Closed);
+    // It has to connect anew before it reads a pack: one that it had read by now would be sent whole.
+    wait_for_phase(&daemon, "waiting");
     let mut noise = vec![0; 100_000];
     fastrand::fill(&mut noise);
     fs::write(daemon.sprite.fs().join("file"), noise).unwrap();

@@ -28,6 +28,9 @@ const PIECE: usize = 4096;
 
 /// How many clones a checkpoint makes of this kind, before everything is held and while it is.
 fn clones_made(daemon: &Daemon, kind: &str) -> (usize, usize) {
+    // Before Linux 6.13 what has just changed may change once more and look the same, and so is
+    // cloned twice. Not to wait for something, but for nothing.
+    std::thread::sleep(Duration::from_millis(50));
     let traced = Tracer::attach(daemon, "ioctl,openat,kill", "signal=none");
     daemon.client().checkpoint();
     drop(traced);
@@ -63,12 +66,12 @@ fn large_files_are_cloned_before_everything_is_held() {
     let busy = busy.unwrap();
     let write = || busy.write_all_at(&[fastrand::u8(..)], 0).unwrap();
     beside(write, || {
-        // The busy one as often as it is looked at.
+        // The busy one as often as it is looked at, and was written to since.
         let (before, held) = clones_made(&daemon, "FICLONE");
-        assert!(before >= 3 && held == 1, "{before} {held}");
+        assert!(before >= 3 && held <= 1, "{before} {held}");
         fs::write(path("a"), vec![2; LARGE]).unwrap();
         let (before, held) = clones_made(&daemon, "FICLONE");
-        assert!(before >= 2 && held == 1, "{before} {held}");
+        assert!(before >= 2 && held <= 1, "{before} {held}");
     });
     assert_eq!(clones_made(&daemon, "FICLONE"), (1, 0));
     assert_eq!(clones_made(&daemon, "FICLONE"), (0, 0));
@@ -113,6 +116,36 @@ fn of_a_file_in_many_pieces_only_those_are_cloned_that_have_changed() {
     write(200, 2);
     assert_eq!(clones_made(&daemon, "FICLONE"), (0, 0));
     drop((daemon, disk));
+}
+
+#[test]
+fn a_large_file_with_two_names_is_in_it_whatever_else_has_two() {
+    let labs = [Lab::of_kind("xfs"), Lab::of_kind("btrfs"), Some(Lab::new())];
+    for lab in labs.into_iter().flatten() {
+        let at = |name: &str| lab.tree().join(name);
+        for name in ["a", "b", "c"] {
+            fs::create_dir(at(name)).unwrap();
+        }
+        fs::write(at("c/small"), "first").unwrap();
+        fs::hard_link(at("c/small"), at("a/small")).unwrap();
+        lab.checkpoint(|| {});
+        // Where the other name of the small one is nobody tells, so that is looked at afterwards.
+        let id = lab.checkpoint(|| {
+            fs::write(at("a/large"), vec![1; LARGE]).unwrap();
+            fs::hard_link(at("a/large"), at("b/large")).unwrap();
+            fs::write(at("a/small"), "second").unwrap();
+        });
+        for name in ["a", "b", "c"] {
+            fs::remove_dir_all(at(name)).unwrap();
+        }
+        lab.restore(&id);
+        let source = lab.store.capture_source();
+        assert!(
+            fs::read(at("b/large")).unwrap() == vec![1; LARGE],
+            "{source:?}"
+        );
+        assert_eq!(fs::read(at("c/small")).unwrap(), b"second", "{source:?}");
+    }
 }
 
 /// Changes a file of many pieces somehow.
@@ -214,6 +247,7 @@ fn appended(lab: &Lab) {
 
 #[test]
 fn what_is_appended_meanwhile_is_in_the_next() {
+    seeded();
     let labs = [Lab::of_kind("xfs"), Lab::of_kind("btrfs"), Some(Lab::new())];
     for lab in labs.into_iter().flatten() {
         appended(&lab);

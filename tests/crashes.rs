@@ -389,9 +389,12 @@ fn checkpoints_on(kind: &str) {
         met.add(killed.has_met);
         daemon = start(killed.sprite);
         assert_eq!(trees::describe(&daemon.sprite.fs()), now, "{point}");
+        let before = states.len();
         for id in daemon.client().checkpoint_ids(false) {
             states.entry(id).or_insert_with(|| now.clone());
         }
+        let is_kept = !killed.is_done || states.len() > before;
+        assert!(is_kept, "{point}: done, but lost");
         let there = daemon.client().checkpoint_ids(false);
         assert_eq!(there.len(), states.len(), "{point}: {there:?}");
     }

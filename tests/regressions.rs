@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
+use crate::support::unprivileged::unprivileged;
 use crate::support::{Daemon, Sprite, TOKEN, is_root, json, skipped};
 
 fn start(sprite: Sprite) -> Daemon {
@@ -67,16 +68,7 @@ fn without_root_unreadable_files_and_read_only_directories_spoilt_checkpoints() 
     for path in ["", "fs", "fs/read-only", "fs/read-only/file", "fs/plain"] {
         std::os::unix::fs::chown(data.join(path), Some(65534), Some(65534)).unwrap();
     }
-    fs::set_permissions(sprite.dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let program = sprite.path("sprite-env");
-    fs::copy(crate::support::BIN, &program).unwrap();
-    let sprite = sprite.under(&[
-        "setpriv",
-        "--reuid=65534",
-        "--regid=65534",
-        "--clear-groups",
-    ]);
-    let mut daemon = start(sprite.program(&program));
+    let mut daemon = start(unprivileged(sprite));
     let client = daemon.client();
     let answer = client.post("/checkpoint", &json!({}));
     let lines = answer.lines();

@@ -1,4 +1,4 @@
-//! The `{id}` of a path. The same handlers are served at `/` and under
+//! The `{id}` of a path. The same handlers are served at `/`, below `/v1` and under
 //! `/v1/sprites/{name}`, so a path has one parameter or two.
 
 use std::collections::HashMap;

@@ -80,6 +80,7 @@ use super::driver::{
     Cancel, Collected, Context as _, Difference, Draft, Driver, Error, FileContent, Interrupted,
     Look, Restoration, Verified,
 };
+use super::intent::Intent;
 use super::manifest::Manifest;
 use super::meter::Meter;
 use super::replication::Replication;
@@ -382,11 +383,14 @@ impl Driver for Store {
             return Ok(());
         }
         let opened = self.opened()?;
+        // What could not begin has kept no collection off, and what one has moved is not ours.
+        let _collecting = self.hold_collections();
         opened.objects.abandon();
         if let Some(aside) = opened.source.aside() {
             aside.drop_taken();
         }
-        self.state().work = None;
+        // A restore that could not be undone is undone by the next start.
+        self.state().work = Intent::read(&self.intent_file())?.map(Work::Restore);
         directories::empty(&self.work_dir())
     }
 }

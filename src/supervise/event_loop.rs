@@ -350,7 +350,7 @@ impl EventLoop {
             }
             Some((job, _)) if job.is_half_done() => job.give_up(
                 "the restore failed, and the environment could not be put back as it was; the next \
-                 start does that",
+                 start of sprite-env does that",
             ),
             Some((job, _)) => job.give_up("the operation failed; nothing was changed"),
             None => {}

@@ -23,7 +23,7 @@ async function act(what, path, body) {
   isActing = true;
   changed();
   try {
-    const headers = { "content-type": "application/json" };
+    const headers = { "content-type": "application/json", accept: "application/x-ndjson, */*" };
     const answer = await call(path, { method: "POST", headers, body: JSON.stringify(body ?? {}) });
     if (answer.headers.get("content-type")?.includes("ndjson")) {
       for await (const line of lines(answer)) {

@@ -109,11 +109,8 @@ impl Store {
         // Those that were left for later are found again.
         known.deferred.clear();
         // All names of a file that has changed look different.
-        let mut relinked = HashSet::new();
         while limit.without(&done) {
-            let mut deferred = std::mem::take(&mut known.deferred);
-            // Those that it looks at once more are found again too.
-            deferred.retain(|file| !relinked.contains(&file.inode));
+            let deferred = std::mem::take(&mut known.deferred);
             let look = Look {
                 limit: Some(&limit),
                 ..*look
@@ -121,9 +118,14 @@ impl Store {
             known = self.pass(pool, known, &look)?;
             // The first one looks at all that was told: what changes from then on shows.
             known.live.as_of = *as_of.get_or_insert(known.live.as_of);
-            known.deferred.extend(deferred);
+            // Those that it has looked at once more were found again.
+            let again: HashSet<u64> = known.deferred.iter().map(|file| file.inode).collect();
+            let others = deferred
+                .into_iter()
+                .filter(|file| !again.contains(&file.inode));
+            known.deferred.extend(others);
             done.join(limit);
-            relinked = std::mem::take(&mut known.relinked);
+            let relinked = std::mem::take(&mut known.relinked);
             limit = Limit::to(pool, &known.live, &HashSet::new(), &relinked);
         }
         Ok(known)

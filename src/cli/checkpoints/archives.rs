@@ -24,7 +24,7 @@ pub async fn export(client: &Client, id: &str, file: &Path, json: bool) -> Resul
     }
     let path = ["checkpoints", id, "export"];
     let response = client.send(Method::GET, &path, &[], None).await?;
-    let shown = bar("export", None, json);
+    let shown = bar("export", None, json || to_output);
     if to_output {
         return copy(client, response, &mut tokio::io::stdout(), &shown).await;
     }

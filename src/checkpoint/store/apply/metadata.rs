@@ -75,12 +75,16 @@ impl Work<'_> {
         // A new owner takes some bits of the mode away.
         if !is_owned || stat.st_mode & 0o7777 != wanted.mode {
             let mode = Mode::from_raw_mode(wanted.mode);
-            sys::fchmod(file, mode).context("chmod", path)?;
+            let changed = sys::fchmod(file, mode);
+            self.unless_forbidden(changed, "mode", path)
+                .context("chmod", path)?;
         }
         let changed = attributes::write_open(file, &wanted.attributes);
         self.unless_forbidden(changed, "extended attributes", path)
             .context("write the extended attributes of", path)?;
-        sys::futimens(file, &times(wanted.modified)).context("set the times of", path)
+        let changed = sys::futimens(file, &times(wanted.modified));
+        self.unless_forbidden(changed, "times", path)
+            .context("set the times of", path)
     }
 
     /// Without privileges some things cannot be set; that is told and no failure.

@@ -109,11 +109,14 @@ impl Packs {
         let (listing, local) = match (local, &self.source) {
             (Err(error @ Error::Damaged { .. }), Some(source)) => {
                 // As long as there is no other, it is better than none.
-                match self.fetch_index(source.as_ref(), name) {
-                    Err(Error::Damaged { .. }) => return Err(error),
-                    fetched => {
+                match self.index(source.as_ref(), name) {
+                    Ok(listing) => {
                         tracing::warn!("{error}; the bucket's copy is used");
-                        (fetched?, false)
+                        (listing, false)
+                    }
+                    Err(why) => {
+                        tracing::warn!("the bucket's copy cannot be used: {why}");
+                        return Err(error);
                     }
                 }
             }
@@ -148,11 +151,6 @@ impl Packs {
         {
             return Ok(listing);
         }
-        self.fetch_index(source, name)
-    }
-
-    fn fetch_index(&self, source: &dyn Source, name: &str) -> Result<Listing, Error> {
-        let path = index_file(&self.dir, name);
         let index = source.index(name)?;
         let listing = pack::read_index(&path, &index, &self.cipher)?;
         durable::write(&path, &index)?;
@@ -242,7 +240,7 @@ impl Packs {
             (path, pack.local)
         };
         if !local {
-            self.fetch(number)?;
+            self.fetch(number, None)?;
         }
         let file = Arc::new(File::open(&path).context("open", &path)?);
         let mut packs = self.write();

@@ -136,8 +136,8 @@ impl Remote {
     /// Sends a record, after all that it names.
     async fn send(&self, local: &Arc<Local>, pending: &Pending) -> Result<(), Error> {
         let mut packs = packs_of(&pending.record);
-        if matches!(pending.record.change, Change::Summary { .. }) {
-            // As a rule all of them are there.
+        if packs.len() > 1 {
+            // As a rule all those of a summary are there, and those that were sent before a failure.
             let there: BTreeSet<String> = self.bucket.list("packs").await?.into_iter().collect();
             packs.retain(|name| !there.contains(&source_name(name)));
         }

@@ -97,7 +97,8 @@ fn may_differ(wanted: Option<&node::Entry>, there: Option<&node::Entry>, is_root
     let (Some(wanted), Some(there)) = (wanted, there) else {
         let is_device =
             |wanted: &node::Entry| matches!(wanted.kind, Kind::Character(_) | Kind::Block(_));
-        return !is_root && there.is_none() && wanted.is_some_and(is_device);
+        // Root may not be allowed to make one either, in a container.
+        return there.is_none() && wanted.is_some_and(is_device);
     };
     let same_kind = match (wanted.kind, there.kind) {
         (Kind::Directory { .. }, Kind::Directory { .. }) => true,

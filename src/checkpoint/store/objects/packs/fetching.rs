@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +11,7 @@ use super::super::super::super::durable;
 use super::super::super::super::meter::Meter;
 use super::super::super::lock;
 use super::super::super::pack;
-use super::{FETCHING, INDEX, Pack, Packs, source_name};
+use super::{FETCHING, INDEX, Packs, source_name};
 
 impl Packs {
     /// Brings these packs to this machine, several at once.
@@ -25,7 +26,7 @@ impl Packs {
                     while lock(&failure).is_none()
                         && let Some(number) = { lock(&left).next() }
                     {
-                        match self.fetch(*number) {
+                        match self.fetch(*number, None) {
                             Ok(()) => meter.add(0, self.length(*number)),
                             Err(error) => {
                                 lock(&failure).get_or_insert(error);
@@ -44,17 +45,21 @@ impl Packs {
         packs.get(number as usize).map_or(0, |pack| pack.length)
     }
 
-    /// Brings a pack to this machine.
-    pub(super) fn fetch(&self, number: u32) -> Result<(), Error> {
+    /// Brings a pack to this machine, if it is not here, or what is here is still `spoilt`.
+    pub(super) fn fetch(&self, number: u32, spoilt: Option<&File>) -> Result<(), Error> {
         let fetching = self.fetching.get(number as usize % FETCHING);
         let _fetching = fetching.map(lock);
-        let (name, length) = {
+        let (name, length, is_local) = {
             let packs = self.read();
             match packs.get(number as usize) {
-                Some(pack) if !pack.local => (pack.name.clone(), pack.length),
-                _ => return Ok(()),
+                Some(pack) => (pack.name.clone(), pack.length, pack.local),
+                None => return Ok(()),
             }
         };
+        // Somebody else may have replaced it by now.
+        if is_local && !spoilt.is_some_and(|spoilt| is_at(spoilt, &self.path(&name))) {
+            return Ok(());
+        }
         let Some(source) = &self.source else {
             return Ok(());
         };
@@ -80,6 +85,7 @@ impl Packs {
         let _ = fs::remove_file(path.with_extension(INDEX));
         if let Some(pack) = self.write().get_mut(number as usize) {
             pack.local = true;
+            pack.file = None;
         }
         Ok(())
     }
@@ -95,32 +101,24 @@ impl Packs {
         if self.source.is_none() {
             return Err(error);
         }
-        let set_local = |is_local: bool| {
-            let mut packs = self.write();
-            let pack = packs.get_mut(number as usize);
-            // Somebody else may have replaced it by now.
-            let same = |pack: &&mut Pack| {
-                let file = pack.file.as_ref();
-                file.is_none_or(|file| Arc::ptr_eq(file, spoilt))
-            };
-            if let Some(pack) = pack.filter(same) {
-                pack.file = None;
-                pack.local = is_local;
-            }
-        };
-        set_local(false);
+        if let Err(why) = self.fetch(number, Some(spoilt)) {
+            tracing::warn!("{error}, and cannot be fetched: {why}");
+            return Err(error);
+        }
         match self.file(number) {
             Ok(Some(found)) => {
                 tracing::warn!("{error}; the bucket's copy has taken its place");
                 Ok(found)
             }
-            Ok(None) => Err(error),
-            Err(why) => {
-                // The rest of it may be good.
-                set_local(true);
-                tracing::warn!("{error}, and cannot be fetched: {why}");
-                Err(error)
-            }
+            _ => Err(error),
         }
     }
+}
+
+/// Whether an open file is the one at `path`, or there is none.
+fn is_at(file: &File, path: &Path) -> bool {
+    let (Ok(ours), Ok(theirs)) = (file.metadata(), fs::metadata(path)) else {
+        return true;
+    };
+    (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())
 }
