@@ -172,10 +172,11 @@ impl Log {
                 }
                 Err(error) => return Err(error),
             };
-            // A summary stands for all before it.
+            // A summary stands for all before it, of which a crash may have left some.
             let summary = matches!(change, Change::Summary { .. });
             if summary {
                 records = 0;
+                lost.clear();
             } else if *sequence != expected {
                 catalog.skip_number();
                 lost.push(Error::Damaged {
