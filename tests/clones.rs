@@ -26,6 +26,13 @@ const PIECES: u64 = 400;
 /// In each piece so much is written, behind a hole as large.
 const PIECE: usize = 4096;
 
+/// A daemon whose clones can be counted, and the disk that it is on.
+fn traceable_on_xfs() -> Option<(Daemon, Disk)> {
+    let sprite = Sprite::new();
+    let disk = Disk::of_environment("xfs", &sprite.path("data"))?;
+    can_trace().then(|| (sprite.storage().idle(), disk))
+}
+
 /// How many clones a checkpoint makes of this kind, before everything is held and while it is.
 fn clones_made(daemon: &Daemon, kind: &str) -> (usize, usize) {
     // Before Linux 6.13 what has just changed may change once more and look the same, and so is
@@ -50,14 +57,9 @@ fn clones_made(daemon: &Daemon, kind: &str) -> (usize, usize) {
 
 #[test]
 fn large_files_are_cloned_before_everything_is_held() {
-    let sprite = Sprite::new();
-    let Some(disk) = Disk::of_environment("xfs", &sprite.path("data")) else {
+    let Some((daemon, disk)) = traceable_on_xfs() else {
         return;
     };
-    if !can_trace() {
-        return;
-    }
-    let daemon = sprite.storage().idle();
     let path = |name: &str| daemon.sprite.fs().join(name);
     for name in ["a", "b", "busy"] {
         fs::write(path(name), vec![1; LARGE]).unwrap();
@@ -94,14 +96,9 @@ fn write_pieces(path: &Path) {
 
 #[test]
 fn of_a_file_in_many_pieces_only_those_are_cloned_that_have_changed() {
-    let sprite = Sprite::new();
-    let Some(disk) = Disk::of_environment("xfs", &sprite.path("data")) else {
+    let Some((daemon, disk)) = traceable_on_xfs() else {
         return;
     };
-    if !can_trace() {
-        return;
-    }
-    let daemon = sprite.storage().idle();
     let path = daemon.sprite.fs().join("pieces");
     write_pieces(&path);
     assert_eq!(clones_made(&daemon, "FICLONE"), (1, 0));

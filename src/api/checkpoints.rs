@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use machines::system;
@@ -266,10 +266,9 @@ pub async fn restore(
     let id = found.id.clone();
     let request = Request::Restore { id: found.id };
     let stream = operate(&shared, system::Event::Restore, request, wish).await?;
-    let accepts = headers.get(header::ACCEPT);
-    if socket.is_none()
-        || accepts.is_some_and(|accepts| accepts.to_str().is_ok_and(|it| it.contains(NDJSON)))
-    {
+    let accepts = headers.get(header::ACCEPT).map(HeaderValue::to_str);
+    let wants_stream = accepts.is_some_and(|accepts| accepts.is_ok_and(|it| it.contains(NDJSON)));
+    if socket.is_none() || wants_stream {
         return Ok(stream);
     }
     let accepted = serde_json::json!({

@@ -210,10 +210,6 @@ fn update(file: &OwnedFd, clone: &File, had: u64) -> io::Result<Same> {
     for range in same.differing(first.end..size) {
         clone_range(range)?;
     }
-    // A hole at its end is no range of it.
-    if clone.metadata()?.len() < size {
-        clone.set_len(size)?;
-    }
     Ok(same)
 }
 
